@@ -1,0 +1,1 @@
+"""From activations to ranges, and the calibrators that hand them to TensorRT."""

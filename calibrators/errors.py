@@ -1,0 +1,47 @@
+"""What can go wrong: one exception type, its message a single line that says what, where and what to do."""
+
+from typing import ClassVar
+
+
+class TrtcalError(Exception):
+    """Any failure that trtcal explains. The command line prints its message and leaves with `exit_code`.
+
+    Attributes:
+        exit_code: 2 for bad usage or bad input, 1 where a check failed.
+    """
+
+    exit_code: ClassVar[int] = 2
+
+
+class ModelError(TrtcalError):
+    """An ONNX model that cannot be read, or that does not allow what was asked of it."""
+
+
+class DataError(TrtcalError):
+    """Images, arrays, labels or a preprocessing that cannot be used, or do not fit the model."""
+
+
+class RangeError(TrtcalError, ValueError):
+    """A number that no quantization grid, encoding or range method can work with."""
+
+
+class CacheError(TrtcalError):
+    """A calibration cache or statistics file that is malformed or belongs to something else."""
+
+
+class BuildError(TrtcalError):
+    """An engine that could not be built or loaded."""
+
+
+class OutputError(TrtcalError):
+    """A file that cannot be written."""
+
+
+class MissingDependencyError(TrtcalError):
+    """A library that an extra of this package installs is absent."""
+
+
+class CheckFailedError(TrtcalError):
+    """The work was done and its result is below the bound that was asked for."""
+
+    exit_code: ClassVar[int] = 1

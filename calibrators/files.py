@@ -1,0 +1,85 @@
+"""Files that are whole or absent: nothing good is overwritten by something half-written."""
+
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from calibrators.errors import OutputError
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside `path`; what the block wrote there replaces `path` when the block ends well.
+
+    If the block raises (a full disk, Ctrl-C), the temporary file is removed and `path` stays as it was.
+
+    Raises:
+        OutputError: The folder is missing or not writable, or the disk is full.
+    """
+    target = Path(path)
+    require_writable(target)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
+        temporary.replace(target)
+    except OSError as error:
+        raise explained(target, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: str | os.PathLike[str], data: bytes | str) -> None:
+    """Write `data` (text as UTF-8, line ends as they are) to `path`, atomically.
+
+    Raises:
+        OutputError: The folder is missing or not writable, or the disk is full.
+    """
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Refuse an output path that cannot be written, before any long work is done for it.
+
+    Raises:
+        OutputError: `path` is a folder, or its folder is missing or not writable.
+    """
+    target = Path(path)
+    folder = target.parent
+    if target.is_dir():
+        raise OutputError(f"cannot write {target}: it is a folder; give the name of a file")
+    if not folder.is_dir():
+        raise OutputError(f"cannot write {target}: the folder {folder} does not exist; make it first")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"cannot write {target}: no permission to write in {folder}; choose another place")
+
+
+def explained(path: Path, error: OSError) -> OutputError:
+    """Turn an operating system's error while writing `path` into ours."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return OutputError(f"cannot write {path}: no space left on the disk; what was there before is unchanged")
+    return OutputError(f"cannot write {path}: {error.strerror or error}")
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

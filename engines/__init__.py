@@ -1,0 +1,1 @@
+"""From a graph and ranges to something that runs: ONNX graph passes, engine builder, sessions."""

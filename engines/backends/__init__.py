@@ -1,0 +1,1 @@
+"""One backend per family of TensorRT: version differences live here and nowhere else."""

@@ -1,0 +1,1 @@
+"""The command line's verbs, a thin file each: arguments in, one call, a table or JSON out."""
