@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A slow or busy machine is no failure.
+settings.register_profile("trtcal", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("trtcal")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -1,0 +1,85 @@
+"""Encodings: the affine map between real numbers and a grid."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from calibrators.errors import RangeError
+from calibrators.grid import TENSORRT_INT8, Grid
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Encoding:
+    """How a tensor is quantized.
+
+    ``q = clip(round_half_even(x / scale) + zero_point, grid.minimum, grid.maximum)`` and ``x ≈ (q - zero_point) * scale``,
+    as ONNX's QuantizeLinear and DequantizeLinear define them.
+
+    Attributes:
+        scale: float32, shape () for the whole tensor, or (channels,) along `axis`.
+        zero_point: int32 of the same shape, within the grid; the grid's own zero point where it is symmetric.
+        grid: The levels.
+        axis: The channel axis, or None for the whole tensor.
+    """
+
+    scale: npt.NDArray[np.float32]
+    zero_point: npt.NDArray[np.int32]
+    grid: Grid = TENSORRT_INT8
+    axis: int | None = None
+
+    def __post_init__(self) -> None:
+        scale = np.asarray(self.scale, np.float32)
+        zero_point = np.broadcast_to(np.asarray(self.zero_point, np.int32), scale.shape)
+        object.__setattr__(self, "scale", scale)
+        object.__setattr__(self, "zero_point", zero_point)
+        if scale.ndim != (0 if self.axis is None else 1):
+            raise RangeError(f"a scale of shape {scale.shape} does not go with axis {self.axis}: one per channel, or one")
+        if not (np.isfinite(scale) & (scale > 0)).all():
+            raise RangeError("scales must be positive and finite: leave the tensor in float, or give another range")
+        if ((zero_point < self.grid.minimum) | (zero_point > self.grid.maximum)).any():
+            raise RangeError(f"zero points must lie within {self.grid.minimum}..{self.grid.maximum}")
+        if self.grid.symmetric and (zero_point != self.grid.zero_point).any():
+            raise RangeError(f"a symmetric grid has zero point {self.grid.zero_point}: choose an asymmetric grid")
+
+    @classmethod
+    def symmetric(cls, amax: npt.ArrayLike, grid: Grid = TENSORRT_INT8, *, axis: int | None = None) -> "Encoding":
+        """The encoding whose largest level is `amax`, a number or one per channel."""
+        scale = np.asarray(grid.symmetric_scale(np.asarray(amax, np.float64)))
+        return cls(scale.astype(np.float32), np.full(scale.shape, grid.zero_point, np.int32), grid, axis)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Encoding) and (
+            (self.grid, self.axis) == (other.grid, other.axis)
+            and np.array_equal(self.scale, other.scale)
+            and np.array_equal(self.zero_point, other.zero_point)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def quantize(self, x: npt.ArrayLike) -> npt.NDArray[np.int32]:
+        """Levels of `x`, int32 in x's shape; the division is in float32, as ONNX Runtime and TensorRT do it."""
+        values = np.asarray(x, np.float32)
+        scale, zero_point = self._along(values.ndim)
+        with np.errstate(over="ignore"):
+            levels = np.rint(values / scale) + zero_point
+        return np.clip(levels, self.grid.minimum, self.grid.maximum).astype(np.int32)
+
+    def dequantize(self, q: npt.ArrayLike) -> Floats:
+        """Real values of the levels `q`, float32 in q's shape."""
+        levels = np.asarray(q, np.int32)
+        scale, zero_point = self._along(levels.ndim)
+        return (levels - zero_point).astype(np.float32) * scale
+
+    def fake_quantize(self, x: npt.ArrayLike) -> Floats:
+        """`x` after quantization and back, float32 in x's shape."""
+        return self.dequantize(self.quantize(x))
+
+    def _along(self, rank: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+        if self.axis is None:
+            return self.scale, self.zero_point
+        shape = [1] * rank
+        shape[self.axis] = -1
+        return self.scale.reshape(shape), self.zero_point.reshape(shape)

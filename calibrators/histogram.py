@@ -1,0 +1,186 @@
+"""The mergeable histogram: bins of a power-of-two width, and the compiled kernel that fills them.
+
+A range is always a power of two, so the width of a bin is one too; when a larger value arrives, the range doubles and bins merge in
+pairs. The edges of a wider histogram are edges of every narrower one, hence the counts do not depend on the order in which values arrive, nor
+on how they were split among histograms that are added up later.
+"""
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from calibrators.errors import RangeError
+
+BINS = 8192
+"""Bins per sign. The largest value lies in the upper half, so at least 4096 bins share [0, amax]: twice as fine as TensorRT's 2048."""
+
+LOG_BINS = BINS.bit_length() - 1
+LOWEST_EXPONENT = -148
+"""The range of the smallest subnormal float32, 2**-149, is [0, 2**-148)."""
+
+BLOCK = 4096
+"""Values looked at and then counted in one go: 16 kB stay in the first-level cache in between."""
+
+SPREAD = 16
+"""Counters for exact zeros: adding to one and the same counter would wait for the addition before."""
+
+INFINITE = 0x7F800000
+"""The bits of +inf; NaN's are above it."""
+
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Histogram:
+    """Counts of magnitudes m > 0: bin i holds ``i * width <= m < (i + 1) * width``.
+
+    Attributes:
+        counts: int64 of shape (BINS,).
+        exponent: The range is [0, 2**exponent); the smallest that holds `maximum`.
+        maximum: The largest magnitude, exactly; 0.0 where there is none.
+    """
+
+    counts: Counts
+    exponent: int
+    maximum: float
+
+    def __post_init__(self) -> None:
+        if self.counts.shape != (BINS,) or self.counts.dtype != np.int64 or (self.counts < 0).any():
+            raise RangeError(f"a histogram has {BINS} counts that are not negative")
+        if self.exponent != exponent_of(self.maximum) or bool(self.counts.any()) != (self.maximum > 0):
+            raise RangeError("a histogram's range, maximum and counts do not belong together")
+
+    @classmethod
+    def empty(cls) -> "Histogram":
+        """The histogram of no value: the neutral element of `+`."""
+        return cls(np.zeros(BINS, np.int64), LOWEST_EXPONENT, 0.0)
+
+    @property
+    def width(self) -> float:
+        """The width of a bin."""
+        return 2.0 ** (self.exponent - LOG_BINS)
+
+    @property
+    def total(self) -> int:
+        """The number of values."""
+        return int(self.counts.sum())
+
+    def __add__(self, other: "Histogram") -> "Histogram":
+        """The histogram of both sets of values, exactly."""
+        exponent = max(self.exponent, other.exponent)
+        counts = self.widened(exponent) + other.widened(exponent)
+        return Histogram(counts, exponent, max(self.maximum, other.maximum))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Histogram)
+            and (self.exponent, self.maximum) == (other.exponent, other.maximum)
+            and np.array_equal(self.counts, other.counts)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def widened(self, exponent: int) -> Counts:
+        """The counts over [0, 2**exponent), for an exponent not below this histogram's."""
+        counts = np.zeros(BINS, np.int64)
+        step = min(exponent - self.exponent, LOG_BINS)
+        counts[: BINS >> step] = self.counts.reshape(-1, 1 << step).sum(1)
+        return counts
+
+    def over(self, amax: float, bins: int) -> npt.NDArray[np.float64]:
+        """Counts over `bins` equal bins of [0, amax], shape (bins,); values above `amax` are left out.
+
+        Values are taken to lie evenly within a bin, and those of the last bin at or below `maximum`.
+        """
+        edges = np.minimum(np.arange(BINS + 1) * self.width, self.maximum)
+        below = np.concatenate([[0.0], np.cumsum(self.counts, dtype=np.float64)])
+        wanted = np.interp(np.linspace(0.0, amax, bins + 1), edges, below)
+        if amax >= self.maximum:
+            wanted[-1] = below[-1]
+        return np.diff(wanted)
+
+
+def exponent_of(magnitude: float) -> int:
+    """The smallest e with ``magnitude < 2**e``, not below LOWEST_EXPONENT."""
+    return max(int(np.frexp(magnitude)[1]), LOWEST_EXPONENT) if magnitude > 0 else LOWEST_EXPONENT
+
+
+def _kernel(function):  # type: ignore[no-untyped-def]
+    """Compile without the interpreter's lock, so that threads really run side by side; keep the machine code on disk."""
+    return numba.njit(function, nogil=True, cache=True, error_model="numpy")
+
+
+@_kernel
+def count_values(values, counts, exponents, peaks, bins):  # type: ignore[no-untyped-def]
+    """Add one sample's values to a tensor's counts.
+
+    Args:
+        values: float32 of shape (n,), contiguous.
+        counts: int64 of shape (2 * BINS + SPREAD,): positive magnitudes, negative ones, exact zeros; added to.
+        exponents: int64 of shape (2,): the ranges of positive and negative magnitudes; raised as needed.
+        peaks: uint32 of shape (2,): the bits of the largest positive and negative magnitude; raised as needed.
+        bins: Scratch memory, uint32 of shape (BLOCK,).
+
+    Returns:
+        The bits of the sample's largest positive and negative magnitude; one of them is `INFINITE` or more where a value is infinite
+        or NaN, in which case the counts are no longer of use.
+    """
+    bits = values.view(np.uint32)
+    highest, lowest = np.uint32(0), np.uint32(0)
+    for start in range(0, values.size, BLOCK):
+        block = values[start : start + BLOCK]
+        block_bits = bits[start : start + BLOCK]
+        positive, negative = np.int32(0), np.uint32(0x80000000)
+        for i in range(block.size):
+            positive = max(positive, np.int32(block_bits[i]))
+            negative = max(negative, block_bits[i])
+        up, down = np.uint32(positive), negative & np.uint32(0x7FFFFFFF)
+        highest, lowest = max(highest, up), max(lowest, down)
+        if max(up, down) >= np.uint32(INFINITE):
+            break
+        if up > peaks[0]:
+            peaks[0] = up
+            _widen(counts[:BINS], exponents, 0, up)
+        if down > peaks[1]:
+            peaks[1] = down
+            _widen(counts[BINS : 2 * BINS], exponents, 1, down)
+        if min(exponents[0], exponents[1]) > LOG_BINS - 126:
+            _place(block, np.float32(2.0 ** (LOG_BINS - exponents[0])), np.float32(2.0 ** (LOG_BINS - exponents[1])), bins)
+        else:  # the factor itself would be infinite in float32
+            _place(block, 2.0 ** (LOG_BINS - exponents[0]), 2.0 ** (LOG_BINS - exponents[1]), bins)
+        for i in range(block.size):
+            counts[bins[i]] += 1
+    return highest, lowest
+
+
+@_kernel
+def _place(block, to_positive, to_negative, bins):  # type: ignore[no-untyped-def]
+    """Find each value's counter; the multiplication is by a power of two and therefore exact."""
+    for i in range(block.size):
+        value = block[i]
+        place = np.int32(abs(value) * (to_positive if value >= 0 else to_negative)) + np.int32(0 if value >= 0 else BINS)
+        bins[i] = np.uint32(np.int32(2 * BINS + (i & (SPREAD - 1))) if value == 0 else place)
+
+
+@_kernel
+def _widen(counts, exponents, side, bits):  # type: ignore[no-untyped-def]
+    """Raise a side's range until it holds the magnitude with these float32 bits."""
+    magnitude_exponent = np.int64(bits >> np.uint32(23)) - 126
+    if magnitude_exponent == -126:  # subnormal: the leading one tells
+        magnitude_exponent = np.int64(-149)
+        while bits:
+            bits = bits >> np.uint32(1)
+            magnitude_exponent += 1
+    step = magnitude_exponent - exponents[side]
+    if step <= 0:
+        return
+    exponents[side] = magnitude_exponent
+    run = np.int64(1) << min(step, np.int64(LOG_BINS))
+    for i in range(BINS // run):
+        total = np.int64(0)
+        for j in range(i * run, (i + 1) * run):
+            total += counts[j]
+        counts[i] = total
+    counts[BINS // run :] = 0

@@ -1,0 +1,1 @@
+"""Range methods, one file per family: pure functions from statistics to the largest magnitude that a grid represents."""

@@ -1,0 +1,81 @@
+"""The range that loses least information: TensorRT's entropy calibration.
+
+The search of S. Migacz, "8-bit inference with TensorRT" (GTC 2017), in the form that reproduces thresholds which TensorRT itself wrote:
+2048 bins of |x| over [0, amax], the first one's count replaced by the second's, so that the zeros of a ReLU do not count; for each number i of kept bins from 128 to 2048, P is the first i bins with the clipped tail
+added to its last one, Q the same bins merged into 128 levels (bin j to level floor(128 j / i)) and spread again over P's non-empty bins; the i with the
+least divergence KL(P || Q) wins, the largest where several do, and the threshold is the middle of bin i: (i + 0.5) / 2048 of amax.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from calibrators.statistics import TensorStatistics
+
+BINS = 2048
+LEVELS = 128
+
+Floats = npt.NDArray[np.float64]
+
+
+def entropy_amax(statistics: TensorStatistics) -> float:
+    """The threshold of least KL divergence; 0.0 for a tensor of zeros. It may exceed the largest magnitude by half a bin."""
+    magnitudes = statistics.magnitudes()
+    amax = magnitudes.maximum
+    if amax == 0.0:
+        return 0.0
+    bins = magnitudes.over(amax, BINS)
+    bins[0] = bins[1]
+    divergences = kl_divergences(bins)
+    last_minimum = len(divergences) - 1 - int(np.argmin(divergences[::-1]))
+    return (LEVELS + last_minimum + 0.5) / BINS * amax
+
+
+def kl_divergences(bins: Floats) -> Floats:
+    """KL(P || Q) in nats for each number of kept bins from LEVELS to BINS, shape (BINS - LEVELS + 1,).
+
+    All candidates are found at once from cumulative sums: with m the counts of a level, z its non-empty bins and N, S the total and the
+    kept count, ``KL = (sum_j P_j ln P_j - sum_levels mass ln(m / z)) / N - ln N + ln S``.
+
+    Args:
+        bins: Counts over [0, amax], shape (BINS,), their sum positive.
+    """
+    kept = np.arange(LEVELS, BINS + 1)
+    below = np.concatenate([[0.0], np.cumsum(bins)])
+    occupied = np.concatenate([[0.0], np.cumsum(bins > 0)])
+    total = below[-1]
+    tail = total - below[kept]
+
+    last = bins[kept - 1] + tail
+    own = np.concatenate([[0.0], np.cumsum(_x_ln_x(bins))])[kept - 1] + _x_ln_x(last)
+
+    edges = _level_edges()
+    mass, spread = _differences(below, edges), _differences(occupied, edges)
+    spread[-1] += (bins[kept - 1] == 0) & (last > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tail_cross = np.where(tail > 0, tail * (np.log(mass[-1]) - np.log(np.maximum(spread[-1], 1.0))), 0.0)
+        log_share = np.log(np.maximum(mass, TINY))
+        log_share -= np.log(np.maximum(spread, 1.0, out=spread), out=spread)
+        cross = np.einsum("lc,lc->c", mass, log_share) + tail_cross
+        divergences = (own - cross) / total - np.log(total) + np.log(below[kept])
+    return np.where(below[kept] > 0, divergences, np.inf)
+
+
+TINY = float(np.finfo(np.float64).tiny)
+
+
+def _x_ln_x(x: Floats) -> Floats:
+    return x * np.log(np.maximum(x, TINY))
+
+
+def _differences(cumulative: Floats, edges: npt.NDArray[np.int64]) -> Floats:
+    at = cumulative.take(edges)
+    return np.subtract(at[1:], at[:-1])
+
+
+@lru_cache(maxsize=1)
+def _level_edges() -> npt.NDArray[np.int64]:
+    """The first bin of each level for each candidate, shape (LEVELS + 1, BINS - LEVELS + 1): level l begins at ceil(l i / 128)."""
+    kept = np.arange(LEVELS, BINS + 1)
+    return np.asarray(-(-np.arange(LEVELS + 1)[:, None] * kept // LEVELS))

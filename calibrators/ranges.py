@@ -1,0 +1,109 @@
+"""From statistics to ranges, and from a model's ranges to its calibration cache."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from calibrators.cache import CalibrationCache
+from calibrators.errors import RangeError
+from calibrators.grid import TENSORRT_INT8, Grid
+from calibrators.methods.entropy import entropy_amax
+from calibrators.methods.minmax import minmax_amax
+from calibrators.statistics import TensorStatistics
+from calibrators.statistics_file import Statistics
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A range method.
+
+    Attributes:
+        amax: From a tensor's statistics to the largest magnitude that the grid represents; 0.0 for a tensor of zeros.
+        algorithm: What TensorRT calls its nearest calibrator, for the header of a cache.
+    """
+
+    amax: Callable[[TensorStatistics], float]
+    algorithm: str
+
+
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {
+        "entropy": Method(entropy_amax, "EntropyCalibration2"),
+        "minmax": Method(minmax_amax, "MinMaxCalibration"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What a grid represents of a tensor: the interval from `minimum` to `maximum`, 0 included."""
+
+    minimum: float
+    maximum: float
+
+    def __post_init__(self) -> None:
+        if not self.minimum <= 0.0 <= self.maximum:
+            raise RangeError(f"a range must contain 0, but {self.minimum}..{self.maximum} does not")
+
+    @property
+    def amax(self) -> float:
+        """The larger magnitude of both ends."""
+        return max(-self.minimum, self.maximum)
+
+
+def method_named(name: str) -> Method:
+    """The method of that name.
+
+    Raises:
+        RangeError: There is none.
+    """
+    if name not in METHODS:
+        raise RangeError(f"there is no range method {name!r}: choose among {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def range_of(statistics: TensorStatistics, method: str = "entropy", grid: Grid = TENSORRT_INT8) -> Range:
+    """The range of a tensor on a symmetric grid.
+
+    Raises:
+        RangeError: The method is unknown, the grid is asymmetric, or there are no samples.
+    """
+    if not grid.symmetric:
+        raise RangeError("these methods find symmetric ranges: choose a symmetric grid")
+    if statistics.samples == 0:
+        raise RangeError("the statistics hold no sample: calibrate on at least one")
+    amax = method_named(method).amax(statistics)
+    return Range(-amax, amax)
+
+
+def calibrate(
+    statistics: Statistics, method: str = "entropy", *, version: int | None = None
+) -> CalibrationCache:
+    """The calibration cache of a model: one scale per tensor, shared where TensorRT shares it.
+
+    A tensor of zeros gets scale 0, as TensorRT writes it. Tensors of a group (both sides of a pooling layer, of a reshape, all of a
+    concatenation) take the largest range of the group's sources.
+
+    Args:
+        statistics: From `collect`.
+        method: A name of `METHODS`.
+        version: The TensorRT version in the header, as TensorRT writes it (8601, 101401); None for the cache's default.
+
+    Raises:
+        RangeError: The method is unknown, or there are no statistics.
+    """
+    chosen = method_named(method)
+    if not statistics:
+        raise RangeError("there are no statistics to calibrate from: collect some first")
+    sources = {member: group.sources for group in statistics.groups for member in group.members}
+    deciding = {
+        name: [source for source in sources.get(name, ()) if source in statistics] or [name] for name in statistics
+    }
+    amax = {name: range_of(statistics[name], method).amax for name in set().union(*deciding.values())}
+    scales = {
+        name: float(np.float32(TENSORRT_INT8.symmetric_scale(max(amax[source] for source in deciding[name]))))
+        for name in statistics
+    }
+    return CalibrationCache(scales, algorithm=chosen.algorithm, **({} if version is None else {"version": version}))

@@ -1,0 +1,160 @@
+"""What one pass over the data remembers of a tensor; any range method derives from it afterwards."""
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from calibrators.errors import RangeError
+from calibrators.histogram import BINS, BLOCK, INFINITE, LOWEST_EXPONENT, SPREAD, Histogram, count_values
+
+SMALLEST = 2.0**-149
+"""The smallest subnormal float32: every float32 is a whole number of these, so sums of them are exact integers."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TensorStatistics:
+    """A tensor's values over a set of samples; ``a + b`` are those over both sets.
+
+    Merging is exact: the same samples give the same bits in any order and from any shards.
+
+    Attributes:
+        positive: Magnitudes of the values above 0.
+        negative: Magnitudes of the values below 0.
+        zeros: The number of exact zeros, -0.0 included.
+        samples: The number of samples.
+        highest_sum: The sum over samples of each one's largest magnitude above 0, in units of `SMALLEST`.
+        lowest_sum: The same of the magnitudes below 0.
+        absmax_sum: The same of all magnitudes.
+    """
+
+    positive: Histogram
+    negative: Histogram
+    zeros: int
+    samples: int
+    highest_sum: int
+    lowest_sum: int
+    absmax_sum: int
+
+    @classmethod
+    def empty(cls) -> "TensorStatistics":
+        """The statistics of no sample: the neutral element of `+`."""
+        return cls(Histogram.empty(), Histogram.empty(), 0, 0, 0, 0, 0)
+
+    @classmethod
+    def of(cls, *samples: npt.ArrayLike) -> "TensorStatistics":
+        """The statistics of some samples, each an array of any shape.
+
+        Raises:
+            RangeError: A value is NaN or infinite.
+        """
+        accumulator = Accumulator()
+        for sample in samples:
+            accumulator.add(np.asarray(sample, np.float32))
+        return accumulator.statistics()
+
+    @property
+    def amax(self) -> float:
+        """The largest magnitude."""
+        return max(self.positive.maximum, self.negative.maximum)
+
+    @property
+    def maximum(self) -> float:
+        """The largest value, or 0.0 where none is above 0."""
+        return self.positive.maximum
+
+    @property
+    def minimum(self) -> float:
+        """The smallest value, or 0.0 where none is below 0."""
+        return -self.negative.maximum
+
+    @property
+    def total(self) -> int:
+        """The number of values."""
+        return self.zeros + self.positive.total + self.negative.total
+
+    @property
+    def mean_absmax(self) -> float:
+        """The mean over samples of the largest magnitude."""
+        return self.absmax_sum / self.samples * SMALLEST if self.samples else 0.0
+
+    def magnitudes(self) -> Histogram:
+        """The histogram of |x| without the exact zeros."""
+        return self.positive + self.negative
+
+    def after_relu(self) -> "TensorStatistics":
+        """The statistics of max(x, 0), exactly those that a pass over it would give."""
+        zeros = self.zeros + self.negative.total
+        return TensorStatistics(
+            self.positive, Histogram.empty(), zeros, self.samples, self.highest_sum, 0, self.highest_sum
+        )
+
+    def __add__(self, other: "TensorStatistics") -> "TensorStatistics":
+        """The statistics over both sets of samples."""
+        return TensorStatistics(
+            self.positive + other.positive,
+            self.negative + other.negative,
+            self.zeros + other.zeros,
+            self.samples + other.samples,
+            self.highest_sum + other.highest_sum,
+            self.lowest_sum + other.lowest_sum,
+            self.absmax_sum + other.absmax_sum,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TensorStatistics) and self._parts() == other._parts()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _parts(self) -> tuple[object, ...]:
+        sums = (self.highest_sum, self.lowest_sum, self.absmax_sum)
+        return (self.positive, self.negative, self.zeros, self.samples, *sums)
+
+
+class Accumulator:
+    """Gathers a tensor's statistics sample by sample, from any number of threads; its memory does not grow."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(2 * BINS + SPREAD, np.int64)
+        self._exponents = np.full(2, LOWEST_EXPONENT, np.int64)
+        self._peaks = np.zeros(2, np.uint32)
+        self._scratch = np.empty(BLOCK, np.uint32)
+        self._samples = 0
+        self._sums = [0, 0, 0]
+        self._lock = threading.Lock()
+
+    def add(self, sample: npt.NDArray[np.float32]) -> None:
+        """Add one sample's values, float32 of any shape.
+
+        Raises:
+            RangeError: A value is NaN or infinite. The accumulator is then of no further use.
+        """
+        values = np.ascontiguousarray(sample, np.float32).reshape(-1)
+        with self._lock:
+            peaks = count_values(values, self._counts, self._exponents, self._peaks, self._scratch)
+            highest, lowest = int(peaks[0]), int(peaks[1])
+            if max(highest, lowest) >= INFINITE:
+                raise RangeError("NaN" if max(highest, lowest) > INFINITE else "Inf")
+            self._samples += 1
+            for place, bits in enumerate((highest, lowest, max(highest, lowest))):
+                self._sums[place] += _in_smallest(bits)
+
+    def statistics(self) -> TensorStatistics:
+        """What has been gathered so far."""
+        with self._lock:
+            positive, negative = (
+                Histogram(
+                    self._counts[side * BINS : (side + 1) * BINS].copy(),
+                    int(self._exponents[side]),
+                    float(self._peaks[side : side + 1].view(np.float32)[0]),
+                )
+                for side in (0, 1)
+            )
+            return TensorStatistics(positive, negative, int(self._counts[2 * BINS :].sum()), self._samples, *self._sums)
+
+
+def _in_smallest(bits: int) -> int:
+    """The float32 with these bits, not negative, as a multiple of `SMALLEST`."""
+    exponent, fraction = bits >> 23, bits & 0x7FFFFF
+    return fraction if exponent == 0 else (fraction | 0x800000) << (exponent - 1)

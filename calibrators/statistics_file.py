@@ -1,0 +1,173 @@
+"""The statistics of a whole model, and the file that keeps them: shards of one calibration merge."""
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibrators.errors import CacheError
+from calibrators.files import write_whole
+from calibrators.histogram import BINS, Histogram
+from calibrators.statistics import TensorStatistics
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleGroup:
+    """Tensors that share one scale.
+
+    Attributes:
+        members: Every tensor of the group.
+        sources: Those whose statistics decide: the ones that no member of the group is moved or pooled into.
+    """
+
+    members: tuple[str, ...]
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where statistics come from.
+
+    Attributes:
+        model: SHA-256 of the model, or "" where it is not known.
+        preprocess: The preprocessing as a dict, or None.
+        images: SHA-256 of each set of images, in sorted order.
+        count: The number of samples.
+        seed: Of the sampling, or None.
+        tensors: "all" or "quantizable".
+    """
+
+    model: str = ""
+    preprocess: Mapping[str, Any] | None = None
+    images: tuple[str, ...] = ()
+    count: int = 0
+    seed: int | None = None
+    tensors: str = "all"
+
+    def merged(self, other: "Provenance") -> "Provenance":
+        """The provenance of both together.
+
+        Raises:
+            CacheError: They come from different models, preprocessings or choices of tensors, or from the very same images.
+        """
+        for name, what in (("model", "model"), ("preprocess", "preprocessing"), ("tensors", "choice of tensors")):
+            if getattr(self, name) != getattr(other, name):
+                raise CacheError(f"statistics of another {what} do not merge: collect all shards in the same way")
+        if twice := set(self.images) & set(other.images):
+            raise CacheError(f"the images {min(twice)[:12]} are in both sets of statistics: give each shard once")
+        seed = self.seed if self.seed == other.seed else None
+        images = tuple(sorted(self.images + other.images))
+        return Provenance(self.model, self.preprocess, images, self.count + other.count, seed, self.tensors)
+
+
+class Statistics(dict[str, TensorStatistics]):
+    """The statistics of a model's tensors by name, in topological order; ``a + b`` merges two shards.
+
+    Attributes:
+        groups: Tensors that share a scale.
+        provenance: Where the numbers come from.
+    """
+
+    def __init__(
+        self,
+        tensors: Mapping[str, TensorStatistics],
+        *,
+        groups: Iterable[ScaleGroup] = (),
+        provenance: Provenance | None = None,
+    ) -> None:
+        super().__init__(tensors)
+        self.groups = tuple(groups)
+        self.provenance = provenance or Provenance()
+
+    def __add__(self, other: "Statistics") -> "Statistics":
+        """The statistics over both shards.
+
+        Raises:
+            CacheError: They do not belong together.
+        """
+        if self.keys() != other.keys() or self.groups != other.groups:
+            raise CacheError("statistics of different tensors do not merge: collect all shards from the same model")
+        provenance = self.provenance.merged(other.provenance)
+        tensors = {name: statistics + other[name] for name, statistics in self.items()}
+        return Statistics(tensors, groups=self.groups, provenance=provenance)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a ``.stats.npz`` file, whole or not at all; the same statistics give the same bytes.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        header = {
+            "format": FORMAT,
+            "tensors": {name: _numbers(statistics) for name, statistics in self.items()},
+            "groups": [asdict(group) for group in self.groups],
+            "provenance": asdict(self.provenance),
+        }
+        sides = [side for statistics in self.values() for side in (statistics.positive, statistics.negative)]
+        arrays = {
+            "header": np.frombuffer(json.dumps(header).encode(), np.uint8),
+            "counts": np.array([side.counts for side in sides], np.int64).reshape(len(sides), BINS),
+            "exponents": np.array([side.exponent for side in sides], np.int64),
+            "maxima": np.array([side.maximum for side in sides], np.float32),
+        }
+        write_whole(path, _npz(arrays))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Statistics":
+        """Read a file that `save` wrote.
+
+        Raises:
+            CacheError: It is missing, or is not such a file.
+        """
+        try:
+            with np.load(Path(path), allow_pickle=False) as file:
+                return _statistics(file)
+        except FileNotFoundError:
+            raise CacheError(f"no statistics file {path}: write one with `trtcal calibrate --statistics`") from None
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, CacheError) as error:
+            raise CacheError(
+                f"{path} is not a statistics file that this version reads ({error}): collect the statistics again"
+            ) from error
+
+
+def _statistics(file: Mapping[str, Any]) -> Statistics:
+    header = json.loads(file["header"].tobytes())
+    if header["format"] != FORMAT:
+        raise CacheError(f"its format is {header['format']}, not {FORMAT}")
+    sides = [
+        Histogram(counts, int(exponent), float(maximum))
+        for counts, exponent, maximum in zip(file["counts"], file["exponents"], file["maxima"], strict=True)
+    ]
+    tensors = {
+        name: TensorStatistics(sides[2 * i], sides[2 * i + 1], *map(int, numbers))
+        for i, (name, numbers) in enumerate(header["tensors"].items())
+    }
+    groups = [ScaleGroup(tuple(group["members"]), tuple(group["sources"])) for group in header["groups"]]
+    provenance = header["provenance"]
+    provenance["images"] = tuple(provenance["images"])
+    return Statistics(tensors, groups=groups, provenance=Provenance(**provenance))
+
+
+def _numbers(statistics: TensorStatistics) -> list[str]:
+    """The whole numbers as text: the sums go beyond what other JSON readers keep exactly."""
+    sums = (statistics.highest_sum, statistics.lowest_sum, statistics.absmax_sum)
+    return [str(number) for number in (statistics.zeros, statistics.samples, *sums)]
+
+
+def _npz(arrays: Mapping[str, Any]) -> bytes:
+    """NumPy's .npz format, compressed, without the time of day that ``np.savez`` leaves out as well but does not promise to."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), member.getvalue(), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()

@@ -1,0 +1,244 @@
+"""Calibration without a GPU: the FP32 model runs in ONNX Runtime, its activations go into statistics."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from calibrators.batches import Array, Batch, TensorSpec, bind
+from calibrators.errors import DataError, ModelError, RangeError
+from calibrators.statistics import Accumulator
+from calibrators.statistics_file import Provenance, Statistics
+from engines.graph import MOVES, ModelSource, activations, input_specs, loaded, model_digest, scale_groups
+
+Tensors = Literal["all", "quantizable"]
+
+MOST_WORKERS = 4
+"""Each worker holds one sample's activations: more of them cost memory and, with more threads for each, gain nothing."""
+
+
+def collect(
+    model: ModelSource,
+    batches: Iterable[Mapping[str, Array] | Array],
+    *,
+    tensors: Tensors = "all",
+    threads: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Statistics:
+    """Run a model over data and gather statistics of its activations.
+
+    Samples are run one at a time (a model of fixed batch size n: n at a time), so that the result depends neither on how they were
+    batched nor on the number of threads.
+
+    Args:
+        model: A path, or a model in memory.
+        batches: An `ImageLoader`, or any iterable of arrays by input name (or of arrays, for a model with one input), samples first.
+        tensors: "all" float activations, as a TensorRT cache lists them; "quantizable": only those that Q/DQ nodes need.
+        threads: Processor cores to use; None for all that this process may use.
+        progress: Called with the number of samples done since the last call.
+
+    Raises:
+        ModelError: The model cannot be read or run, or has nothing to quantize.
+        DataError: There is no sample, a sample does not fit the model, or an activation is NaN or infinite.
+    """
+    proto = loaded(model)
+    wanted = _wanted(proto, model, tensors)
+    derived = _derived(proto, wanted)
+    specs = input_specs(proto)
+    run = _Run(model, proto, specs, [name for name in wanted if name not in derived], threads)
+    count = 0
+    for done in run.all_of(_samples(batches, specs, run.group)):
+        count += done
+        if progress is not None:
+            progress(done)
+    if count == 0:
+        raise DataError("there is no sample to calibrate on: give at least one image")
+    gathered = {name: accumulator.statistics() for name, accumulator in run.accumulators.items()}
+    for name in wanted:
+        if name in derived:
+            source, is_relu = derived[name]
+            gathered[name] = gathered[source].after_relu() if is_relu else gathered[source]
+    ordered = {name: gathered[name] for name in wanted if name in gathered}
+    groups = [group for group in scale_groups(proto) if ordered.keys() & set(group.members)]
+    return Statistics(ordered, groups=groups, provenance=_provenance(model, batches, count, tensors))
+
+
+def _wanted(proto: onnx.ModelProto, model: ModelSource, tensors: Tensors) -> tuple[str, ...]:
+    if tensors == "all":
+        names = activations(proto)
+    else:
+        from engines.qdq import quantizable_tensors
+
+        needed = set(quantizable_tensors(model))
+        groups = [group for group in scale_groups(proto) if needed & set(group.members)]
+        needed.update(source for group in groups for source in group.sources)
+        names = tuple(name for name in activations(proto) if name in needed)
+    if not names:
+        raise ModelError("the model has no float activation to calibrate: give a float model with convolutions or matrix products")
+    return names
+
+
+def _derived(proto: onnx.ModelProto, wanted: Sequence[str]) -> dict[str, tuple[str, bool]]:
+    """Tensors whose statistics follow exactly from another's: what a ReLU gives, and what is only moved.
+
+    Fetching an activation costs about as much as counting its values, so that these are never asked of ONNX Runtime.
+    """
+    names, derived = set(wanted), dict[str, tuple[str, bool]]()
+    for node in proto.graph.node:
+        whole = node.op_type in MOVES - {"Slice", "Split", "Dropout"} or node.op_type == "Relu"
+        if whole and node.input and {node.input[0], node.output[0]} <= names:
+            derived[node.output[0]] = (node.input[0], node.op_type == "Relu")
+    return derived
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Samples that run together: `names` may be fewer than the arrays hold where the last of them were repeated."""
+
+    arrays: dict[str, Array]
+    names: tuple[str, ...]
+
+
+def _samples(
+    batches: Iterable[Mapping[str, Array] | Array], specs: Sequence[TensorSpec], group: int
+) -> Iterator[_Group]:
+    """Cut batches into groups of `group` samples; the last one is filled up with its last sample."""
+    waiting: list[tuple[str, dict[str, Array]]] = []
+    count = 0
+    for batch in batches:
+        bound = bind(batch, specs)
+        sizes = {len(array) for array in bound.values()}
+        if len(sizes) != 1:
+            raise DataError(f"the inputs of a batch hold different numbers of samples ({sorted(sizes)}): give one per sample each")
+        size = sizes.pop()
+        names = batch.names if isinstance(batch, Batch) else [f"sample {count + i}" for i in range(size)]
+        count += size
+        for i in range(size):
+            waiting.append((names[i], {name: array[i : i + 1] for name, array in bound.items()}))
+            if len(waiting) == group:
+                yield _together(waiting, group)
+                waiting = []
+    if waiting:
+        yield _together(waiting, group)
+
+
+def _together(samples: list[tuple[str, dict[str, Array]]], group: int) -> _Group:
+    arrays = [sample for _, sample in samples]
+    if group == 1:
+        return _Group(arrays[0], (samples[0][0],))
+    arrays += [arrays[-1]] * (group - len(arrays))
+    return _Group(
+        {name: np.concatenate([sample[name] for sample in arrays]) for name in arrays[0]}, tuple(name for name, _ in samples)
+    )
+
+
+class _Run:
+    """A session that hands out activations, and an accumulator for each."""
+
+    def __init__(
+        self, model: ModelSource, proto: onnx.ModelProto, specs: Sequence[TensorSpec], fetched: Sequence[str], threads: int | None
+    ) -> None:
+        cores = threads or _cores()
+        self.workers = min(cores, MOST_WORKERS)
+        fixed = [spec.shape[0] for spec in specs if spec.shape and isinstance(spec.shape[0], int)]
+        self.group = max(fixed, default=1)
+        inputs = {spec.name for spec in specs}
+        self.fetched_inputs = [name for name in fetched if name in inputs]
+        self.session = _session(model, proto, [name for name in fetched if name not in inputs], cores // self.workers)
+        floats = {"tensor(float)", "tensor(float16)", "tensor(double)"}
+        types = {value.name: value.type for value in self.session.get_outputs()}
+        self.fetched = [name for name in fetched if types.get(name) in floats]
+        self.accumulators = {name: Accumulator() for name in (*self.fetched_inputs, *self.fetched)}
+
+    def all_of(self, groups: Iterable[_Group]) -> Iterator[int]:
+        """Run every group, a few at a time; yield the number of samples of each as it is done."""
+        executor = ThreadPoolExecutor(self.workers, thread_name_prefix="collect")
+        pending: set[Future[int]] = set()
+        try:
+            for group in groups:
+                pending.add(executor.submit(self.one, group))
+                if len(pending) > self.workers:
+                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in done)
+            while pending:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+    def one(self, group: _Group) -> int:
+        """Run one group and count its activations."""
+        try:
+            outputs = self.session.run(self.fetched, group.arrays) if self.fetched else []
+        except Exception as error:
+            raise DataError(
+                f"ONNX Runtime could not run the model on {group.names[0]}: {' '.join(str(error).split())[:300]}"
+            ) from error
+        fetched = [*((name, group.arrays[name]) for name in self.fetched_inputs), *zip(self.fetched, outputs, strict=True)]
+        for name, values in fetched:
+            for sample, part in zip(group.names, _split(values, self.group), strict=False):
+                try:
+                    self.accumulators[name].add(part)
+                except RangeError as error:
+                    raise DataError(
+                        f"the activation {name} is {error} for {sample}: mend the model or its preprocessing, or leave the image out"
+                    ) from None
+        return len(group.names)
+
+
+def _split(values: Array, group: int) -> list[npt.NDArray[np.float32]]:
+    """One array per sample; a tensor that does not carry the samples on its first axis counts as a single one."""
+    floats = values.astype(np.float32, copy=False)
+    if group == 1 or floats.ndim == 0 or len(floats) % group:
+        return [floats]
+    return np.split(floats, group)
+
+
+def _session(model: ModelSource, proto: onnx.ModelProto, outputs: Sequence[str], threads: int) -> Any:
+    """A session whose outputs are the activations `outputs`; ONNX Runtime finds their types itself."""
+    import onnxruntime as ort
+
+    graph = onnx.ModelProto()
+    graph.CopyFrom(proto)
+    present = {value.name for value in graph.graph.output}
+    del graph.graph.output[:]
+    kept = {value.name: value for value in proto.graph.output}
+    graph.graph.output.extend(kept.get(name, onnx.ValueInfoProto(name=name)) for name in outputs)
+    if not outputs:
+        graph.graph.output.extend(value for value in proto.graph.output if value.name in present)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not isinstance(model, onnx.ModelProto):
+        folder = os.fspath(Path(model).resolve().parent)
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+    try:
+        return ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ModelError(f"ONNX Runtime cannot load the model: {' '.join(str(error).split())[:300]}") from error
+
+
+def _provenance(model: ModelSource, batches: object, count: int, tensors: Tensors) -> Provenance:
+    preprocess = getattr(batches, "preprocess", None)
+    digest = getattr(batches, "digest", None)
+    return Provenance(
+        model=model_digest(model),
+        preprocess=preprocess.to_dict() if hasattr(preprocess, "to_dict") else None,
+        images=(digest,) if digest else (),
+        count=count,
+        seed=getattr(batches, "seed", None),
+        tensors=tensors,
+    )
+
+
+def _cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,208 @@
+"""ONNX models as calibration sees them: loading, inputs and outputs, activations, tensors that share a scale."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from calibrators.batches import TensorSpec
+from calibrators.errors import ModelError
+from calibrators.files import sha256_of
+from calibrators.statistics_file import ScaleGroup
+
+ModelSource = str | os.PathLike[str] | onnx.ModelProto
+
+FLOAT_TYPES = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
+
+MOVES = frozenset({"DepthToSpace", "Dropout", "Flatten", "Identity", "Reshape", "Slice", "SpaceToDepth", "Split"}) | frozenset(
+    {"Squeeze", "Transpose", "Unsqueeze"}
+)
+"""Operators whose outputs hold values of their first input and no others."""
+
+COMMUTES = MOVES | {"GlobalMaxPool", "MaxPool"}
+"""Operators that give the same result before and after quantization: both sides share one scale."""
+
+AVERAGES = frozenset({"AveragePool", "GlobalAveragePool"})
+"""Average pooling: in TensorRT's own caches the output has its input's scale, though the operator does not commute."""
+
+
+def load_model(path: str | os.PathLike[str], *, weights: bool = True) -> onnx.ModelProto:
+    """Read an ONNX model.
+
+    Args:
+        path: The file; external data are found beside it.
+        weights: Load external data too, which makes a model over 2 GB too large to be serialized again.
+
+    Raises:
+        ModelError: The file is missing, is no ONNX model, is no valid one, or lacks its external data.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ModelError(f"no model {file}: give the path of an ONNX file")
+    try:
+        model = onnx.load(file, load_external_data=False)
+    except Exception as error:  # noqa: BLE001 - protobuf has a dozen ways to fail
+        raise ModelError(f"{file} is not an ONNX model, or is damaged: export it again ({_first_line(error)})") from error
+    if not model.graph.node or not model.opset_import:
+        raise ModelError(f"{file} is not an ONNX model, or an empty one: export it again")
+    for location in sorted(_external_locations(model)):
+        if not (file.parent / location).is_file():
+            raise ModelError(f"{file} keeps weights in {location}, which is not beside it: copy that file too")
+    try:
+        onnx.checker.check_model(os.fspath(file))
+        if weights:
+            onnx.load_external_data_for_model(model, os.fspath(file.parent))
+    except Exception as error:  # noqa: BLE001 - the checker's errors share no base class
+        raise ModelError(f"{file} is not a valid ONNX model: {_first_line(error)}; export it again") from error
+    return model
+
+
+def loaded(model: ModelSource) -> onnx.ModelProto:
+    """The model itself, or the one that a path names, without external data."""
+    return model if isinstance(model, onnx.ModelProto) else load_model(model, weights=False)
+
+
+def model_digest(model: ModelSource) -> str:
+    """The SHA-256, in hexadecimal, of a model and of the external data it names."""
+    if isinstance(model, onnx.ModelProto):
+        return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+    locations = sorted(_external_locations(onnx.load(model, load_external_data=False)))
+    digests = [sha256_of(model), *(sha256_of(Path(model).parent / location) for location in locations)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def input_specs(model: onnx.ModelProto) -> tuple[TensorSpec, ...]:
+    """The model's inputs, without initializers that older models list among them."""
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    return tuple(_spec(value) for value in model.graph.input if value.name not in initializers)
+
+
+def output_specs(model: onnx.ModelProto) -> tuple[TensorSpec, ...]:
+    """The model's outputs."""
+    return tuple(_spec(value) for value in model.graph.output)
+
+
+def activations(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Every float tensor that depends on the values of an input, inputs first, in topological order.
+
+    These are the tensors that TensorRT looks up in a calibration cache, but for those it makes itself. Tensors inside the branches of If,
+    Loop and Scan are not among them.
+    """
+    inferred = with_types(model)
+    types = {value.name: value.type for value in _values(inferred.graph)}
+    names = [spec.name for spec in input_specs(inferred)]
+    names += [name for node in data_nodes(inferred) for name in node.output if name]
+    return tuple(
+        name for name in names if name in types and types[name].tensor_type.elem_type in FLOAT_TYPES | {0}
+        and types[name].WhichOneof("value") in ("tensor_type", None)
+    )
+
+
+def data_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """The nodes that work on values of the inputs, not only on constants and shapes."""
+    live = {spec.name for spec in input_specs(model)}
+    for node in model.graph.node:
+        if node.op_type not in ("Shape", "Size") and (live & set(node.input) or live & _captured(node)):
+            live.update(node.output)
+            yield node
+
+
+def scale_groups(model: onnx.ModelProto, *, through: frozenset[str] = COMMUTES | AVERAGES) -> tuple[ScaleGroup, ...]:
+    """Tensors that share one scale: both sides of operators that move or pool values, all of a concatenation.
+
+    Args:
+        model: Any model.
+        through: The operators; the default is what TensorRT's own caches show. `COMMUTES` is what Q/DQ nodes need.
+    """
+    floats = set(activations(model))
+    leader: dict[str, str] = {}
+    derived: set[str] = set()
+
+    def lead(name: str) -> str:
+        while leader.setdefault(name, name) != name:
+            name = leader[name]
+        return name
+
+    for node in model.graph.node:
+        if node.op_type == "Concat" or node.op_type in through:
+            inputs = [name for name in (node.input if node.op_type == "Concat" else node.input[:1]) if name in floats]
+            outputs = [name for name in node.output if name in floats]
+            if inputs and outputs:
+                derived.update(outputs)
+                for name in (*inputs, *outputs):
+                    leader[lead(name)] = lead(inputs[0])
+    groups: dict[str, list[str]] = {}
+    for name in activations(model):
+        if name in leader:
+            groups.setdefault(lead(name), []).append(name)
+    return tuple(
+        ScaleGroup(tuple(members), tuple(name for name in members if name not in derived)) for members in groups.values()
+    )
+
+
+def with_types(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the types that shape inference finds; what it cannot infer stays untyped."""
+    try:
+        return onnx.shape_inference.infer_shapes(model)
+    except Exception:  # noqa: BLE001 - a custom operator, or a model over 2 GB: types come from ONNX Runtime then
+        return model
+
+
+def label(node: onnx.NodeProto) -> str:
+    """A node's name, or for an unnamed one its operator and first output."""
+    return node.name or f"{node.op_type} -> {next((name for name in node.output if name), '?')}"
+
+
+def _values(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
+    known = {value.name: value for value in (*graph.value_info, *graph.input, *graph.output)}
+    for node in graph.node:
+        for name in node.output:
+            if name not in known:
+                known[name] = onnx.ValueInfoProto(name=name)
+    yield from known.values()
+
+
+def _captured(node: onnx.NodeProto) -> set[str]:
+    """Names that the branches of a control-flow node take from outside."""
+    graphs = [a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
+    return {name for graph in graphs for inner in graph.node for name in (*inner.input, *_captured(inner))}
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    kind = value.type.tensor_type
+    shape = tuple(
+        dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in kind.shape.dim
+    )
+    if not kind.elem_type:
+        raise ModelError(f"the model's {value.name} is not a tensor: only models with tensor inputs and outputs are handled")
+    return TensorSpec(value.name, shape, np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type)))
+
+
+def _external_locations(model: onnx.ModelProto) -> set[str]:
+    """Files that hold weights, relative to the model's folder."""
+    return {
+        entry.value
+        for tensor in _tensors(model.graph)
+        if tensor.data_location == TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                yield attribute.t
+            elif attribute.type == onnx.AttributeProto.GRAPH:
+                yield from _tensors(attribute.g)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

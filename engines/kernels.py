@@ -1,0 +1,109 @@
+"""Kernels: what an engine really runs, and in which precision."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PRECISIONS = {
+    "Double": "FP64",
+    "Float": "FP32",
+    "Half": "FP16",
+    "BFloat16": "BF16",
+    "FP8": "FP8",
+    "Int8": "INT8",
+    "FP4": "FP4",
+    "Int4": "INT4",
+}
+"""TensorRT's words for the types that arithmetic is done in, widest first, and ours."""
+
+_NARROW = ("FP8", "Int8", "FP4", "Int4")
+
+
+@dataclass(frozen=True, slots=True)
+class KernelTensor:
+    """What a kernel reads or writes.
+
+    Attributes:
+        name: The builder's; not the ONNX model's.
+        type: As TensorRT writes it: Float, Half, Int8, Int64, ...
+        shape: With -1 where the size is free.
+    """
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.type}[{','.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One step of an engine.
+
+    Attributes:
+        name: The builder's.
+        kind: The builder's: "correlation" is a convolution, "kgen" a kernel generated for a chain of pointwise operators, ...
+        nodes: Names of the ONNX nodes it computes, or computes a part of.
+        inputs: Tensors that it reads.
+        constants: Weights, scales and the like.
+        outputs: Tensors that it writes.
+    """
+
+    name: str
+    kind: str
+    nodes: tuple[str, ...]
+    inputs: tuple[KernelTensor, ...]
+    constants: tuple[KernelTensor, ...]
+    outputs: tuple[KernelTensor, ...]
+
+    @property
+    def generated(self) -> bool:
+        """Whether the builder wrote it for a chain of pointwise operators."""
+        return self.kind == "kgen"
+
+    @property
+    def precision(self) -> str | None:
+        """The type it computes in; None for one that only synchronises, or moves integers.
+
+        A kernel that multiplies runs in INT8 where an Int8 input meets Int8 constants or another Int8 input, whatever the types of
+        its scales, of what it accumulates in and of what it writes; otherwise in the widest type that it reads. A generated kernel
+        does its arithmetic in the widest type that it reads or writes, its constants among them: one from Int8 to Int8 with Float
+        scales works in FP32.
+        """
+        read, held, written = (
+            [tensor.type for tensor in tensors] for tensors in (self.inputs, self.constants, self.outputs)
+        )
+        if self.generated:
+            return _widest([*read, *held, *written])
+        for narrow in _NARROW:
+            if narrow in read and (narrow in held or read.count(narrow) > 1):
+                return PRECISIONS[narrow]
+        return _widest(read) or _widest(written)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, with `precision`."""
+        sides = {"inputs": self.inputs, "constants": self.constants, "outputs": self.outputs}
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "precision": self.precision,
+            "nodes": list(self.nodes),
+            **{
+                side: [{"name": tensor.name, "type": tensor.type, "shape": list(tensor.shape)} for tensor in tensors]
+                for side, tensors in sides.items()
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "Kernel":
+        """Undo `to_dict`."""
+        sides = {
+            side: tuple(KernelTensor(item["name"], item["type"], tuple(item["shape"])) for item in value[side])
+            for side in ("inputs", "constants", "outputs")
+        }
+        return cls(name=value["name"], kind=value["kind"], nodes=tuple(value["nodes"]), **sides)
+
+
+def _widest(types: list[str]) -> str | None:
+    return next((precision for word, precision in PRECISIONS.items() if word in types), None)

@@ -1,0 +1,76 @@
+"""The form of a model that quantization starts from."""
+
+import logging
+import os
+
+import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+from calibrators.errors import ModelError
+from engines.graph import ModelSource, load_model
+
+LOWEST_OPSET = 13
+"""QuantizeLinear and DequantizeLinear take an axis, hence scales per channel, from this opset on."""
+
+LOWEST_IR_VERSION = 8
+"""Before version 4, initializers had to be inputs too; 8 goes with opset 15 and is read by every runtime of interest."""
+
+
+def prepared(model: ModelSource) -> ir.Model:
+    """The model with its functions inlined, constants folded into initializers, batch normalization folded, opset 13 or more.
+
+    The tensors that remain keep their names: a convolution with a folded batch normalization gives the latter's output.
+
+    Raises:
+        ModelError: The model cannot be read, or its opset cannot be raised.
+    """
+    from onnxscript.optimizer import fold_constants
+
+    graph = _read(model)
+    common.InlinePass()(graph)
+    common.RemoveInitializersFromInputsPass()(graph)
+    graph = _raised(graph)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
+    common.ShapeInferencePass()(graph)
+    fold_constants(graph, onnx_shape_inference=False)
+    _fold_batch_normalization(graph)
+    common.RemoveUnusedNodesPass()(graph)
+    common.RemoveUnusedOpsetsPass()(graph)
+    graph.ir_version = max(graph.ir_version, LOWEST_IR_VERSION)
+    return graph
+
+
+def _read(model: ModelSource) -> ir.Model:
+    if isinstance(model, onnx.ModelProto):
+        return ir.from_proto(model)
+    load_model(model, weights=False)
+    return ir.load(os.fspath(model))
+
+
+def _raised(graph: ir.Model) -> ir.Model:
+    from onnxscript.version_converter import ConvertVersionPass
+
+    opset = graph.opset_imports.get("", 0)
+    if opset >= LOWEST_OPSET:
+        return graph
+    logging.getLogger("onnxscript.version_converter").setLevel(logging.ERROR)
+    graph = ConvertVersionPass(LOWEST_OPSET, fallback=True)(graph).model
+    if graph.opset_imports.get("", 0) < LOWEST_OPSET:
+        raise ModelError(f"the model's opset {opset} cannot be raised to {LOWEST_OPSET}: export it with opset 13 or more")
+    return graph
+
+
+def _fold_batch_normalization(graph: ir.Model) -> None:
+    """Fold it into a convolution or Gemm before it, where no other node takes that one's output or weights.
+
+    A grouped ConvTranspose keeps its own: its weights hold the output channels of all groups on one axis.
+    """
+    from onnxscript.rewriter import RewriteRuleSet
+    from onnxscript.rewriter.rules import common as rules
+
+    chosen = [rules.fuse_batchnorm_into_conv_rule, rules.fuse_batchnorm_into_gemm_rule]
+    grouped = any(node.op_type == "ConvTranspose" and node.attributes.get_int("group", 1) != 1 for node in graph.graph)
+    if not grouped:
+        chosen.append(rules.fuse_batchnorm_into_conv_transpose_rule)
+    RewriteRuleSet(chosen).apply_to_model(graph)

@@ -1,0 +1,176 @@
+"""Where quantization goes in a graph: the operators whose inputs get Q/DQ nodes, and why the others do not."""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from calibrators.errors import ModelError
+
+CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+WEIGHTED = CONVOLUTIONS | {"Gemm", "MatMul"}
+QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"})
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A constant operand: which input it is, and the axis of its output channels."""
+
+    input: int
+    axis: int
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """An operator to quantize.
+
+    Attributes:
+        node: The operator.
+        activation: Which input is the activation.
+        weight: Its constant operand, or None for an Add.
+    """
+
+    node: ir.Node
+    activation: int
+    weight: Weight | None = None
+
+    @property
+    def tensor(self) -> str:
+        """The activation's name."""
+        value = self.node.inputs[self.activation]
+        assert value is not None and value.name is not None
+        return value.name
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to quantize: `sites` in topological order, and the label of each weighted operator that stays in float -> why."""
+
+    sites: tuple[Site, ...]
+    left: Mapping[str, str]
+
+
+def planned(model: ir.Model) -> Plan:
+    """Find the operators to quantize in a prepared model.
+
+    Raises:
+        ModelError: The model holds Q/DQ nodes already, is FP16, or has no operator to quantize.
+    """
+    graph = model.graph
+    if any(node.op_type in QUANTIZERS for node in graph):
+        raise ModelError("the model is quantized already: give the float model")
+    live = _live(graph)
+    sites, left = list[Site](), dict[str, str]()
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        if node.op_type in WEIGHTED and node.domain in ("", "ai.onnx"):
+            site = "it is inside a branch of control flow" if node.graph is not graph else _weighted(node, live)
+            if isinstance(site, Site):
+                sites.append(site)
+            elif site:
+                left[label(node)] = site
+    if not sites:
+        why = next(iter(left.items()), None)
+        found = f"; {why[0]} is not one, for {why[1]}" if why else ""
+        raise ModelError(f"the model has no layer to quantize (Conv, ConvTranspose, Gemm or MatMul with constant FP32 weights){found}")
+    fusible = {site.node for site in sites if site.node.op_type in CONVOLUTIONS}
+    skips = [skip for node in graph if (skip := _skip(node, live, fusible)) is not None]
+    order = {node: place for place, node in enumerate(graph)}
+    return Plan(tuple(sorted([*sites, *skips], key=lambda site: order[site.node])), left)
+
+
+def label(node: ir.Node) -> str:
+    """A node's name, or for an unnamed one its operator and first output."""
+    return node.name or f"{node.op_type} -> {node.outputs[0].name}"
+
+
+def _live(graph: ir.Graph) -> set[ir.Value]:
+    """Values that depend on an input's values, not only on its shape."""
+    live = set(graph.inputs)
+    for node in graph:
+        if node.op_type not in ("Shape", "Size") and any(value in live for value in node.inputs):
+            live.update(node.outputs)
+    return live
+
+
+def _weighted(node: ir.Node, live: set[ir.Value]) -> Site | str:
+    """The site of a weighted operator, or why it has none ("" where there is nothing to say)."""
+    data, weight = node.inputs[0], node.inputs[1]
+    if data not in live and weight not in live:
+        return ""
+    if data in live and weight in live:
+        return "both of its operands are activations" if node.op_type in ("MatMul", "Gemm") else "its weights are computed at run time"
+    if data not in live or data is None or weight is None:
+        return "its first operand is the constant one"
+    constant = weight.const_value
+    if constant is None:
+        return "its weights are computed at run time"
+    if constant.dtype == ir.DataType.FLOAT16 or constant.dtype == ir.DataType.BFLOAT16:
+        raise ModelError(f"{label(node)} has {constant.dtype.name} weights: quantize the FP32 model; FP16 is chosen when the engine is built")
+    if constant.dtype != ir.DataType.FLOAT:
+        return f"its weights are {constant.dtype.name}"
+    rank = len(constant.shape)
+    if node.op_type in CONVOLUTIONS:
+        return Site(node, 0, Weight(1, 0 if node.op_type == "Conv" else 1))
+    if rank != 2:
+        return f"its constant operand has {rank} dimensions, not 2"
+    if node.op_type == "Gemm":
+        if node.attributes.get_int("transA", 0):
+            return "it transposes its activation"
+        return Site(node, 0, Weight(1, 0 if node.attributes.get_int("transB", 0) else 1))
+    return Site(node, 0, Weight(1, 1))
+
+
+def _skip(node: ir.Node, live: set[ir.Value], fusible: set[ir.Node]) -> Site | None:
+    """The input of a residual Add that needs its own pair, so that the addition fuses into the convolution of the other."""
+    if node.op_type != "Add" or not all(value in live for value in node.inputs):
+        return None
+    first, second = node.inputs
+    if first is None or second is None or first is second or _different(first.shape, second.shape):
+        return None
+    fuses = [_fuses(value, fusible) for value in (first, second)]
+    if fuses == [True, True]:
+        return Site(node, _nearer(first, second))
+    return Site(node, fuses.index(False)) if any(fuses) else None
+
+
+def _fuses(value: ir.Value, fusible: set[ir.Node]) -> bool:
+    """Whether a value is a convolution's (with batch normalization or not) that nothing else reads."""
+    producer = value.producer()
+    if producer is None or len(value.uses()) != 1 or value.is_graph_output():
+        return False
+    if producer.op_type == "BatchNormalization" and producer.inputs[0] is not None:
+        return _fuses(producer.inputs[0], fusible)
+    return producer in fusible
+
+
+def _nearer(first: ir.Value, second: ir.Value) -> int:
+    """Which of two values has the shorter path back to their nearest common origin; the second where both are as near."""
+    near, far = _distances(first), _distances(second)
+    common = near.keys() & far.keys()
+    if not common:
+        return 1
+    origin = min(common, key=lambda value: (near[value] + far[value], value.name or ""))
+    return 0 if near[origin] < far[origin] else 1
+
+
+def _distances(value: ir.Value) -> dict[ir.Value, int]:
+    """Nodes between a value and each value it comes from."""
+    distances, waiting = {value: 0}, deque([value])
+    while waiting:
+        current = waiting.popleft()
+        producer = current.producer()
+        for origin in producer.inputs if producer is not None else ():
+            if origin is not None and origin not in distances and not origin.is_initializer():
+                distances[origin] = distances[current] + 1
+                waiting.append(origin)
+    return distances
+
+
+def _different(first: ir.Shape | None, second: ir.Shape | None) -> bool:
+    """Whether two shapes are known not to be the same."""
+    if first is None or second is None:
+        return False
+    return len(first) != len(second) or any(
+        isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(first, second, strict=True)
+    )

@@ -1,0 +1,263 @@
+"""Sessions: something that runs a model on a batch and gives its outputs as arrays."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from calibrators.batches import Array, TensorSpec, bind
+from calibrators.errors import BuildError, DataError, ModelError
+
+if TYPE_CHECKING:
+    import onnx
+
+ENGINE_SUFFIXES = (".engine", ".plan")
+"""What files of serialized engines are called."""
+
+
+class Session(Protocol):
+    """A model that runs: samples on the first axis of what goes in and of what comes out."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What `run` takes, in the model's order."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What `run` gives, in the model's order."""
+        ...
+
+    def run(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs by name, for arrays by input name; a lone array may stand under `calibrators.batches.IMAGE`."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the memory; the session cannot run afterwards."""
+        ...
+
+    def __enter__(self) -> "Session": ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+def open_session(path: str | os.PathLike[str], *, threads: int | None = None) -> Session:
+    """Open a model with what runs it: an ONNX file with ONNX Runtime on the CPU.
+
+    Raises:
+        BuildError: `path` is an engine.
+        ModelError: `path` is no ONNX model that ONNX Runtime can run.
+    """
+    path = Path(path)
+    if path.suffix.lower() in ENGINE_SUFFIXES:
+        raise BuildError(
+            f"cannot run {path}: an engine runs on the NVIDIA GPU it was built for, and this version of trtcal runs "
+            "ONNX models on the CPU only; give the ONNX model that the engine was built from"
+        )
+    return OnnxRuntimeSession(path, threads=threads)
+
+
+class OnnxRuntimeSession:
+    """An ONNX model in ONNX Runtime on the CPU.
+
+    Any number of samples runs: a model whose batch size is fixed at B runs B of them at a time, the last one repeated
+    until the last run is full, and what the repeats give is cut off.
+
+    Args:
+        model: A file, with its external data beside it, or a model in memory that holds all its data.
+        threads: Threads that share one operator; None takes every core that this process may use.
+
+    Attributes:
+        inputs: The inputs that need an array: initializers listed as inputs, as older exporters do, are left out.
+        outputs: The outputs.
+        threads: The number of threads in use.
+        fixed_batch: The only number of samples that the model takes at a time; None where it is free.
+
+    Raises:
+        ModelError: The model is missing, corrupt, or nothing that ONNX Runtime can run.
+    """
+
+    def __init__(self, model: "str | os.PathLike[str] | onnx.ModelProto", *, threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            raise ModelError(f"a session needs at least 1 thread, not {threads}")
+        self.threads = threads or usable_cores()
+        if isinstance(model, (str, os.PathLike)):
+            self._name = str(model)
+            self._runtime: Any = _from_file(Path(model), self.threads)
+        else:
+            self._name = "the model in memory"
+            self._runtime = _from_memory(model, self.threads)
+        self.inputs = tuple(self._spec(value, "input") for value in self._runtime.get_inputs())
+        self.outputs = tuple(self._spec(value, "output") for value in self._runtime.get_outputs())
+        self.fixed_batch = self._fixed_batch()
+
+    def run(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the samples of `batch`.
+
+        Args:
+            batch: Arrays by input name, samples on the first axis, in any precision of the right kind of number.
+
+        Returns:
+            Arrays by output name.
+
+        Raises:
+            DataError: The arrays do not fit the inputs.
+            ModelError: The model fails on them, or gives an output that cannot be cut into samples.
+        """
+        feed = bind(batch, self.inputs)
+        samples = {name: len(array) for name, array in feed.items()}
+        count = next(iter(samples.values()), 0)
+        if len(set(samples.values())) > 1 or count == 0:
+            sizes = ", ".join(f"{size} for {name}" for name, size in samples.items()) or "none"
+            raise DataError(f"{self._name} takes one or more samples, as many for every input, not {sizes}")
+        if self.fixed_batch in (None, count):
+            return self._run(feed)
+        return self._run_in_chunks(feed, count, self.fixed_batch)
+
+    def close(self) -> None:
+        """Let go of the model; the session cannot run afterwards."""
+        self._runtime = None
+
+    def __enter__(self) -> "OnnxRuntimeSession":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, feed: dict[str, Array]) -> dict[str, Array]:
+        if self._runtime is None:
+            raise ModelError(f"the session of {self._name} is closed; open another")
+        try:
+            values = self._runtime.run(None, feed)
+        except _runtime_errors() as error:
+            raise ModelError(f"{self._name} fails on an input of {_shapes(feed)}: {_reason(error)}") from error
+        return {spec.name: value for spec, value in zip(self.outputs, values, strict=True)}
+
+    def _run_in_chunks(self, feed: dict[str, Array], count: int, size: int) -> dict[str, Array]:
+        chunks = [
+            self._run({name: _filled(array[start : start + size], size) for name, array in feed.items()})
+            for start in range(0, count, size)
+        ]
+        for name, value in chunks[0].items():
+            if value.ndim == 0 or any(len(chunk[name]) != size for chunk in chunks):
+                raise ModelError(
+                    f"output {name} of {self._name} has no axis of samples ({_shapes({name: value})} for {size} "
+                    f"sample(s)), and the model's batch size is fixed: run it with a batch size of {size}"
+                )
+        return {name: np.concatenate([chunk[name] for chunk in chunks])[:count] for name in chunks[0]}
+
+    def _spec(self, value: Any, role: str) -> TensorSpec:
+        dtype = _DTYPES.get(value.type)
+        if dtype is None:
+            raise ModelError(f"{self._name}: {role} {value.name} is a {value.type}, which trtcal cannot handle")
+        if role == "input" and not value.shape:
+            raise ModelError(f"{self._name}: input {value.name} has no axis of samples; make it a constant")
+        shape = tuple(size if isinstance(size, (int, str)) else None for size in value.shape)
+        return TensorSpec(value.name, shape, np.dtype(dtype))
+
+    def _fixed_batch(self) -> int | None:
+        sizes = {spec.shape[0] for spec in self.inputs if isinstance(spec.shape[0], int)}
+        if len(sizes) > 1:
+            inputs = ", ".join(map(str, self.inputs))
+            raise ModelError(f"{self._name}: its inputs have different batch sizes on their first axis: {inputs}")
+        return next(iter(sizes), None)
+
+
+def usable_cores() -> int:
+    """The number of logical cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_DTYPES: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(int8)": np.int8,
+    "tensor(int16)": np.int16,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(uint8)": np.uint8,
+    "tensor(uint16)": np.uint16,
+    "tensor(uint32)": np.uint32,
+    "tensor(uint64)": np.uint64,
+    "tensor(bool)": np.bool_,
+}
+
+
+def _from_file(path: Path, threads: int) -> Any:
+    if not path.is_file():
+        found = "it is a folder" if path.is_dir() else "there is no such file"
+        raise ModelError(f"cannot read the model {path}: {found}; give an ONNX file")
+    return _opened(str(path), str(path), threads)
+
+
+def _from_memory(model: "onnx.ModelProto", threads: int) -> Any:
+    from google.protobuf.message import EncodeError
+    from onnx.external_data_helper import uses_external_data
+
+    apart = [tensor.name for tensor in model.graph.initializer if uses_external_data(tensor)]
+    if apart:
+        raise ModelError(f"the data of {apart[0]} is in another file: load it into the model, or give the model's path")
+    try:
+        source = model.SerializeToString()
+    except (EncodeError, ValueError):  # larger than the 2 GB that protobuf can write
+        return _through_a_file(model, threads)
+    return _opened(source, "the model in memory", threads)
+
+
+def _through_a_file(model: "onnx.ModelProto", threads: int) -> Any:
+    import onnx
+
+    with tempfile.TemporaryDirectory(prefix="trtcal-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / "model.onnx"
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)  # saving moves the data out of the model that it is given
+        onnx.save(copy, path, save_as_external_data=True, location="model.data")
+        return _opened(str(path), "the model in memory", threads)
+
+
+def _opened(source: str | bytes, name: str, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors come as exceptions; the rest would go to standard error
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Threads spin for a while after a run, and a second model, or decoding, would have to fight them for the cores.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except _runtime_errors() as error:
+        raise ModelError(f"ONNX Runtime cannot open {name}: {_reason(error)}") from error
+
+
+def _runtime_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises: classes of its own that share no base."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    kinds = [value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)]
+    return (*kinds, RuntimeError, ValueError)
+
+
+def _reason(error: Exception) -> str:
+    """ONNX Runtime's own words on one line, without the code in front."""
+    text = " ".join(str(error).split())
+    return text.split(" : ", 3)[-1] if text.startswith("[ONNXRuntimeError]") else text
+
+
+def _filled(array: Array, size: int) -> Array:
+    """`array` with its last sample repeated until there are `size`."""
+    missing = size - len(array)
+    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
+
+
+def _shapes(arrays: Mapping[str, Array]) -> str:
+    return ", ".join(f"{name}:{'x'.join(map(str, array.shape)) or 'a number'}" for name, array in arrays.items())

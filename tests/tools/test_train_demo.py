@@ -1,0 +1,48 @@
+"""The script that trains the demo's network: what it exports, with random weights (training takes minutes)."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+pytest.importorskip("torch", reason="PyTorch is not installed (extra [train])")
+pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra [demo])")
+
+SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "train_demo.py"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("train_demo", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_an_exported_network_computes_what_pytorch_does_and_is_named_by_module(script: ModuleType) -> None:
+    import torch
+
+    from trtcal.demo.digits import load_split
+
+    torch.manual_seed(0)
+    network = script.DigitNet()
+    model = script.export(network, {"seed": "0"})
+    assert script.check(model, network, load_split().test) < 1e-4
+    assert {entry.key: entry.value for entry in model.metadata_props} == {"seed": "0"}
+    names = [node.name for node in model.graph.node]
+    assert len(set(names)) == len(names)
+    assert {"stem.conv", "pool", "block1", "block3.widen.act.Sigmoid", "block3.widen.act", "head.norm"} <= set(names)
+
+
+def test_an_augmented_image_keeps_its_shape_and_its_range(script: ModuleType) -> None:
+    import torch
+
+    images = torch.rand(7, 1, 32, 32)
+    augmented = script.augmented(images, torch.Generator().manual_seed(0))
+    assert augmented.shape == images.shape
+    assert float(augmented.min()) >= 0 and float(augmented.max()) <= 1 + 1e-6
+    again = script.augmented(images, torch.Generator().manual_seed(0))
+    assert torch.equal(augmented, again)

@@ -1,0 +1,89 @@
+"""From a float ONNX model and images to a checked INT8 TensorRT engine.
+
+The public names are loaded when they are first used: `import trtcal` loads neither onnx nor TensorRT nor torch.
+"""
+
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from calibrators.cache import CalibrationCache
+    from calibrators.errors import TrtcalError
+    from calibrators.grid import Grid
+    from calibrators.encoding import Encoding
+    from calibrators.ranges import calibrate
+    from calibrators.statistics import TensorStatistics
+    from calibrators.statistics_file import Statistics
+    from engines.builder import build_engine
+    from engines.collect import collect
+    from engines.session import OnnxRuntimeSession, Session
+    from trtcal.accuracy import evaluate
+    from trtcal.images import ImageLoader
+    from trtcal.pipeline import quantize
+    from trtcal.preprocess import Preprocess
+
+_HOMES = {
+    "CalibrationCache": "calibrators.cache",
+    "Encoding": "calibrators.encoding",
+    "Grid": "calibrators.grid",
+    "ImageLoader": "trtcal.images",
+    "OnnxRuntimeSession": "engines.session",
+    "Preprocess": "trtcal.preprocess",
+    "Session": "engines.session",
+    "Statistics": "calibrators.statistics_file",
+    "TensorStatistics": "calibrators.statistics",
+    "TrtcalError": "calibrators.errors",
+    "build_engine": "engines.builder",
+    "calibrate": "calibrators.ranges",
+    "collect": "engines.collect",
+    "evaluate": "trtcal.accuracy",
+    "quantize": "trtcal.pipeline",
+}
+
+__all__ = [
+    "CalibrationCache",
+    "Encoding",
+    "Grid",
+    "ImageLoader",
+    "OnnxRuntimeSession",
+    "Preprocess",
+    "Session",
+    "Statistics",
+    "TensorStatistics",
+    "TrtcalError",
+    "build_engine",
+    "calibrate",
+    "collect",
+    "evaluate",
+    "quantize",
+]
+
+
+def _require_own_neighbours() -> None:
+    """Refuse packages of the same generic names that stand earlier on the path than ours."""
+    root = Path(__file__).resolve().parent.parent
+    for name in ("calibrators", "engines"):
+        spec = importlib.util.find_spec(name)
+        found = Path(spec.origin).resolve() if spec is not None and spec.origin else None
+        if found is None or found.parent.parent != root:
+            what = f"{found or (spec and list(spec.submodule_search_locations or ['?'])[0])} shadows it" if spec else "it is missing"
+            raise ImportError(f"trtcal needs its own package {name!r} in {root}, but {what}: rename or remove that one")
+
+
+_require_own_neighbours()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'trtcal' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,40 @@
+"""Models on the command line: several side by side, each under a name that tells it from the others."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engines.session import Session
+
+
+@contextmanager
+def opened(paths: Sequence[Path], *, threads: int | None) -> "Iterator[dict[str, Session]]":
+    """Open every model; they are closed when the block ends.
+
+    Yields:
+        Sessions by display name, in the order of `paths`.
+
+    Raises:
+        ModelError: One of them cannot be opened.
+        BuildError: One of them is an engine.
+    """
+    from engines.session import open_session
+
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(open_session(path, threads=threads))
+            for name, path in zip(display_names(paths), paths, strict=True)
+        }
+
+
+def display_names(paths: Sequence[Path]) -> list[str]:
+    """File names; paths for files of one name in several folders; numbered where one path is given several times."""
+    sharing = Counter(path.name for path in {path.absolute() for path in paths})
+    names = [path.name if sharing[path.name] == 1 else str(path) for path in paths]
+    return [
+        f"{name} #{names[:index].count(name) + 1}" if name in names[:index] else name
+        for index, name in enumerate(names)
+    ]

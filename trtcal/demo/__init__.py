@@ -1,0 +1,9 @@
+"""The demo: a small network and the handwritten digits that it reads.
+
+The network, `digits.onnx`, is trained by `tools/train_demo.py` and bundled. The digits come with scikit-learn.
+"""
+
+from pathlib import Path
+
+MODEL = Path(__file__).with_name("digits.onnx")
+"""The bundled FP32 model: input ``image`` (N, 1, 32, 32) of values 0 to 1; output ``scores`` (N, 10)."""

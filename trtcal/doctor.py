@@ -1,0 +1,230 @@
+"""What this machine has, and what each command can do with it."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trtcal.nvml import Nvidia, nvidia
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A Python package that a command may need.
+
+    Attributes:
+        name: As it is imported.
+        installed: Whether it is there.
+        version: Its version, where it can be told.
+        problem: Why it cannot be imported all the same; empty where it can.
+        facts: What else it says of itself.
+    """
+
+    name: str
+    installed: bool
+    version: str | None = None
+    problem: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def usable(self) -> bool:
+        """Installed, and importing it works."""
+        return self.installed and not self.problem
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What this machine has.
+
+    Attributes:
+        python: Version.
+        system: Operating system and architecture.
+        processor: The CPU's name.
+        cores: Logical cores that this process may use.
+        memory: Bytes; None where the system does not say.
+        nvidia: GPUs and driver.
+        libraries: By import name.
+    """
+
+    python: str
+    system: str
+    processor: str
+    cores: int
+    memory: int | None
+    nvidia: Nvidia
+    libraries: Mapping[str, Library]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Ability:
+    """What a command can do here.
+
+    Attributes:
+        command: Its name.
+        ready: Whether it works.
+        remark: What it can do, or what is missing.
+        install: The command that installs what is missing; empty where nothing is, or where that would not help.
+    """
+
+    command: str
+    ready: bool
+    remark: str
+    install: str = ""
+
+
+def examine(progress: Callable[[int], None] | None = None) -> Machine:
+    """Look at this machine. Each library is imported in a process of its own, so that a broken one breaks nothing here.
+
+    Args:
+        progress: Is told the number of libraries looked at since the last call.
+    """
+    from engines.session import usable_cores
+
+    cores = usable_cores()
+    libraries: dict[str, Library] = {}
+    with ThreadPoolExecutor(max_workers=cores) as pool:
+        for library in pool.map(probe, LIBRARIES):
+            libraries[library.name] = library
+            if progress is not None:
+                progress(1)
+    return Machine(
+        python=platform.python_version(),
+        system=f"{platform.platform()} ({platform.machine()})",
+        processor=_processor(),
+        cores=cores,
+        memory=_memory(),
+        nvidia=nvidia(),
+        libraries=libraries,
+    )
+
+
+def probe(name: str) -> Library:
+    """Import `name` in another process, as this one would, and tell how that went."""
+    command = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), name, _FACTS.get(name, "{}")]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_PATIENCE, check=False)
+    except subprocess.TimeoutExpired:
+        return Library(name, True, _recorded_version(name), f"its import takes more than {_PATIENCE} s")
+    if done.returncode == 0:
+        answer = json.loads(done.stdout.splitlines()[-1])
+        if not answer["installed"]:
+            return Library(name, installed=False)
+        return Library(name, True, answer["version"] or _recorded_version(name), facts=answer["facts"])
+    if done.returncode < 0:
+        return Library(name, True, _recorded_version(name), f"its import crashes (signal {-done.returncode})")
+    lines = done.stderr.strip().splitlines() or [f"its import ends with exit code {done.returncode}"]
+    return Library(name, True, _recorded_version(name), lines[-1])
+
+
+def abilities(machine: Machine) -> tuple[Ability, ...]:
+    """What each command can do on `machine`."""
+    return tuple(_ability(machine, *each) for each in _COMMANDS)
+
+
+LIBRARIES = (
+    "numpy",
+    "onnx",
+    "onnx_ir",
+    "onnxscript",
+    "onnxruntime",
+    "numba",
+    "PIL",
+    "tensorrt_rtx",
+    "tensorrt",
+    "pycuda.driver",
+    "cuda.bindings.runtime",
+    "torch",
+    "sklearn",
+)
+"""In the order shown: what every installation has, then what extras install."""
+
+_PATIENCE = 60
+
+_PROGRAM = """
+import importlib, json, sys
+sys.path[:] = json.loads(sys.argv[1])
+name = sys.argv[2]
+try:
+    module = importlib.import_module(name)
+except ModuleNotFoundError as error:
+    if error.name is None or not (name + ".").startswith(error.name + "."):
+        raise
+    print(json.dumps({"installed": False}))
+else:
+    facts = eval(sys.argv[3], {"module": module})
+    print()
+    print(json.dumps({"installed": True, "version": getattr(module, "__version__", None), "facts": facts}))
+"""
+
+_FACTS = {
+    "onnxruntime": '{"providers": module.get_available_providers()}',
+    "tensorrt": '{"calibrators": hasattr(module, "IInt8EntropyCalibrator2")}',
+    "tensorrt_rtx": '{"calibrators": hasattr(module, "IInt8EntropyCalibrator2")}',
+    "torch": '{"cuda": module.version.cuda}',
+}
+
+_COMMANDS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
+    (
+        "demo",
+        ("onnx", "onnx_ir", "onnxscript", "onnxruntime", "numba", "PIL", "sklearn", "tensorrt_rtx"),
+        "demo",
+        "the main job on bundled data",
+    ),
+    ("calibrate", ("onnx", "onnxruntime", "numba", "PIL"), "", "in ONNX Runtime on the CPU"),
+    ("quantize", ("onnx", "onnx_ir", "onnxscript"), "", "an ONNX model with Q/DQ nodes"),
+    ("build", ("onnx", "onnx_ir", "onnxscript", "tensorrt_rtx"), "rtx", "engines for RTX GPUs, built on the CPU"),
+    ("accuracy", ("onnxruntime", "PIL"), "", "ONNX models in ONNX Runtime on the CPU; engines cannot run yet"),
+    ("benchmark", ("onnx", "onnxruntime"), "", "ONNX models in ONNX Runtime on the CPU; engines cannot run yet"),
+    ("cache", ("onnx",), "", "calibration caches"),
+    ("inspect", ("onnx",), "", "engines and ONNX models"),
+)
+"""Command, what it needs, the extra that installs all of that (none: the package itself), what it does."""
+
+
+def _ability(machine: Machine, command: str, needs: tuple[str, ...], extra: str, remark: str) -> Ability:
+    lacking = [machine.libraries[name] for name in needs if not machine.libraries[name].usable]
+    if not lacking:
+        return Ability(command, ready=True, remark=remark)
+    broken = [f"{each.name} does not import ({each.problem})" for each in lacking if each.installed]
+    absent = [each.name for each in lacking if not each.installed]
+    remarks = [f"missing: {', '.join(absent)}"] if absent else []
+    install = f'pip install "trtcal{f"[{extra}]" if extra else ""}"'
+    return Ability(command, ready=False, remark="; ".join(remarks + broken), install=install if absent else "")
+
+
+def _recorded_version(name: str) -> str | None:
+    """What pip knows of the package that `name` is part of."""
+    top = name.partition(".")[0]
+    for distribution in importlib.metadata.packages_distributions().get(top, []):
+        try:
+            return importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not a POSIX system
+        return None

@@ -1,0 +1,222 @@
+"""Measures of a model's outputs: right classes, agreement with a reference, distortion; they add up over batches."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from calibrators.batches import Array
+
+Scores = npt.NDArray[np.floating[Any]]
+"""Class scores, shape (samples, classes)."""
+
+Labels = npt.NDArray[np.int64]
+"""Class numbers, shape (samples,)."""
+
+Hits = npt.NDArray[np.bool_]
+"""Whether each sample counts, shape (samples,)."""
+
+Z95 = 1.959963984540054
+"""The 97.5 % point of the normal distribution: 95 % lie between -Z95 and Z95."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """`hits` out of `total`; shares of disjoint samples add up. A total of 0 means that nothing was measured."""
+
+    hits: int = 0
+    total: int = 0
+
+    def __add__(self, other: "Share") -> "Share":
+        return Share(self.hits + other.hits, self.total + other.total)
+
+    @property
+    def percent(self) -> float:
+        """100 hits / total."""
+        return 100 * self.hits / self.total
+
+    def interval(self, z: float = Z95) -> tuple[float, float]:
+        """Wilson's score interval in percent, 95 % unless `z` says otherwise.
+
+        (p + z²/2n ± z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n). It stays within 0..100 and holds near both ends too, where
+        the textbook's p ± z sqrt(p(1-p)/n) shrinks to nothing (E. B. Wilson, 1927).
+        """
+        n, p = self.total, self.hits / self.total
+        centre = p + z * z / (2 * n)
+        reach = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        low, high = (centre - reach) / (1 + z * z / n), (centre + reach) / (1 + z * z / n)
+        return 100 * max(low, 0.0), 100 * min(high, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Distortion:
+    """Energy of a reference and of the difference from it; those of disjoint values add up.
+
+    Attributes:
+        signal: Σ r² over the reference's values r.
+        noise: Σ (r - x)² over the values x beside them.
+    """
+
+    signal: float = 0.0
+    noise: float = 0.0
+
+    def __add__(self, other: "Distortion") -> "Distortion":
+        return Distortion(self.signal + other.signal, self.noise + other.noise)
+
+    @property
+    def sqnr(self) -> float:
+        """Signal to quantization noise ratio, 10 log10(signal / noise), in dB: inf where nothing differs."""
+        if self.noise == 0:
+            return math.inf
+        ratio = self.signal / self.noise
+        return -math.inf if ratio == 0 else 10 * math.log10(ratio)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What was measured of one model; scores of disjoint samples add up.
+
+    Attributes:
+        samples: Samples run.
+        classes: Number of class scores; 0 where no output holds class scores.
+        top1: Labelled samples whose label has the highest score.
+        top5: Labelled samples whose label has one of the 5 highest; nothing where there are no more than 5 classes.
+        agreement: Samples whose highest score is at the reference's class.
+        lost: Labelled samples that the reference gets right and this model wrong.
+        gained: Labelled samples that the reference gets wrong and this model right.
+        distortions: From the reference, by output; float outputs only.
+        nonfinite: Samples with NaN or Inf in an output. One with NaN among its class scores counts as wrong.
+    """
+
+    samples: int = 0
+    classes: int = 0
+    top1: Share = Share()
+    top5: Share = Share()
+    agreement: Share = Share()
+    lost: int = 0
+    gained: int = 0
+    distortions: Mapping[str, Distortion] = field(default_factory=dict)
+    nonfinite: int = 0
+
+    def __add__(self, other: "Score") -> "Score":
+        nothing = Distortion()
+        return Score(
+            samples=self.samples + other.samples,
+            classes=max(self.classes, other.classes),
+            top1=self.top1 + other.top1,
+            top5=self.top5 + other.top5,
+            agreement=self.agreement + other.agreement,
+            lost=self.lost + other.lost,
+            gained=self.gained + other.gained,
+            distortions={
+                name: self.distortions.get(name, nothing) + other.distortions.get(name, nothing)
+                for name in dict.fromkeys([*self.distortions, *other.distortions])
+            },
+            nonfinite=self.nonfinite + other.nonfinite,
+        )
+
+    @property
+    def distortion(self) -> Distortion:
+        """Over all outputs."""
+        return sum(self.distortions.values(), Distortion())
+
+    @property
+    def drop(self) -> float:
+        """Top-1 of the reference less this model's, in percentage points, over the labelled samples."""
+        return 100 * (self.lost - self.gained) / self.top1.total
+
+
+def score(
+    outputs: Mapping[str, Array], *, labels: Labels | None = None, reference: Mapping[str, Array] | None = None
+) -> Score:
+    """Measure one batch of outputs.
+
+    Args:
+        outputs: By name, samples on the first axis.
+        labels: Each from 0 to classes - 1.
+        reference: Outputs of the same names and shapes to compare with.
+    """
+    name = class_output(outputs)
+    scores = _class_scores(outputs[name]) if name else None
+    expected = _class_scores(reference[name]) if name and reference else None
+    right = in_top(scores, labels, 1) if scores is not None and labels is not None else None
+    before = in_top(expected, labels, 1) if expected is not None and labels is not None else None
+    top5 = in_top(scores, labels, 5) if scores is not None and labels is not None and scores.shape[1] > 5 else None
+    return Score(
+        samples=len(next(iter(outputs.values()))),
+        classes=0 if scores is None else scores.shape[1],
+        top1=_share(right),
+        top5=_share(top5),
+        agreement=_share(agreeing(scores, expected) if scores is not None and expected is not None else None),
+        lost=0 if right is None or before is None else int(np.sum(before & ~right)),
+        gained=0 if right is None or before is None else int(np.sum(right & ~before)),
+        distortions={
+            key: distortion(value, outputs[key]) for key, value in (reference or {}).items() if value.dtype.kind == "f"
+        },
+        nonfinite=_nonfinite_samples(outputs),
+    )
+
+
+def class_output(outputs: Mapping[str, Array]) -> str | None:
+    """The output that holds class scores: the only float one of shape (samples, classes), with 2 classes or more.
+
+    Trailing axes of length 1 do not count. None where no output is like that (a detector), or several are.
+    """
+    fitting = [
+        name
+        for name, value in outputs.items()
+        if value.dtype.kind == "f" and value.ndim >= 2 and value.shape[1] > 1 and math.prod(value.shape[2:]) == 1
+    ]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def in_top(scores: Scores, labels: Labels, k: int) -> Hits:
+    """Whether each label is among the `k` highest scores.
+
+    Of equal scores the first ranks higher, as in argmax. A row with NaN ranks nothing.
+    """
+    own = np.take_along_axis(scores, labels[:, None], axis=1)
+    earlier = np.arange(scores.shape[1]) < labels[:, None]
+    above = (scores > own) | ((scores == own) & earlier)
+    hits: Hits = (above.sum(axis=1) < k) & ~np.isnan(scores).any(axis=1)
+    return hits
+
+
+def agreeing(scores: Scores, reference: Scores) -> Hits:
+    """Whether the highest score, the first of equal ones, is at the same class in both; never where a row has NaN."""
+    clean = ~(np.isnan(scores).any(axis=1) | np.isnan(reference).any(axis=1))
+    hits: Hits = (scores.argmax(axis=1) == reference.argmax(axis=1)) & clean
+    return hits
+
+
+def distortion(reference: Array, values: Array) -> Distortion:
+    """Energy of `reference` and of its difference from `values`, in float64.
+
+    Infinities that are the same in both neither differ nor count as signal; NaN makes the noise NaN.
+    """
+    expected, got = reference.astype(np.float64), values.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        difference = np.where(expected == got, 0.0, expected - got)
+    signal = np.where(np.isinf(expected), 0.0, expected)
+    return Distortion(float(np.sum(signal * signal)), float(np.sum(difference * difference)))
+
+
+def _class_scores(value: npt.NDArray[Any]) -> Scores:
+    return value.reshape(value.shape[:2])
+
+
+def _share(hits: Hits | None) -> Share:
+    return Share() if hits is None else Share(int(hits.sum()), hits.size)
+
+
+def _nonfinite_samples(outputs: Mapping[str, Array]) -> int:
+    samples = len(next(iter(outputs.values())))
+    hit = np.zeros(samples, bool)
+    for value in outputs.values():
+        if value.dtype.kind == "f":
+            bad = ~np.isfinite(value)
+            hit |= bad.reshape(samples, -1).any(axis=1) if len(value) == samples else bad.any()
+    return int(hit.sum())
