@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from calibrators.errors import CacheError
-from calibrators.files import whole_file
+from calibrators.files import whole_file, write_whole
 from calibrators.grid import TENSORRT_INT8
 from calibrators.sidecar import Sidecar, sidecar_path
 
@@ -44,15 +44,23 @@ class CalibrationCache(Mapping[str, float]):
         scales: By tensor name; each is rounded to float32.
         algorithm: The word in the header by which a calibrator recognises its own kind of cache.
         version: TensorRT's version number as its headers have it: 8601 is 8.6.1, 101401 is 10.14.1.
+        sidecar: What the text cannot hold; `save` writes it beside the cache, `load` reads it there.
 
     Raises:
         CacheError: There is no scale; a scale is negative or not finite in float32; a name or the header cannot be
             written.
     """
 
-    __slots__ = ("_entries", "_header", "_header_end")
+    __slots__ = ("_entries", "_header", "_header_end", "sidecar")
 
-    def __init__(self, scales: Mapping[str, float], *, algorithm: str = ENTROPY, version: int = NEWEST_VERSION) -> None:
+    def __init__(
+        self,
+        scales: Mapping[str, float],
+        *,
+        algorithm: str = ENTROPY,
+        version: int = NEWEST_VERSION,
+        sidecar: Sidecar | None = None,
+    ) -> None:
         header = f"TRT-{version}-{algorithm}"
         match = _HEADER.fullmatch(header + "\n")
         if match is None or match["algorithm"] != algorithm:
@@ -60,20 +68,31 @@ class CalibrationCache(Mapping[str, float]):
         if not scales:
             raise CacheError("a calibration cache holds at least one scale; calibrate a model with float activations")
         self._header, self._header_end = header, "\n"
+        self.sidecar = sidecar
         self._entries = {_checked(name): _Entry(_spelled(name, scale), "\n") for name, scale in scales.items()}
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "CalibrationCache":
-        """Read the cache at `path`.
+    def load(cls, path: str | os.PathLike[str], *, alone: bool = False) -> "CalibrationCache":
+        """Read the cache at `path`, with its side-car where there is one that belongs to it.
+
+        A side-car that an earlier cache of the same path left behind is not taken; `trtcal cache check` tells of it.
+
+        Args:
+            path: The cache.
+            alone: Do not look for a side-car.
 
         Raises:
-            CacheError: It cannot be read or is malformed.
+            CacheError: It, or its side-car, cannot be read or is malformed.
         """
         try:
             data = Path(path).read_bytes()
         except OSError as error:
             raise CacheError(f"cannot read {path}: {error.strerror or error}; give a calibration cache") from error
-        return cls.parse(data, source=str(path))
+        cache = cls.parse(data, source=str(path))
+        sidecar = None if alone else Sidecar.beside(path)
+        if sidecar is not None and sidecar.cache_sha256 == cache.sha256:
+            cache.sidecar = sidecar
+        return cache
 
     @classmethod
     def parse(cls, text: str | bytes, *, source: str = "<text>") -> "CalibrationCache":
@@ -116,22 +135,22 @@ class CalibrationCache(Mapping[str, float]):
         body = "".join(f"{name}: {entry.bits}{entry.end}" for name, entry in self._entries.items())
         return f"{self._header}{self._header_end}{body}".encode()
 
-    def save(self, path: str | os.PathLike[str], sidecar: Sidecar | None = None) -> None:
-        """Write the cache and, if given, its side-car ``<path>.json`` with the cache's SHA-256 filled in.
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the cache, and its side-car as ``<path>.json`` with the cache's SHA-256 filled in.
 
         Both files are written out before either replaces an old one: a full disk changes nothing. The cache is put in
         place first. Should the machine stop just then, the new cache stands beside an old side-car whose SHA-256 tells
-        that it describes another cache. Without `sidecar` an old side-car stays, and is found out in the same way.
+        that it describes another cache. Without a side-car of its own, the cache leaves an old one, which is found out in
+        the same way.
 
         Raises:
             OutputError: A file cannot be written.
         """
         data = self.dumps()
-        if sidecar is None:
-            with whole_file(path) as temporary:
-                temporary.write_bytes(data)
+        if self.sidecar is None:
+            write_whole(path, data)
             return
-        text = replace(sidecar, cache_sha256=self.sha256).dumps()
+        text = replace(self.sidecar, cache_sha256=self.sha256).dumps()
         with whole_file(sidecar_path(path)) as temporary_sidecar, whole_file(path) as temporary:
             temporary_sidecar.write_text(text, encoding="utf-8")
             temporary.write_bytes(data)
@@ -152,7 +171,11 @@ class CalibrationCache(Mapping[str, float]):
                 entries[_checked(name)] = _Entry(bits, self.line_end)
             elif int(old.bits, 16) != int(bits, 16):
                 entries[name] = _Entry(bits, old.end)
-        return self._of(self._header, self._header_end, entries)
+        changed = self._of(self._header, self._header_end, entries)
+        if self.sidecar is not None:
+            kept = {name: scale for name, scale in self.sidecar.explicit.items() if name not in scales}
+            changed.sidecar = replace(self.sidecar, explicit=kept)
+        return changed
 
     @property
     def header(self) -> str:
@@ -214,6 +237,7 @@ class CalibrationCache(Mapping[str, float]):
     def _of(cls, header: str, header_end: str, entries: "dict[str, _Entry]") -> "CalibrationCache":
         cache = cls.__new__(cls)
         cache._header, cache._header_end, cache._entries = header, header_end, entries
+        cache.sidecar = None
         return cache
 
 

@@ -29,6 +29,12 @@ class CacheError(TrtcalError):
     """A calibration cache or statistics file that is malformed or belongs to something else."""
 
 
+class CacheMismatchError(CacheError):
+    """A calibration cache that is sound, but does not fit the model."""
+
+    exit_code: ClassVar[int] = 1
+
+
 class BuildError(TrtcalError):
     """An engine that could not be built or loaded."""
 

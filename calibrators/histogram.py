@@ -26,6 +26,9 @@ BLOCK = 4096
 SPREAD = 16
 """Counters for exact zeros: adding to one and the same counter would wait for the addition before."""
 
+SIDES = 3
+"""Below 0, above 0, and at or above a ceiling where one is given: each with a range of its own."""
+
 INFINITE = 0x7F800000
 """The bits of +inf; NaN's are above it."""
 
@@ -56,6 +59,16 @@ class Histogram:
     def empty(cls) -> "Histogram":
         """The histogram of no value: the neutral element of `+`."""
         return cls(np.zeros(BINS, np.int64), LOWEST_EXPONENT, 0.0)
+
+    @classmethod
+    def repeated(cls, magnitude: float, times: int) -> "Histogram":
+        """The histogram of one magnitude, a float32 above 0, that occurs so many times."""
+        if times == 0:
+            return cls.empty()
+        exponent = exponent_of(magnitude)
+        counts = np.zeros(BINS, np.int64)
+        counts[int(magnitude * 2.0 ** (LOG_BINS - exponent))] = times
+        return cls(counts, exponent, magnitude)
 
     @property
     def width(self) -> float:
@@ -113,15 +126,18 @@ def _kernel(function):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def count_values(values, counts, exponents, peaks, bins):  # type: ignore[no-untyped-def]
+def count_values(values, ceiling, counts, exponents, peaks, places):  # type: ignore[no-untyped-def]
     """Add one sample's values to a tensor's counts.
+
+    Values are counted on three sides: below 0, above 0 and at or above `ceiling`, each in a histogram of its own range.
 
     Args:
         values: float32 of shape (n,), contiguous.
-        counts: int64 of shape (2 * BINS + SPREAD,): positive magnitudes, negative ones, exact zeros; added to.
-        exponents: int64 of shape (2,): the ranges of positive and negative magnitudes; raised as needed.
-        peaks: uint32 of shape (2,): the bits of the largest positive and negative magnitude; raised as needed.
-        bins: Scratch memory, uint32 of shape (BLOCK,).
+        ceiling: A float32 above 0; infinite where the third side is not wanted.
+        counts: int64 of shape (3 * BINS + SPREAD,): the sides positive, negative, high, then exact zeros; added to.
+        exponents: int64 of shape (3,): each side's range; raised as needed.
+        peaks: uint32 of shape (3,): the bits of each side's largest magnitude; raised as needed.
+        places: Scratch memory, uint32 of shape (BLOCK,).
 
     Returns:
         The bits of the sample's largest positive and negative magnitude; one of them is `INFINITE` or more where a value is infinite
@@ -130,57 +146,87 @@ def count_values(values, counts, exponents, peaks, bins):  # type: ignore[no-unt
     bits = values.view(np.uint32)
     highest, lowest = np.uint32(0), np.uint32(0)
     for start in range(0, values.size, BLOCK):
-        block = values[start : start + BLOCK]
-        block_bits = bits[start : start + BLOCK]
-        positive, negative = np.int32(0), np.uint32(0x80000000)
-        for i in range(block.size):
-            positive = max(positive, np.int32(block_bits[i]))
-            negative = max(negative, block_bits[i])
-        up, down = np.uint32(positive), negative & np.uint32(0x7FFFFFFF)
+        block, block_bits = values[start : start + BLOCK], bits[start : start + BLOCK]
+        up, down = _extremes(block_bits)
         highest, lowest = max(highest, up), max(lowest, down)
         if max(up, down) >= np.uint32(INFINITE):
             break
-        if up > peaks[0]:
-            peaks[0] = up
-            _widen(counts[:BINS], exponents, 0, up)
-        if down > peaks[1]:
-            peaks[1] = down
-            _widen(counts[BINS : 2 * BINS], exponents, 1, down)
-        if min(exponents[0], exponents[1]) > LOG_BINS - 126:
-            _place(block, np.float32(2.0 ** (LOG_BINS - exponents[0])), np.float32(2.0 ** (LOG_BINS - exponents[1])), bins)
-        else:  # the factor itself would be infinite in float32
-            _place(block, 2.0 ** (LOG_BINS - exponents[0]), 2.0 ** (LOG_BINS - exponents[1]), bins)
+        _raise(counts, exponents, peaks, 1, down)
+        if up > peaks[0] or peaks[2]:
+            below, above = _around(block, block_bits, ceiling)
+            _raise(counts, exponents, peaks, 0, below)
+            _raise(counts, exponents, peaks, 2, above)
+        if min(exponents[0], exponents[1], exponents[2]) > LOG_BINS - 126:
+            factors = (
+                np.float32(2.0 ** (LOG_BINS - exponents[0])),
+                np.float32(2.0 ** (LOG_BINS - exponents[1])),
+                np.float32(2.0 ** (LOG_BINS - exponents[2])),
+            )
+            _place(block, ceiling, factors[0], factors[1], factors[2], places)
+        else:  # a factor itself would be infinite in float32
+            wide = (2.0 ** (LOG_BINS - exponents[0]), 2.0 ** (LOG_BINS - exponents[1]), 2.0 ** (LOG_BINS - exponents[2]))
+            _place(block, ceiling, wide[0], wide[1], wide[2], places)
         for i in range(block.size):
-            counts[bins[i]] += 1
+            counts[places[i]] += 1
     return highest, lowest
 
 
 @_kernel
-def _place(block, to_positive, to_negative, bins):  # type: ignore[no-untyped-def]
-    """Find each value's counter; the multiplication is by a power of two and therefore exact."""
-    for i in range(block.size):
-        value = block[i]
-        place = np.int32(abs(value) * (to_positive if value >= 0 else to_negative)) + np.int32(0 if value >= 0 else BINS)
-        bins[i] = np.uint32(np.int32(2 * BINS + (i & (SPREAD - 1))) if value == 0 else place)
+def _extremes(bits):  # type: ignore[no-untyped-def]
+    """The bits of the largest positive and the largest negative magnitude: as integers, floats of one sign are in order."""
+    positive, negative = np.int32(0), np.uint32(0x80000000)
+    for i in range(bits.size):
+        positive = max(positive, np.int32(bits[i]))
+        negative = max(negative, bits[i])
+    return np.uint32(positive), negative & np.uint32(0x7FFFFFFF)
 
 
 @_kernel
-def _widen(counts, exponents, side, bits):  # type: ignore[no-untyped-def]
-    """Raise a side's range until it holds the magnitude with these float32 bits."""
-    magnitude_exponent = np.int64(bits >> np.uint32(23)) - 126
-    if magnitude_exponent == -126:  # subnormal: the leading one tells
-        magnitude_exponent = np.int64(-149)
+def _around(block, bits, ceiling):  # type: ignore[no-untyped-def]
+    """The bits of the largest value above 0 but below `ceiling`, and of the largest at or above it; 0 where there is none."""
+    below, above = np.int32(0), np.int32(0)
+    for i in range(block.size):
+        pattern = np.int32(bits[i])
+        high = block[i] >= ceiling
+        below = max(below, np.int32(0) if high else pattern)
+        above = max(above, pattern if high else np.int32(0))
+    return np.uint32(below), np.uint32(above)
+
+
+@_kernel
+def _place(block, ceiling, positive, negative, high, places):  # type: ignore[no-untyped-def]
+    """Find each value's counter; the multiplications are by powers of two and therefore exact."""
+    for i in range(block.size):
+        value = block[i]
+        factor = positive if value >= 0 else negative
+        first = np.int32(0) if value >= 0 else np.int32(BINS)
+        factor = high if value >= ceiling else factor
+        first = np.int32(2 * BINS) if value >= ceiling else first
+        place = np.int32(abs(value) * factor) + first
+        places[i] = np.uint32(np.int32(3 * BINS) + np.int32(i & (SPREAD - 1))) if value == 0 else np.uint32(place)
+
+
+@_kernel
+def _raise(counts, exponents, peaks, side, bits):  # type: ignore[no-untyped-def]
+    """Raise a side's peak and range until they hold the magnitude with these float32 bits; bins merge in pairs."""
+    if bits <= peaks[side]:
+        return
+    peaks[side] = bits
+    exponent = np.int64(bits >> np.uint32(23)) - 126
+    if exponent == -126:  # subnormal: the leading one tells
+        exponent = np.int64(-149)
         while bits:
             bits = bits >> np.uint32(1)
-            magnitude_exponent += 1
-    step = magnitude_exponent - exponents[side]
+            exponent += 1
+    step = exponent - exponents[side]
     if step <= 0:
         return
-    exponents[side] = magnitude_exponent
+    exponents[side] = exponent
     run = np.int64(1) << min(step, np.int64(LOG_BINS))
+    first = side * BINS
     for i in range(BINS // run):
         total = np.int64(0)
-        for j in range(i * run, (i + 1) * run):
+        for j in range(first + i * run, first + (i + 1) * run):
             total += counts[j]
-        counts[i] = total
-    counts[BINS // run :] = 0
+        counts[first + i] = total
+    counts[first + BINS // run : first + BINS] = 0

@@ -1,18 +1,21 @@
 """From statistics to ranges, and from a model's ranges to its calibration cache."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import metadata
 from types import MappingProxyType
 
 import numpy as np
 
-from calibrators.cache import CalibrationCache
+from calibrators.cache import NEWEST_VERSION, CalibrationCache
 from calibrators.errors import RangeError
 from calibrators.grid import TENSORRT_INT8, Grid
 from calibrators.methods.entropy import entropy_amax
 from calibrators.methods.minmax import minmax_amax
+from calibrators.sidecar import Sidecar
 from calibrators.statistics import TensorStatistics
-from calibrators.statistics_file import Statistics
+from calibrators.statistics_file import ScaleGroup, Statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +81,16 @@ def range_of(statistics: TensorStatistics, method: str = "entropy", grid: Grid =
     return Range(-amax, amax)
 
 
-def calibrate(
-    statistics: Statistics, method: str = "entropy", *, version: int | None = None
-) -> CalibrationCache:
+def calibrate(statistics: Statistics, method: str = "entropy", *, version: int = NEWEST_VERSION) -> CalibrationCache:
     """The calibration cache of a model: one scale per tensor, shared where TensorRT shares it.
 
-    A tensor of zeros gets scale 0, as TensorRT writes it. Tensors of a group (both sides of a pooling layer, of a reshape, all of a
-    concatenation) take the largest range of the group's sources.
+    A tensor of zeros gets scale 0, as TensorRT writes it. Tensors of a group (both sides of a pooling layer or a reshape, all of a
+    concatenation) take the largest range of the group's sources. The cache's side-car says where it comes from.
 
     Args:
         statistics: From `collect`.
         method: A name of `METHODS`.
-        version: The TensorRT version in the header, as TensorRT writes it (8601, 101401); None for the cache's default.
+        version: The TensorRT version in the header, as TensorRT writes it: 8601, 101401.
 
     Raises:
         RangeError: The method is unknown, or there are no statistics.
@@ -97,13 +98,44 @@ def calibrate(
     chosen = method_named(method)
     if not statistics:
         raise RangeError("there are no statistics to calibrate from: collect some first")
-    sources = {member: group.sources for group in statistics.groups for member in group.members}
-    deciding = {
-        name: [source for source in sources.get(name, ()) if source in statistics] or [name] for name in statistics
-    }
-    amax = {name: range_of(statistics[name], method).amax for name in set().union(*deciding.values())}
-    scales = {
-        name: float(np.float32(TENSORRT_INT8.symmetric_scale(max(amax[source] for source in deciding[name]))))
-        for name in statistics
-    }
-    return CalibrationCache(scales, algorithm=chosen.algorithm, **({} if version is None else {"version": version}))
+    deciding, explicit_deciding = (_deciding(statistics, groups) for groups in (statistics.groups, statistics.explicit_groups))
+    needed = sorted(set().union(*deciding.values(), *explicit_deciding.values()))
+    with ThreadPoolExecutor() as threads:
+        ranges = threads.map(lambda name: range_of(statistics[name], method).amax, needed)
+        amax = dict(zip(needed, ranges, strict=True))
+    scales, explicit = (
+        {name: _scale(max(amax[source] for source in sources)) for name, sources in chosen_by.items()}
+        for chosen_by in (deciding, explicit_deciding)
+    )
+    known = statistics.provenance
+    sidecar = Sidecar(
+        model_sha256=known.model,
+        method=method,
+        tensors=known.tensors,
+        image_sets=known.images,
+        images=known.count,
+        seed=known.seed,
+        preprocess=known.preprocess,
+        explicit={name: scale for name, scale in explicit.items() if scale != scales[name]},
+        versions={name: metadata.version(name) for name in ("trtcal", "onnxruntime", "numpy") if _installed(name)},
+    )
+    return CalibrationCache(scales, algorithm=chosen.algorithm, version=version, sidecar=sidecar)
+
+
+def _deciding(statistics: Statistics, groups: Iterable[ScaleGroup]) -> dict[str, list[str]]:
+    """By tensor, those whose ranges decide its own: the sources of its group that the statistics hold, else itself."""
+    sources = {member: group.sources for group in groups for member in group.members}
+    return {name: [each for each in sources.get(name, ()) if each in statistics] or [name] for name in statistics}
+
+
+def _scale(amax: float) -> float:
+    """The step in float32, the type that a cache holds."""
+    return float(np.float32(TENSORRT_INT8.symmetric_scale(amax)))
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

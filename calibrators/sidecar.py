@@ -26,6 +26,8 @@ class Sidecar:
         images: How many samples in all.
         seed: That chose them; None where no one seed did.
         preprocess: As `Preprocess.to_dict` gives it; None for arrays fed as they are.
+        explicit: Scales for Q/DQ nodes where they differ from the cache's: TensorRT's caches give the output of an average
+            pooling its input's scale, which its own kernels want, but which wastes levels elsewhere.
         versions: Version by package, such as {"trtcal": ..., "onnxruntime": ..., "numpy": ...}.
         cache_sha256: Of the cache's bytes; `CalibrationCache.save` fills it in. Where it differs, the side-car was left
             behind by an earlier cache of the same path, and nothing in it may be believed of this one.
@@ -41,6 +43,7 @@ class Sidecar:
     images: int
     seed: int | None = None
     preprocess: Mapping[str, Any] | None = None
+    explicit: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     cache_sha256: str = ""
 
@@ -92,7 +95,7 @@ class Sidecar:
         if values["format"] != FORMAT:
             raise CacheError(f"{source} has format {values['format']}, not {FORMAT}: update trtcal or {remedy}")
         known = {name: values[name] for name in (item.name for item in fields(cls)) if name in values}
-        missing = [name for name in _WANTED if name not in known]
+        missing = [name for name in _WANTED if name not in known and name != "explicit"]
         if missing:
             raise CacheError(f"{source} lacks {', '.join(missing)}; {remedy}")
         try:
@@ -134,6 +137,10 @@ _WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "images": (lambda value: _is_integer(value) and value >= 0, "a number, 0 or more"),
     "seed": (lambda value: value is None or _is_integer(value), "an integer or null"),
     "preprocess": (lambda value: value is None or isinstance(value, Mapping), "an object or null"),
+    "explicit": (
+        lambda value: isinstance(value, Mapping) and all(isinstance(item, float) and item >= 0 for item in value.values()),
+        "an object of scales",
+    ),
     "versions": (
         lambda value: isinstance(value, Mapping) and all(isinstance(item, str) for item in value.values()),
         "an object of texts",

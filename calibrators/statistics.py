@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibrators.errors import RangeError
-from calibrators.histogram import BINS, BLOCK, INFINITE, LOWEST_EXPONENT, SPREAD, Histogram, count_values
+from calibrators.histogram import BINS, BLOCK, INFINITE, LOWEST_EXPONENT, SIDES, SPREAD, Histogram, count_values
 
 SMALLEST = 2.0**-149
 """The smallest subnormal float32: every float32 is a whole number of these, so sums of them are exact integers."""
@@ -113,45 +113,67 @@ class TensorStatistics:
 
 
 class Accumulator:
-    """Gathers a tensor's statistics sample by sample, from any number of threads; its memory does not grow."""
+    """Gathers a tensor's statistics sample by sample, from any number of threads; its memory does not grow.
 
-    def __init__(self) -> None:
-        self._counts = np.zeros(2 * BINS + SPREAD, np.int64)
-        self._exponents = np.full(2, LOWEST_EXPONENT, np.int64)
-        self._peaks = np.zeros(2, np.uint32)
-        self._scratch = np.empty(BLOCK, np.uint32)
+    Args:
+        ceiling: If given, the statistics of min(max(x, 0), ceiling) are gathered on the side.
+    """
+
+    def __init__(self, ceiling: float | None = None) -> None:
+        self._ceiling = np.float32(np.inf if ceiling is None else ceiling)
+        if not self._ceiling > 0:
+            raise RangeError(f"a ceiling is above 0, not {ceiling}")
+        self._counts = np.zeros(SIDES * BINS + SPREAD, np.int64)
+        self._exponents = np.full(SIDES, LOWEST_EXPONENT, np.int64)
+        self._peaks = np.zeros(SIDES, np.uint32)
+        self._places = np.empty(BLOCK, np.uint32)
         self._samples = 0
-        self._sums = [0, 0, 0]
+        self._sums = [0, 0, 0, 0]
         self._lock = threading.Lock()
 
     def add(self, sample: npt.NDArray[np.float32]) -> None:
         """Add one sample's values, float32 of any shape.
 
         Raises:
-            RangeError: A value is NaN or infinite. The accumulator is then of no further use.
+            RangeError: A value is NaN or infinite; the message is which. The accumulator is then of no further use.
         """
         values = np.ascontiguousarray(sample, np.float32).reshape(-1)
         with self._lock:
-            peaks = count_values(values, self._counts, self._exponents, self._peaks, self._scratch)
+            peaks = count_values(values, self._ceiling, self._counts, self._exponents, self._peaks, self._places)
             highest, lowest = int(peaks[0]), int(peaks[1])
-            if max(highest, lowest) >= INFINITE:
-                raise RangeError("NaN" if max(highest, lowest) > INFINITE else "Inf")
+            largest = max(highest, lowest)
+            if largest >= INFINITE:
+                raise RangeError("NaN" if largest > INFINITE else "infinite")
             self._samples += 1
-            for place, bits in enumerate((highest, lowest, max(highest, lowest))):
+            for place, bits in enumerate((highest, lowest, largest, min(highest, _bits(self._ceiling)))):
                 self._sums[place] += _in_smallest(bits)
 
     def statistics(self) -> TensorStatistics:
         """What has been gathered so far."""
         with self._lock:
-            positive, negative = (
-                Histogram(
-                    self._counts[side * BINS : (side + 1) * BINS].copy(),
-                    int(self._exponents[side]),
-                    float(self._peaks[side : side + 1].view(np.float32)[0]),
-                )
-                for side in (0, 1)
+            positive, negative, high = map(self._side, range(SIDES))
+            return TensorStatistics(positive + high, negative, self._zeros(), self._samples, *self._sums[:3])
+
+    def clipped(self) -> TensorStatistics:
+        """The statistics of min(max(x, 0), ceiling), exactly those that a pass over it would give."""
+        with self._lock:
+            positive, negative, high = map(self._side, range(SIDES))
+            at_ceiling = Histogram.repeated(float(self._ceiling), high.total)
+            zeros = self._zeros() + negative.total
+            return TensorStatistics(
+                positive + at_ceiling, Histogram.empty(), zeros, self._samples, self._sums[3], 0, self._sums[3]
             )
-            return TensorStatistics(positive, negative, int(self._counts[2 * BINS :].sum()), self._samples, *self._sums)
+
+    def _side(self, side: int) -> Histogram:
+        counts = self._counts[side * BINS : (side + 1) * BINS].copy()
+        return Histogram(counts, int(self._exponents[side]), float(self._peaks[side : side + 1].view(np.float32)[0]))
+
+    def _zeros(self) -> int:
+        return int(self._counts[SIDES * BINS :].sum())
+
+
+def _bits(value: np.float32) -> int:
+    return int(np.array(value, np.float32).view(np.uint32))
 
 
 def _in_smallest(bits: int) -> int:

@@ -4,7 +4,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ class ScaleGroup:
 
     Attributes:
         members: Every tensor of the group.
-        sources: Those whose statistics decide: the ones that no member of the group is moved or pooled into.
+        sources: Those whose statistics decide: the ones that no operator of the group moves or pools another into.
     """
 
     members: tuple[str, ...]
@@ -72,7 +72,8 @@ class Statistics(dict[str, TensorStatistics]):
     """The statistics of a model's tensors by name, in topological order; ``a + b`` merges two shards.
 
     Attributes:
-        groups: Tensors that share a scale.
+        groups: Tensors that share a scale in TensorRT's caches.
+        explicit_groups: Tensors that share one between Q/DQ nodes: not those on both sides of an average pooling.
         provenance: Where the numbers come from.
     """
 
@@ -81,10 +82,12 @@ class Statistics(dict[str, TensorStatistics]):
         tensors: Mapping[str, TensorStatistics],
         *,
         groups: Iterable[ScaleGroup] = (),
+        explicit_groups: Iterable[ScaleGroup] = (),
         provenance: Provenance | None = None,
     ) -> None:
         super().__init__(tensors)
         self.groups = tuple(groups)
+        self.explicit_groups = tuple(explicit_groups)
         self.provenance = provenance or Provenance()
 
     def __add__(self, other: "Statistics") -> "Statistics":
@@ -93,11 +96,14 @@ class Statistics(dict[str, TensorStatistics]):
         Raises:
             CacheError: They do not belong together.
         """
-        if self.keys() != other.keys() or self.groups != other.groups:
+        if self.keys() != other.keys() or self._groups() != other._groups():
             raise CacheError("statistics of different tensors do not merge: collect all shards from the same model")
         provenance = self.provenance.merged(other.provenance)
         tensors = {name: statistics + other[name] for name, statistics in self.items()}
-        return Statistics(tensors, groups=self.groups, provenance=provenance)
+        return Statistics(tensors, groups=self.groups, explicit_groups=self.explicit_groups, provenance=provenance)
+
+    def _groups(self) -> tuple[tuple[ScaleGroup, ...], ...]:
+        return self.groups, self.explicit_groups
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a ``.stats.npz`` file, whole or not at all; the same statistics give the same bytes.
@@ -108,7 +114,7 @@ class Statistics(dict[str, TensorStatistics]):
         header = {
             "format": FORMAT,
             "tensors": {name: _numbers(statistics) for name, statistics in self.items()},
-            "groups": [asdict(group) for group in self.groups],
+            "groups": [[asdict(group) for group in groups] for groups in self._groups()],
             "provenance": asdict(self.provenance),
         }
         sides = [side for statistics in self.values() for side in (statistics.positive, statistics.negative)]
@@ -138,6 +144,23 @@ class Statistics(dict[str, TensorStatistics]):
             ) from error
 
 
+def merged_files(paths: Sequence[str | os.PathLike[str]]) -> Statistics:
+    """The statistics of several files together: shards of one calibration.
+
+    Raises:
+        CacheError: One is missing, is no statistics file, or does not belong to the first; the message names it.
+    """
+    if not paths:
+        raise CacheError("there is no statistics file: give at least one")
+    merged = Statistics.load(paths[0])
+    for path in paths[1:]:
+        try:
+            merged = merged + Statistics.load(path)
+        except CacheError as error:
+            raise CacheError(f"{path}: {error}") from None
+    return merged
+
+
 def _statistics(file: Mapping[str, Any]) -> Statistics:
     header = json.loads(file["header"].tobytes())
     if header["format"] != FORMAT:
@@ -150,10 +173,12 @@ def _statistics(file: Mapping[str, Any]) -> Statistics:
         name: TensorStatistics(sides[2 * i], sides[2 * i + 1], *map(int, numbers))
         for i, (name, numbers) in enumerate(header["tensors"].items())
     }
-    groups = [ScaleGroup(tuple(group["members"]), tuple(group["sources"])) for group in header["groups"]]
+    groups, explicit_groups = (
+        [ScaleGroup(tuple(group["members"]), tuple(group["sources"])) for group in part] for part in header["groups"]
+    )
     provenance = header["provenance"]
     provenance["images"] = tuple(provenance["images"])
-    return Statistics(tensors, groups=groups, provenance=Provenance(**provenance))
+    return Statistics(tensors, groups=groups, explicit_groups=explicit_groups, provenance=Provenance(**provenance))
 
 
 def _numbers(statistics: TensorStatistics) -> list[str]:

@@ -13,9 +13,9 @@ import onnx
 
 from calibrators.batches import Array, Batch, TensorSpec, bind
 from calibrators.errors import DataError, ModelError, RangeError
-from calibrators.statistics import Accumulator
+from calibrators.statistics import Accumulator, TensorStatistics
 from calibrators.statistics_file import Provenance, Statistics
-from engines.graph import MOVES, ModelSource, activations, input_specs, loaded, model_digest, scale_groups
+from engines.graph import AVERAGES, COMMUTES, MOVES, ModelSource, activations, input_specs, loaded, model_digest, scale_groups
 
 Tensors = Literal["all", "quantizable"]
 
@@ -51,7 +51,8 @@ def collect(
     wanted = _wanted(proto, model, tensors)
     derived = _derived(proto, wanted)
     specs = input_specs(proto)
-    run = _Run(model, proto, specs, [name for name in wanted if name not in derived], threads)
+    ceilings = {origin.source: origin.ceiling for origin in derived.values() if origin.ceiling is not None}
+    run = _Run(model, proto, specs, [name for name in wanted if name not in derived], ceilings, threads)
     count = 0
     for done in run.all_of(_samples(batches, specs, run.group)):
         count += done
@@ -62,11 +63,14 @@ def collect(
     gathered = {name: accumulator.statistics() for name, accumulator in run.accumulators.items()}
     for name in wanted:
         if name in derived:
-            source, is_relu = derived[name]
-            gathered[name] = gathered[source].after_relu() if is_relu else gathered[source]
+            gathered[name] = derived[name].statistics(gathered, run.accumulators)
     ordered = {name: gathered[name] for name in wanted if name in gathered}
-    groups = [group for group in scale_groups(proto) if ordered.keys() & set(group.members)]
-    return Statistics(ordered, groups=groups, provenance=_provenance(model, batches, count, tensors))
+    groups, explicit_groups = (
+        [group for group in scale_groups(proto, through=through) if ordered.keys() & set(group.members)]
+        for through in (COMMUTES | AVERAGES, COMMUTES)
+    )
+    provenance = _provenance(model, batches, count, tensors)
+    return Statistics(ordered, groups=groups, explicit_groups=explicit_groups, provenance=provenance)
 
 
 def _wanted(proto: onnx.ModelProto, model: ModelSource, tensors: Tensors) -> tuple[str, ...]:
@@ -84,17 +88,55 @@ def _wanted(proto: onnx.ModelProto, model: ModelSource, tensors: Tensors) -> tup
     return names
 
 
-def _derived(proto: onnx.ModelProto, wanted: Sequence[str]) -> dict[str, tuple[str, bool]]:
-    """Tensors whose statistics follow exactly from another's: what a ReLU gives, and what is only moved.
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """How a tensor's statistics follow exactly from another's: a ReLU, a clip to [0, ceiling], or values that are only moved."""
 
-    Fetching an activation costs about as much as counting its values, so that these are never asked of ONNX Runtime.
-    """
-    names, derived = set(wanted), dict[str, tuple[str, bool]]()
+    source: str
+    relu: bool = False
+    ceiling: float | None = None
+
+    def statistics(
+        self, gathered: Mapping[str, TensorStatistics], accumulators: Mapping[str, Accumulator]
+    ) -> TensorStatistics:
+        if self.ceiling is not None:
+            return accumulators[self.source].clipped()
+        return gathered[self.source].after_relu() if self.relu else gathered[self.source]
+
+
+def _derived(proto: onnx.ModelProto, wanted: Sequence[str]) -> dict[str, _Origin]:
+    """Tensors that are never asked of ONNX Runtime, since fetching one costs about as much as counting its values."""
+    names, derived = set(wanted), dict[str, _Origin]()
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    constants |= {node.output[0]: node.attribute[0].t for node in proto.graph.node if node.op_type == "Constant" and node.attribute}
+    clipped = set[str]()
     for node in proto.graph.node:
-        whole = node.op_type in MOVES - {"Slice", "Split", "Dropout"} or node.op_type == "Relu"
-        if whole and node.input and {node.input[0], node.output[0]} <= names:
-            derived[node.output[0]] = (node.input[0], node.op_type == "Relu")
+        if not node.input or not {node.input[0], node.output[0]} <= names:
+            continue
+        source = node.input[0]
+        ceiling = _ceiling(node, constants)
+        if node.op_type == "Relu":
+            derived[node.output[0]] = _Origin(source, relu=True)
+        elif node.op_type in MOVES - {"Slice", "Split", "Dropout"}:
+            derived[node.output[0]] = _Origin(source)
+        elif ceiling is not None and source not in derived and source not in clipped:
+            clipped.add(source)
+            derived[node.output[0]] = _Origin(source, ceiling=ceiling)
     return derived
+
+
+def _ceiling(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> float | None:
+    """The upper bound of a Clip from 0 up, such as ReLU6; None for any other node."""
+    if node.op_type != "Clip":
+        return None
+    bounds = {attribute.name: attribute.f for attribute in node.attribute}
+    for place, name in ((1, "min"), (2, "max")):
+        if len(node.input) > place and node.input[place] in constants:
+            tensor = constants[node.input[place]]
+            if tensor.data_location != onnx.TensorProto.EXTERNAL:
+                bounds[name] = float(onnx.numpy_helper.to_array(tensor).reshape(-1)[0])
+    low, high = bounds.get("min"), bounds.get("max")
+    return high if low == 0.0 and high is not None and 0.0 < high < float("inf") else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +184,13 @@ class _Run:
     """A session that hands out activations, and an accumulator for each."""
 
     def __init__(
-        self, model: ModelSource, proto: onnx.ModelProto, specs: Sequence[TensorSpec], fetched: Sequence[str], threads: int | None
+        self,
+        model: ModelSource,
+        proto: onnx.ModelProto,
+        specs: Sequence[TensorSpec],
+        fetched: Sequence[str],
+        ceilings: Mapping[str, float],
+        threads: int | None,
     ) -> None:
         cores = threads or _cores()
         self.workers = min(cores, MOST_WORKERS)
@@ -154,7 +202,7 @@ class _Run:
         floats = {"tensor(float)", "tensor(float16)", "tensor(double)"}
         types = {value.name: value.type for value in self.session.get_outputs()}
         self.fetched = [name for name in fetched if types.get(name) in floats]
-        self.accumulators = {name: Accumulator() for name in (*self.fetched_inputs, *self.fetched)}
+        self.accumulators = {name: Accumulator(ceilings.get(name)) for name in (*self.fetched_inputs, *self.fetched)}
 
     def all_of(self, groups: Iterable[_Group]) -> Iterator[int]:
         """Run every group, a few at a time; yield the number of samples of each as it is done."""
@@ -230,7 +278,7 @@ def _provenance(model: ModelSource, batches: object, count: int, tensors: Tensor
     preprocess = getattr(batches, "preprocess", None)
     digest = getattr(batches, "digest", None)
     return Provenance(
-        model=model_digest(model),
+        model="" if isinstance(model, onnx.ModelProto) else model_digest(model),
         preprocess=preprocess.to_dict() if hasattr(preprocess, "to_dict") else None,
         images=(digest,) if digest else (),
         count=count,

@@ -43,7 +43,8 @@ class Kernel:
 
     Attributes:
         name: The builder's.
-        kind: The builder's: "correlation" is a convolution, "kgen" a kernel generated for a chain of pointwise operators, ...
+        kind: The builder's: "correlation" is a convolution, "kgen" a kernel generated for a chain of pointwise
+            operators, ...
         nodes: Names of the ONNX nodes it computes, or computes a part of.
         inputs: Tensors that it reads.
         constants: Weights, scales and the like.
@@ -66,10 +67,10 @@ class Kernel:
     def precision(self) -> str | None:
         """The type it computes in; None for one that only synchronises, or moves integers.
 
-        A kernel that multiplies runs in INT8 where an Int8 input meets Int8 constants or another Int8 input, whatever the types of
-        its scales, of what it accumulates in and of what it writes; otherwise in the widest type that it reads. A generated kernel
-        does its arithmetic in the widest type that it reads or writes, its constants among them: one from Int8 to Int8 with Float
-        scales works in FP32.
+        A kernel that multiplies runs in INT8 where an Int8 input meets Int8 constants or another Int8 input, whatever
+        the types of its scales, of what it accumulates in and of what it writes; otherwise in the widest type that it
+        reads. A generated kernel does its arithmetic in the widest type that it reads or writes, its constants among
+        them: one from Int8 to Int8 with Float scales works in FP32.
         """
         read, held, written = (
             [tensor.type for tensor in tensors] for tensors in (self.inputs, self.constants, self.outputs)

@@ -8,7 +8,6 @@ Where they go (NVIDIA's developer guide, "Explicit Quantization", and what Tenso
    that only move values (MaxPool, Reshape, Concat, ...), whose sides share one scale.
 """
 
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
+from calibrators.cache import CalibrationCache, usable
 from calibrators.errors import CacheError, ModelError, RangeError
 from calibrators.files import whole_file
 from calibrators.weights import weight_encoding
@@ -112,14 +112,11 @@ def save(quantized: QuantizedModel, path: str | os.PathLike[str]) -> None:
         onnx.save(quantized.model, os.fspath(temporary), format="protobuf")
 
 
-def usable(scale: float | None) -> bool:
-    """Whether a scale can stand in a QuantizeLinear: positive, finite and normal in float32."""
-    return scale is not None and math.isfinite(scale) and scale >= np.finfo(np.float32).tiny
-
-
 def shared_scales(cache: Mapping[str, float], model: onnx.ModelProto) -> dict[str, float]:
     """The cache's scales, with one for each group of tensors that must share it: the largest usable one of the group's sources."""
     scales = dict(cache)
+    if isinstance(cache, CalibrationCache) and cache.sidecar is not None:
+        scales.update(cache.sidecar.explicit)
     for group in scale_groups(model, through=COMMUTES):
         known = [scales[name] for name in group.sources if usable(scales.get(name))]
         known = known or [scales[name] for name in group.members if usable(scales.get(name))]

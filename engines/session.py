@@ -160,7 +160,7 @@ class OnnxRuntimeSession:
             raise ModelError(f"{self._name}: {role} {value.name} is a {value.type}, which trtcal cannot handle")
         if role == "input" and not value.shape:
             raise ModelError(f"{self._name}: input {value.name} has no axis of samples; make it a constant")
-        shape = tuple(size if isinstance(size, (int, str)) else None for size in value.shape)
+        shape = tuple(size or None for size in value.shape)
         return TensorSpec(value.name, shape, np.dtype(dtype))
 
     def _fixed_batch(self) -> int | None:

@@ -37,8 +37,7 @@ class Profile:
         if len({len(self.minimum), len(self.optimum), len(self.maximum)}) != 1:
             raise BuildError(f"the shapes {self} differ in the number of sizes; {_FORM}")
         ordered = all(
-            1 <= low <= best <= high
-            for low, best, high in zip(self.minimum, self.optimum, self.maximum, strict=True)
+            1 <= low <= best <= high for low, best, high in zip(self.minimum, self.optimum, self.maximum, strict=True)
         )
         if not ordered:
             raise BuildError(f"the shapes {self} are not positive and in order, smallest first; {_FORM}")
@@ -82,7 +81,9 @@ def parse_shapes(text: str) -> dict[str, Profile]:
     return profiles
 
 
-def profiles_for(inputs: Iterable[TensorSpec], shapes: Mapping[str, Profile]) -> tuple[dict[str, Profile], tuple[str, ...]]:
+def profiles_for(
+    inputs: Iterable[TensorSpec], shapes: Mapping[str, Profile]
+) -> tuple[dict[str, Profile], tuple[str, ...]]:
     """The profile of every input that is dynamic, and a line on each that was chosen here.
 
     An input of which only the first size is free gets batches of `DEFAULT_BATCH` where `shapes` says nothing of it.
@@ -93,7 +94,9 @@ def profiles_for(inputs: Iterable[TensorSpec], shapes: Mapping[str, Profile]) ->
     specs = {spec.name: spec for spec in inputs}
     for name in shapes:
         if name not in specs:
-            raise BuildError(f"shapes are given for {name}, but the model's inputs are {', '.join(map(str, specs.values()))}")
+            raise BuildError(
+                f"shapes are given for {name}, but the model's inputs are {', '.join(map(str, specs.values()))}"
+            )
     profiles, notes = {}, []
     for name, spec in specs.items():
         if name in shapes:
@@ -103,7 +106,9 @@ def profiles_for(inputs: Iterable[TensorSpec], shapes: Mapping[str, Profile]) ->
             continue
         if name not in shapes and free != [0]:
             sizes = ", ".join(f"{spec.shape[axis] or '?'} (axis {axis})" for axis in free if axis)
-            raise BuildError(f"input {spec} has dynamic sizes besides the batch: {sizes}; give --shapes {_example(spec)}")
+            raise BuildError(
+                f"input {spec} has dynamic sizes besides the batch: {sizes}; give --shapes {_example(spec)}"
+            )
         if name not in shapes:
             rest = tuple(int(size) for size in spec.shape[1:] if isinstance(size, int))
             profiles[name] = Profile(*((batch, *rest) for batch in DEFAULT_BATCH))
@@ -141,6 +146,9 @@ def _is_free(size: int | str | None) -> bool:
 
 def _example(spec: TensorSpec) -> str:
     return f"{spec.name}:" + "..".join(
-        "x".join(str(size) if not _is_free(size) else str(batch) if axis == 0 else "224" for axis, size in enumerate(spec.shape))
+        "x".join(
+            str(size) if not _is_free(size) else str(batch) if axis == 0 else "224"
+            for axis, size in enumerate(spec.shape)
+        )
         for batch in DEFAULT_BATCH
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from calibrators.batches import IMAGE, Array, Batch, TensorSpec
+from calibrators.batches import IMAGE, Array, Batch
 from calibrators.errors import CheckFailedError, DataError, ModelError, TrtcalError
 from engines.session import Session
 from trtcal.measures import Labels, Score, Share, class_output, score
@@ -45,7 +45,8 @@ def evaluate(
 
     Args:
         models: Sessions by name.
-        batches: Arrays by input name, samples on the first axis; a `Batch` may carry labels.
+        batches: Arrays by input name, samples on the first axis; a `Batch` may carry labels, which count for models
+            with class scores (`trtcal.measures.class_output`).
         reference: The name among `models` that the others are compared with; None compares nothing.
         class_names: What the labels number, where it is names in sorted order: as many as the models have classes.
         progress: Is told the number of samples done since the last call.
@@ -64,10 +65,10 @@ def evaluate(
         expected = results[reference] if reference is not None else None
         for name, outputs in results.items():
             _require_samples(name, outputs, batch)
-            if batch.labels is not None:
-                _require_labels(name, outputs, batch.labels, batch.names, class_names)
             if reference is not None and expected is not None:
                 _require_same_shapes(name, outputs, reference, expected)
+            if batch.labels is not None:
+                _require_labels(name, outputs, batch.labels, batch.names, class_names)
             other = expected if name != reference else None
             scores[name] += score(outputs, labels=batch.labels, reference=other)
         if progress is not None:
@@ -86,8 +87,7 @@ def check_drop(report: Report, max_drop: float) -> None:
         CheckFailedError: The bound is broken; the message names every model that breaks it.
         TrtcalError: The bound is no number from 0 to 100, or nothing was measured that it could hold for.
     """
-    if not 0 <= max_drop <= 100:
-        raise TrtcalError(f"the drop allowed must be from 0 to 100 points, not {max_drop:g}")
+    require_bound(max_drop)
     compared = {name: each for name, each in report.scores.items() if name != report.reference}
     if report.reference is None or not compared:
         raise TrtcalError("a bound on the drop needs a reference beside the model: give two models, or --reference")
@@ -103,6 +103,16 @@ def check_drop(report: Report, max_drop: float) -> None:
     if failures:
         unit = "points" if all(each.top1.total for each in compared.values()) else "%"
         raise CheckFailedError(f"{'; '.join(failures)}: more than the {max_drop:g} {unit} allowed")
+
+
+def require_bound(max_drop: float) -> None:
+    """Refuse a bound on the drop that means nothing, before any work is done for it.
+
+    Raises:
+        TrtcalError: It is no number from 0 to 100.
+    """
+    if not 0 <= max_drop <= 100:
+        raise TrtcalError(f"the drop allowed must be from 0 to 100 points, not {max_drop:g}")
 
 
 def _loss(each: Score) -> tuple[int, int]:
@@ -143,11 +153,7 @@ def _require_labels(
 ) -> None:
     held = class_output(outputs)
     if held is None:
-        found = ", ".join(str(TensorSpec(output, value.shape, value.dtype)) for output, value in outputs.items())
-        raise DataError(
-            f"the samples have labels, but no single output of {name} holds class scores, samples x classes: "
-            f"it gives {found}; leave the labels out to compare the outputs as they are"
-        )
+        return
     classes = outputs[held].shape[1]
     if class_names and len(class_names) != classes:
         raise DataError(

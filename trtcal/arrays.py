@@ -127,9 +127,10 @@ def _npz(path: Path) -> dict[str, Array]:
     arrays = {}
     name = None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} is no .npz file: save it with numpy.savez")
+        opened = np.load(path, allow_pickle=False)
+        if not isinstance(opened, np.lib.npyio.NpzFile):
+            raise DataError(f"{path} is no .npz file: save it with numpy.savez")
+        with opened as file:
             for name in file.files:
                 arrays[name] = file[name]
     except (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
@@ -152,7 +153,7 @@ def _npy(path: Path) -> Array:
 def _unreadable(path: Path, name: str | None, error: Exception) -> DataError:
     if isinstance(error, OSError) and error.strerror:
         return DataError(f"cannot read {path}: {error.strerror}")
-    if "allow_pickle" in str(error) or "Object arrays" in str(error):
+    if "Object arrays" in str(error) or "Python objects" in str(error):
         array = f"array {name} of {path}" if name else str(path)
         return DataError(f"{array} holds Python objects, not plain numbers: save an array of one number type")
     if "mmap an empty" in str(error):

@@ -180,24 +180,6 @@ def random_batch(
     return {spec.name: _random(rng, _shape(name, spec, batch_size, shapes), spec.dtype) for spec in inputs}
 
 
-def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Shapes by input name, from texts like "input:1x3x224x224".
-
-    Raises:
-        TrtcalError: A text of another form.
-    """
-    shapes: dict[str, tuple[int, ...]] = {}
-    for text in texts:
-        name, _, sizes = text.rpartition(":")
-        parts = sizes.split("x")
-        if not name or not all(part.isdecimal() and int(part) > 0 for part in parts):
-            raise TrtcalError(
-                f"cannot read the shape {text!r}: write the input's name and its whole shape, input:1x3x224x224"
-            )
-        shapes[name] = tuple(map(int, parts))
-    return shapes
-
-
 def remarks(latencies: Mapping[str, Latency], quantized: Sequence[str]) -> list[str]:
     """What a reader should know before believing the numbers.
 

@@ -3,8 +3,11 @@
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trtcal.images import ImageLoader
 
 Advance = Callable[[int], None]
 """Tells a progress bar how many units have been done since the last call."""
@@ -31,6 +34,13 @@ def progress(description: str, total: int | None = None) -> Iterator[Advance]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(description, total=total)
         yield lambda done: bar.advance(task, done)
+
+
+@contextmanager
+def images_progress(description: str) -> "Iterator[Callable[[ImageLoader], Advance]]":
+    """A bar over a loader's images, which begins when the loader is known."""
+    with ExitStack() as stack:
+        yield lambda loader: stack.enter_context(progress(description, loader.count))
 
 
 def table(

@@ -38,9 +38,10 @@ class ImageFolder:
     def read(source: Path, *, labels: Path | None = None) -> "ImageFolder":
         """List a folder.
 
-        An image is what is called like one (`trtcal.pixels.EXTENSIONS`, in upper or lower case); other files, and what
-        is hidden (a leading dot), are passed over. Links are followed. Without a CSV of labels, sub-folders are classes:
-        every one that is not hidden, numbered in sorted order, if there are two or more and no image lies outside them.
+        An image is what is called like one (`trtcal.pixels.EXTENSIONS`, in upper or lower case); other files, and
+        what is hidden (a leading dot), are passed over. Links are followed. Without a CSV of labels, sub-folders are
+        classes: every one that is not hidden, numbered in sorted order, if there are two or more and no image lies
+        outside them.
 
         Raises:
             DataError: The folder has no image, or cannot be read, or the labels do not fit.

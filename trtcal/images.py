@@ -37,8 +37,8 @@ class ImageLoader:
 
     Args:
         source: A folder (`trtcal.folder.ImageFolder.read` says what is an image and a class), or arrays
-            (`trtcal.arrays.ArrayFile.read`): an `.npz` with one array per model input, or an `.npy`. An array of images,
-            uint8 of N,H,W or N,H,W,C, is preprocessed as images unless `preprocess` is "none".
+            (`trtcal.arrays.ArrayFile.read`): an `.npz` with one array per model input, or an `.npy`. An array of
+            images, uint8 of N,H,W or N,H,W,C, is preprocessed as images unless `preprocess` is "none".
         preprocess: A preset, a TOML file or a value; None chooses by the source and the model: "none" for arrays that
             are no images, "raw" for uint8 inputs, "unit" for one channel, else "imagenet".
         batch_size: Samples per batch; the last may have fewer.

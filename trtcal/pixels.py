@@ -66,8 +66,11 @@ def pixels_of(image: "Image", *, resize: Resize | None, crop: Size | None, grey:
         DataError: It is smaller than the crop.
     """
     import PIL.Image
+    from PIL.JpegImagePlugin import JpegImageFile
 
     try:
+        if not isinstance(image, JpegImageFile):
+            image.load()  # Here TIFF turns itself upright, and PNG meets EXIF that stands behind the pixels.
         orientation = _orientation(image)
         sideways = orientation >= 5
         upright = (image.width, image.height) if sideways else (image.height, image.width)

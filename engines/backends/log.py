@@ -3,9 +3,10 @@
 With detailed profiling verbosity the builder logs one message per engine::
 
     Layers:
-    Name: <name>, LayerType: <kind>, Inputs: [ { Name: <tensor>, Dimensions: [-1,3,32,32], ..., Datatype: Float, Format: ... }],
-    Constants: [...], Outputs: [...], TacticName: ..., StreamId: 0, Metadata: [ONNX Layer: <node>]<0x1f>[ONNX Layer: <node>]
-    (one line per kernel, and then, after an empty line, other sections)
+    Name: <kernel>, LayerType: <kind>, Inputs: [ { Name: <tensor>, Dimensions: [-1,3,32,32], ..., Datatype: Float, ... }],
+    Constants: [...], Outputs: [...], TacticName: ..., StreamId: 0, Metadata: [ONNX Layer: <node>]<0x1f>[ONNX Layer: ...]
+
+each kernel on one line; an empty line ends the list, and other sections follow.
 
 It is no public format, so whatever does not read exactly like this is refused rather than guessed at.
 """
@@ -20,7 +21,8 @@ _LINE = re.compile(
     r"Outputs: \[(?P<outputs>.*)\], TacticName: .*?, StreamId: \d+(?:, [A-Za-z]+: [^,]*)*?, Metadata: (?P<metadata>.*)"
 )
 _TENSOR = re.compile(
-    r"\s*\{ Name: (?P<name>.*?), Dimensions: \[(?P<shape>[-\d,]*)\], (?:Strides: .*?, )?Datatype: (?P<type>\w+), Format: .*?\}(?:,|$)"
+    r"\s*\{ Name: (?P<name>.*?), Dimensions: \[(?P<shape>[-\d,]*)\], (?:Strides: .*?, )?Datatype: (?P<type>\w+), "
+    r"Format: .*?\}(?:,|$)"
 )
 _NODE = re.compile(r"\[ONNX Layer: (.*)\]", re.DOTALL)
 _SEPARATORS = re.compile("[\x1e\x1f]")

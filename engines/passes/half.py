@@ -3,15 +3,15 @@
 A strongly typed TensorRT takes no FP16 flag: the graph itself must say each tensor's type.
 
 1. Graph inputs and outputs stay FP32; a Cast stands at each.
-2. What is computed from the inputs becomes FP16 wherever the ONNX operator has an FP16 form; the operator's schema decides,
-   so what must be float (Resize's scales) stays float.
-3. QuantizeLinear and DequantizeLinear stay FP32 with their scales, a Cast before and after. Scales are exact, no opset has to
-   be raised, and TensorRT-RTX 1.7 builds the same INT8 kernels as from FP16 scales.
+2. What is computed from the inputs becomes FP16 wherever the ONNX operator has an FP16 form; the operator's schema
+   decides, so what must be float (Resize's scales) stays float.
+3. QuantizeLinear and DequantizeLinear stay FP32 with their scales, a Cast before and after. Scales are exact, no
+   opset has to be raised, and TensorRT-RTX 1.7 builds the same INT8 kernels as from FP16 scales.
 4. What is computed from constants and shapes alone stays FP32 up to where it meets an activation.
-5. What leaves FP16's range although its inputs do not (powers, exponentials, sums of squares) stays FP32 until an operator
-   brings it back (root, quotient, logarithm): an unfused LayerNorm, GELU or softmax is computed in FP32.
-6. A constant beyond 65504, or one that is smaller than 2^-14 throughout and would lose digits or vanish, keeps its operator
-   in FP32; so do control flow and operators of other domains. Each of these is reported.
+5. What leaves FP16's range although its inputs do not (powers, exponentials, sums of squares) stays FP32 until an
+   operator brings it back (root, quotient, logarithm): an unfused LayerNorm, GELU or softmax is computed in FP32.
+6. A constant beyond 65504, or one that is smaller than 2^-14 throughout and would lose digits or vanish, keeps its
+   operator in FP32; so do control flow and operators of other domains. Each of these is reported.
 """
 
 from collections.abc import Iterable, Iterator
@@ -161,11 +161,7 @@ class _Conversion:
         assert types is not None  # `_obstacle` has asked
         takes, gives = types
         for index, (value, halvable) in enumerate(zip(node.inputs, takes, strict=True)):
-            if value is None:
-                continue
-            if value in self._halved and not halvable:
-                node.replace_input_with(index, self._twin(value))
-            elif halvable and value not in self._halved and self._is_float(value):
+            if value is not None and halvable != (value in self._halved) and self._is_float(value):
                 node.replace_input_with(index, self._twin(value))
         for value, halvable in zip(node.outputs, gives, strict=True):
             if halvable and self._is_float(value):
@@ -242,7 +238,8 @@ class _Conversion:
             producer = value.producer()
             maker = f"{producer.op_type} {producer.name or ''}".strip() if producer else "the graph"
             raise ModelError(
-                f"cannot convert to FP16: the type of {value.name}, which {maker} gives, is unknown; run the model through "
+                f"cannot convert to FP16: the type of {value.name}, which {maker} gives, is unknown; run the model "
+                "through "
                 "onnx.shape_inference or build it with --precision fp32"
             )
         return value in self._halved or value.dtype == self._float
@@ -275,7 +272,8 @@ def _subgraphs(node: "ir.Node") -> "Iterator[ir.Graph]":
 def _half_types(node: "ir.Node", opset: int) -> tuple[list[bool], list[bool]] | None:
     """Per input and per output, whether it may be FP16; None for an operator that ONNX does not define.
 
-    An output may where its type is that of an input, so that both change together: Cast's and ConstantOfShape's are their own.
+    An output may where its type is that of an input, so that both change together: Cast's and ConstantOfShape's are
+    their own.
     """
     from onnx import defs
 
@@ -285,7 +283,9 @@ def _half_types(node: "ir.Node", opset: int) -> tuple[list[bool], list[bool]] | 
         return None
     allowed = {item.type_param_str for item in schema.type_constraints if "tensor(float16)" in item.allowed_type_strs}
     takes = [_formal(schema.inputs, index) in allowed for index in range(len(node.inputs))]
-    bound = {_formal(schema.inputs, index) for index, value in enumerate(node.inputs) if value is not None and takes[index]}
+    bound = {
+        _formal(schema.inputs, index) for index, value in enumerate(node.inputs) if value is not None and takes[index]
+    }
     return takes, [_formal(schema.outputs, index) in bound for index in range(len(node.outputs))]
 
 

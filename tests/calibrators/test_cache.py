@@ -329,10 +329,12 @@ SIDECAR = Sidecar(model_sha256="a" * 64, method="entropy", tensors="all", image_
 
 
 def test_the_sidecar_is_written_beside_with_the_caches_digest(tmp_path: Path) -> None:
-    cache = CalibrationCache({"a": 1.0})
-    cache.save(tmp_path / "m.cache", SIDECAR)
+    cache = CalibrationCache({"a": 1.0}, sidecar=SIDECAR)
+    cache.save(tmp_path / "m.cache")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.cache", "m.cache.json"]
     assert Sidecar.beside(tmp_path / "m.cache") == replace(SIDECAR, cache_sha256=cache.sha256)
+    assert CalibrationCache.load(tmp_path / "m.cache").sidecar == replace(SIDECAR, cache_sha256=cache.sha256)
+    assert CalibrationCache.load(tmp_path / "m.cache", alone=True).sidecar is None
     assert json.loads((tmp_path / "m.cache.json").read_text())["cache_sha256"] == cache.sha256
 
 
@@ -341,8 +343,9 @@ def test_an_interrupted_save_leaves_no_pair_that_passes_for_one(
     moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "m.cache"
-    old, new = CalibrationCache({"a": 1.0}), CalibrationCache({"a": 2.0})
-    old.save(path, SIDECAR)
+    old = CalibrationCache({"a": 1.0}, sidecar=SIDECAR)
+    new = CalibrationCache({"a": 2.0}, sidecar=replace(SIDECAR, seed=1))
+    old.save(path)
     before = (tmp_path / "m.cache.json").read_bytes()
 
     def full(*_: object, **__: object) -> None:
@@ -354,7 +357,7 @@ def test_an_interrupted_save_leaves_no_pair_that_passes_for_one(
         replaced = Path.replace
         monkeypatch.setattr(Path, "replace", lambda a, b: full() if str(b).endswith(".json") else replaced(a, b))
     with pytest.raises(OutputError, match="no space left"):
-        new.save(path, replace(SIDECAR, seed=1))
+        new.save(path)
     assert (tmp_path / "m.cache.json").read_bytes() == before
     assert CalibrationCache.load(path) == (old if moment == "writing" else new)
     assert not list(tmp_path.glob(".*"))
@@ -365,4 +368,4 @@ def test_an_interrupted_save_leaves_no_pair_that_passes_for_one(
 
 def test_a_cache_cannot_be_saved_into_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="does not exist"):
-        CalibrationCache({"a": 1.0}).save(tmp_path / "no" / "m.cache", SIDECAR)
+        CalibrationCache({"a": 1.0}).save(tmp_path / "no" / "m.cache")

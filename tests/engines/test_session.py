@@ -71,6 +71,13 @@ def test_a_fixed_batch_takes_any_number_of_samples(size, samples):
         np.testing.assert_array_equal(session.run({"x": x})["y"], 2 * x)
 
 
+@pytest.mark.parametrize("batch", [-1, None, "batch"])
+def test_an_open_batch_however_it_is_written(batch):
+    with OnnxRuntimeSession(doubling(batch=batch)) as session:
+        assert session.fixed_batch is None
+        assert session.run({"x": np.ones((5, 3), np.float32)})["y"].shape == (5, 3)
+
+
 def test_real_models_with_a_fixed_batch(shared_data):
     """A batch gives what its samples give one by one; ultraface lists 244 initializers among its inputs."""
     rng = np.random.default_rng(0)
@@ -93,7 +100,7 @@ def test_a_fixed_batch_with_an_output_that_has_no_samples():
     )
     with OnnxRuntimeSession(model) as session:
         assert session.run({"x": np.ones((2, 3), np.float32)})["y"] == 6
-        with pytest.raises(ModelError, match="output y .* no axis of samples .* run it with a batch size of 2"):
+        with pytest.raises(ModelError, match=r"output y .* no axis of samples .* run it with a batch size of 2"):
             session.run({"x": np.ones((4, 3), np.float32)})
 
 
@@ -235,7 +242,7 @@ def test_a_model_that_fails_while_running():
     )
     with (
         OnnxRuntimeSession(model) as session,
-        pytest.raises(ModelError, match="fails on an input of x:2x3: .*Reshape") as caught,
+        pytest.raises(ModelError, match=r"fails on an input of x:2x3: .*Reshape") as caught,
     ):
         session.run({"x": np.zeros((2, 3), np.float32)})
     assert "\n" not in str(caught.value)

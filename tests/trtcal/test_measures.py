@@ -68,10 +68,15 @@ class TestTop:
         rng = np.random.default_rng(0)
         scores, labels = rng.standard_normal((500, 20)), rng.integers(0, 20, 500)
         for k in (1, 5):
-            assert in_top(scores, labels, k).mean() == metrics.top_k_accuracy_score(labels, scores, k=k, labels=range(20))
+            assert in_top(scores, labels, k).mean() == metrics.top_k_accuracy_score(
+                labels, scores, k=k, labels=range(20)
+            )
 
     def test_agreement(self):
-        ours, theirs = floats([1, 2], [2, 1], [1, 1], [NAN, 1], [0, 1]), floats([0, 9], [0, 9], [1, 0], [1, 0], [NAN, 1])
+        ours, theirs = (
+            floats([1, 2], [2, 1], [1, 1], [NAN, 1], [0, 1]),
+            floats([0, 9], [0, 9], [1, 0], [1, 0], [NAN, 1]),
+        )
         np.testing.assert_array_equal(agreeing(ours, theirs), [True, False, True, False, False])
 
 
@@ -106,7 +111,9 @@ class TestDistortion:
         assert distortion(floats([2, -INF]), floats([1, -INF])) == Distortion(4, 1)
 
     def test_half_precision_does_not_overflow(self):
-        assert distortion(np.array([60000], np.float16), np.array([-60000], np.float16)).sqnr == pytest.approx(-6.0206, abs=1e-3)
+        assert distortion(np.array([60000], np.float16), np.array([-60000], np.float16)).sqnr == pytest.approx(
+            -6.0206, abs=1e-3
+        )
 
 
 class TestClassOutput:

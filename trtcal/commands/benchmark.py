@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from trtcal import console
+from trtcal.commands import options
 
 
 def benchmark(
@@ -15,10 +16,10 @@ def benchmark(
         int | None, typer.Option(help="Samples per run (default: what the models fix, or 1).", metavar="N")
     ] = None,
     shapes: Annotated[
-        list[str] | None,
+        str | None,
         typer.Option(
-            help="The whole shape of an input whose size is open, such as input:1x3x224x224; once per input.",
-            metavar="NAME:SIZES",
+            help="Shapes of inputs whose size is open, as `build` takes them; of three, the middle one is run.",
+            metavar="NAME:1x3x224x224,...",
         ),
     ] = None,
     duration: Annotated[float, typer.Option(help="Seconds of runs per model.", metavar="SECONDS")] = 3.0,
@@ -26,7 +27,7 @@ def benchmark(
         int | None, typer.Option(help="Threads that each model uses (default: every core).", metavar="N")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the inputs and the order of the runs.", metavar="N")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: options.Json = False,
 ) -> None:
     """Measure latency and throughput of models side by side, in ONNX Runtime on the CPU.
 
@@ -37,11 +38,12 @@ def benchmark(
     import onnxruntime
 
     from engines.session import usable_cores
-    from trtcal.benchmark import STEADY, has_qdq, parse_shapes, remarks
+    from engines.shapes import parse_shapes
+    from trtcal.benchmark import STEADY, has_qdq, remarks
     from trtcal.benchmark import benchmark as measured
     from trtcal.commands.models import display_names, opened
 
-    given = parse_shapes(shapes or [])
+    given = {name: profile.optimum for name, profile in (parse_shapes(shapes) if shapes else {}).items()}
     with opened(models, threads=threads) as sessions:
         # No progress bar: drawing one takes the cores that are being measured.
         console.note(f"Measuring {len(models)} model(s) for {duration:g} s each, after a warm-up")

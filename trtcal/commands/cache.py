@@ -47,7 +47,7 @@ def show(
     from calibrators.cache import CalibrationCache, header_text
     from calibrators.cache_check import oddities_of, remarks_of
 
-    loaded = CalibrationCache.load(cache)
+    loaded = CalibrationCache.load(cache, alone=True)
     sidecar, doubt = _sidecar_of(cache, loaded)
     warnings = [*([doubt] if doubt else []), *oddities_of(loaded)]
     remarks = remarks_of(loaded)
@@ -116,7 +116,7 @@ def check(
     from engines.graph import COMMUTES, activations, load_model, model_digest, scale_groups
     from engines.qdq import quantizable_tensors
 
-    loaded = CalibrationCache.load(cache)
+    loaded = CalibrationCache.load(cache, alone=True)
     graph = load_model(model, weights=False)
     fit = judge(
         loaded,

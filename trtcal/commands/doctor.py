@@ -1,17 +1,16 @@
 """`trtcal doctor`: what this machine has, and what each command can do here."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from trtcal import console
+from trtcal.commands import options
 
 if TYPE_CHECKING:
     from trtcal.doctor import Library, Machine
 
 
-def doctor(*, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def doctor(*, json: options.Json = False) -> None:
     """Tell what this machine has (processor, GPU, driver, libraries) and what each command can do here.
 
     What is absent is no error: the exit code is 0.

@@ -1,0 +1,205 @@
+"""An engine and its side-car: MODEL.engine, and MODEL.engine.json with where it comes from and what it runs."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from calibrators.errors import BuildError
+from calibrators.files import sha256_of
+from engines.inspect import Operator, counted
+from engines.kernels import Kernel
+from engines.lint import Finding
+
+FORMAT = 1
+"""The version of the side-car's layout."""
+
+
+@dataclass(frozen=True)
+class EngineRecord:
+    """What an engine was built from, how, and what it runs.
+
+    Attributes:
+        engine_sha256: Of the engine's bytes.
+        model: The source model's file name; empty for a model in memory.
+        model_sha256: Of the source model, external data included.
+        precision: As it was asked for: int8, fp16 or fp32.
+        rest: The type of what an INT8 build does not quantize; None in other builds.
+        backend: The backend's name.
+        compute_capabilities: What it runs on, such as "8.6"; empty for the backend's portable default.
+        portable: What that default is, in words.
+        shapes: By dynamic input: minimum, optimum and maximum.
+        inputs: Name, type and shape of each, -1 where `shapes` says.
+        outputs: The same.
+        versions: By library.
+        operators: Each Conv, ConvTranspose, Gemm and MatMul with its precision.
+        kernels: Every kernel; None where the builder's log could not be read.
+        kernels_absent: Why `kernels` is None; else empty.
+        findings: Q/DQ nodes that came to nothing, and the like.
+        notes: What was decided for the user, such as default shapes and operators that FP16 could not hold.
+        warnings: The builder's own.
+        cache: The calibration cache's file name, if one was used.
+        cache_sha256: Of the cache.
+        preprocess: As in the cache's side-car: what images have to go through.
+    """
+
+    engine_sha256: str
+    model: str
+    model_sha256: str
+    precision: str
+    rest: str | None
+    backend: str
+    compute_capabilities: tuple[str, ...]
+    portable: str
+    shapes: Mapping[str, Mapping[str, list[int]]]
+    inputs: tuple[Mapping[str, Any], ...]
+    outputs: tuple[Mapping[str, Any], ...]
+    versions: Mapping[str, str]
+    operators: tuple[Operator, ...] = ()
+    kernels: tuple[Kernel, ...] | None = None
+    kernels_absent: str = ""
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    cache: str | None = None
+    cache_sha256: str | None = None
+    preprocess: Mapping[str, Any] | None = field(default=None)
+
+    @property
+    def operators_by_precision(self) -> dict[str, int]:
+        """How many weighted operators run in each precision."""
+        return counted(operator.precision for operator in self.operators)
+
+    @property
+    def kernels_by_precision(self) -> dict[str, int]:
+        """How many kernels compute in each precision."""
+        return counted(kernel.precision for kernel in self.kernels or ())
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "format": FORMAT,
+            "engine": {"sha256": self.engine_sha256},
+            "model": {"file": self.model, "sha256": self.model_sha256},
+            "cache": {"file": self.cache, "sha256": self.cache_sha256} if self.cache_sha256 else None,
+            "preprocess": self.preprocess,
+            "backend": self.backend,
+            "versions": dict(self.versions),
+            "options": {
+                "precision": self.precision,
+                "rest": self.rest,
+                "shapes": self.shapes,
+                "compute_capabilities": list(self.compute_capabilities),
+                "portable": self.portable,
+            },
+            "inputs": list(self.inputs),
+            "outputs": list(self.outputs),
+            "operators_by_precision": self.operators_by_precision,
+            "kernels_by_precision": self.kernels_by_precision,
+            "operators": [operator.to_dict() for operator in self.operators],
+            "findings": [finding.to_dict() for finding in self.findings],
+            "notes": list(self.notes),
+            "warnings": list(self.warnings),
+            "layers": None if self.kernels is None else [kernel.to_dict() for kernel in self.kernels],
+            "layers_absent": self.kernels_absent,
+        }
+
+    def dumps(self) -> str:
+        """The side-car's text."""
+        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def parse(cls, text: str | bytes, *, source: str = "<text>") -> "EngineRecord":
+        """Undo `dumps`.
+
+        Raises:
+            BuildError: It is no side-car of an engine, or of a later format.
+        """
+        remedy = "build the engine again"
+        try:
+            value = json.loads(text)
+            if value["format"] != FORMAT:
+                raise BuildError(
+                    f"{source} has format {value['format']}, this trtcal reads {FORMAT}: update trtcal or {remedy}"
+                )
+            return cls._from_dict(value)
+        except (ValueError, KeyError, TypeError) as error:
+            raise BuildError(
+                f"{source} is no side-car of an engine ({type(error).__name__}: {error}): {remedy}"
+            ) from error
+
+    @classmethod
+    def _from_dict(cls, value: Mapping[str, Any]) -> "EngineRecord":
+        layers, cache = value["layers"], value["cache"] or {}
+        return cls(
+            engine_sha256=value["engine"]["sha256"],
+            model=value["model"]["file"],
+            model_sha256=value["model"]["sha256"],
+            precision=value["options"]["precision"],
+            rest=value["options"]["rest"],
+            backend=value["backend"],
+            compute_capabilities=tuple(value["options"]["compute_capabilities"]),
+            portable=value["options"]["portable"],
+            shapes=value["options"]["shapes"],
+            inputs=tuple(value["inputs"]),
+            outputs=tuple(value["outputs"]),
+            versions=value["versions"],
+            operators=tuple(map(Operator.from_dict, value["operators"])),
+            kernels=None if layers is None else tuple(map(Kernel.from_dict, layers)),
+            kernels_absent=value["layers_absent"],
+            findings=tuple(Finding(**{**item, "nodes": tuple(item["nodes"])}) for item in value["findings"]),
+            notes=tuple(value["notes"]),
+            warnings=tuple(value["warnings"]),
+            cache=cache.get("file"),
+            cache_sha256=cache.get("sha256"),
+            preprocess=value["preprocess"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A serialized engine on disk.
+
+    Attributes:
+        path: The engine.
+        record: Its side-car.
+    """
+
+    path: Path
+    record: EngineRecord
+
+    @property
+    def sidecar(self) -> Path:
+        """Where the side-car is."""
+        return sidecar_path(self.path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Engine":
+        """Find an engine and its side-car; the engine itself is not deserialized, which takes a GPU.
+
+        Raises:
+            BuildError: The engine or its side-car is missing, or they do not belong together.
+        """
+        engine, sidecar = Path(path), sidecar_path(path)
+        if not engine.is_file():
+            raise BuildError(f"no engine {engine}: give the path of an engine that trtcal build wrote")
+        if not sidecar.is_file():
+            raise BuildError(
+                f"{engine} has no side-car {sidecar.name}, and an engine gives away its layers only on a GPU: put "
+                "its side-car beside it, "
+                "or build it again with trtcal build"
+            )
+        record = EngineRecord.parse(sidecar.read_bytes(), source=str(sidecar))
+        if record.engine_sha256 != sha256_of(engine):
+            raise BuildError(
+                f"{sidecar} belongs to another engine than {engine} (SHA-256 differs): build the engine again"
+            )
+        return cls(engine, record)
+
+
+def sidecar_path(engine: str | os.PathLike[str]) -> Path:
+    """Where the side-car of the engine at path `engine` is: model.engine.json for model.engine."""
+    path = Path(engine)
+    return path.with_name(path.name + ".json")

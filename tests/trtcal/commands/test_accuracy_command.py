@@ -1,0 +1,275 @@
+"""`trtcal accuracy` as users meet it, on real models and images."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from trtcal.preprocess import Preprocess
+
+
+@pytest.fixture
+def resnet8(shared_data):
+    return shared_data / "models" / "mlperf_tiny_resnet8.onnx"
+
+
+@pytest.fixture
+def cifar(shared_data):
+    return shared_data / "images" / "cifar10_test_2000.npz"
+
+
+@pytest.fixture
+def rough(resnet8, tmp_path):
+    """resnet8 with weights of 3 bits."""
+    model = onnx.load(resnet8)
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.ndim == 4:
+            step = np.abs(values).max() / 3
+            tensor.CopyFrom(numpy_helper.from_array((np.round(values / step) * step).astype(values.dtype), tensor.name))
+    path = tmp_path / "rough.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def linear(path, weights):
+    """x @ weights, saved at `path`."""
+    weights = np.asarray(weights, np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", weights.shape[0]])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", weights.shape[1]])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def of_one_line(err):
+    return err.startswith("trtcal: ") and err.count("\n") == 1
+
+
+def test_json_of_one_model(command, resnet8, cifar):
+    code, out, err = command("accuracy", resnet8, "--images", cifar, "--preprocess", "raw", "--json")
+    assert (code, err) == (0, "")
+    value = json.loads(out)
+    assert value["reference"] is None
+    assert value["count"] == 2000
+    assert len(value["digest"]) == 64
+    assert Preprocess.from_dict(value["preprocess"]).scale == 1
+    (model,) = value["models"]
+    assert model["name"] == "mlperf_tiny_resnet8.onnx"
+    assert model["top1"]["percent"] == pytest.approx(86.80)
+    low, high = model["top1"]["interval95"]
+    assert (low, high) == pytest.approx((85.25, 88.21), abs=0.01)
+    assert model["top5"]["percent"] > 99
+    assert model["drop"] is model["agreement"] is None
+
+
+def test_table_of_two_models(command, resnet8, rough, cifar):
+    code, out, _ = command("accuracy", resnet8, rough, "--images", cifar, "--preprocess", "raw", "--count", "100")
+    assert code == 0
+    assert "mlperf_tiny_resnet8.onnx (reference)" in out
+    for heading in ("top-1", "95 % interval", "top-5", "drop in points", "agreement", "SQNR"):
+        assert heading in out
+    assert "lost" in out
+    assert "NaN" not in out
+    assert "100 samples of" in " ".join(out.split())
+
+
+def test_the_drop_decides_the_exit_code(command, resnet8, rough, cifar):
+    options = ["--images", cifar, "--preprocess", "raw", "--count", "200", "--json"]
+    code, out, err = command("accuracy", rough, "--reference", resnet8, "--max-drop", "0.5", *options)
+    assert code == 1
+    assert of_one_line(err)
+    assert "rough.onnx drops top-1 by" in err
+    assert "more than the 0.5 points allowed" in err
+    models = json.loads(out)["models"]
+    assert [each["name"] for each in models] == ["mlperf_tiny_resnet8.onnx", "rough.onnx"]
+    assert models[1]["drop"]["points"] > 0.5
+    code, _, err = command("accuracy", resnet8, rough, "--max-drop", "100", *options)
+    assert (code, err) == (0, "")
+
+
+def test_without_labels_the_bound_is_on_agreement(command, resnet8, rough, cifar, tmp_path):
+    with np.load(cifar) as data:
+        np.save(tmp_path / "images.npy", data["images"][:60])
+    options = ["--images", tmp_path / "images.npy", "--preprocess", "raw"]
+    code, out, err = command("accuracy", resnet8, rough, *options, "--max-drop", "1")
+    assert code == 1
+    assert of_one_line(err)
+    assert "rough.onnx differs from the reference's class for" in err
+    assert "agreement" in out
+    assert "top-1" not in out
+
+
+def test_the_reference_may_be_among_the_models(command, resnet8, rough, cifar):
+    options = ["--images", cifar, "--preprocess", "raw", "--count", "20", "--json"]
+    _, out, _ = command("accuracy", rough, resnet8, "--reference", resnet8, *options)
+    value = json.loads(out)
+    assert value["reference"] == "mlperf_tiny_resnet8.onnx"
+    assert [each["name"] for each in value["models"]] == ["rough.onnx", "mlperf_tiny_resnet8.onnx"]
+
+
+def test_a_folder_with_a_class_per_sub_folder(command, shared_data, cifar, tmp_path):
+    """Files give what the same images give as arrays; a missing class is refused, since it would renumber the others."""
+    with np.load(cifar) as data:
+        images, labels = data["images"][:200], data["labels"][:200]
+    np.savez(tmp_path / "same.npz", images=images, labels=labels)
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        folder = tmp_path / "images" / f"class{label}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{index:04}.png")
+    model = shared_data / "models" / "cifar10_resnet20.onnx"
+    results = []
+    for source in ("images", "same.npz"):
+        code, out, _ = command("accuracy", model, "--images", tmp_path / source, "--preprocess", "cifar10", "--json")
+        assert code == 0
+        results.append(json.loads(out)["models"][0]["top1"])
+    assert results[0] == results[1]
+    assert results[0]["total"] == 200
+    shutil.rmtree(tmp_path / "images" / "class3")
+    code, out, err = command("accuracy", model, "--images", tmp_path / "images", "--preprocess", "cifar10")
+    assert (code, out) == (2, "")
+    assert of_one_line(err)
+    assert "there are 9 class names" in err
+    assert "give class numbers with --labels" in err
+
+
+def test_a_detector_has_distortions_by_output(command, shared_data, tmp_path):
+    path = shared_data / "models" / "ultraface_rfb_320.onnx"
+    options = ["--images", shared_data / "images" / "faces", "--preprocess", "imagenet-tf"]
+    code, out, _ = command("accuracy", path, path, *options)
+    assert code == 0
+    assert "SQNR by output" in out
+    assert "boxes" in out
+    assert "agreement" not in out
+    code, _, err = command("accuracy", path, path, *options, "--max-drop", "1")
+    assert code == 2
+    assert of_one_line(err)
+    assert "needs class scores" in err
+
+
+def test_nan_is_loud(command, tmp_path):
+    good = linear(tmp_path / "good.onnx", np.eye(3))
+    bad = linear(tmp_path / "bad.onnx", np.diag([1, 1, math.nan]))
+    np.savez(tmp_path / "data.npz", x=np.eye(3, dtype=np.float32), labels=np.arange(3))
+    code, out, err = command("accuracy", good, bad, "--images", tmp_path / "data.npz")
+    assert code == 0
+    assert "in 3 images" in out
+    assert "WARNING: bad.onnx gives NaN or infinity for 3 of 3 images" in err
+    code, out, err = command("accuracy", good, bad, "--images", tmp_path / "data.npz", "--json", "--max-drop", "1")
+    assert code == 1
+    assert json.loads(out)["models"][1]["nonfinite_samples"] == 3
+    assert "bad.onnx drops top-1 by 100.00 points (3 of 3 images)" in err
+
+
+class TestRecordedPreprocessing:
+    """What a side-car says is used again, and a different one is warned of."""
+
+    @pytest.fixture
+    def int8(self, resnet8, tmp_path):
+        path = tmp_path / "resnet8.int8.onnx"
+        shutil.copy(resnet8, path)
+        (tmp_path / "resnet8.int8.onnx.json").write_text(json.dumps({"preprocess": Preprocess.load("raw").to_dict()}))
+        return path
+
+    def test_is_used_again(self, command, int8, cifar):
+        code, out, err = command("accuracy", int8, "--images", cifar, "--json", "--count", "200")
+        assert code == 0
+        assert Preprocess.from_dict(json.loads(out)["preprocess"]).scale == 1
+        assert err.strip() == f"Preprocessing from {int8}.json"
+        assert json.loads(out)["models"][0]["top1"]["percent"] > 80
+
+    def test_the_same_one_stated_is_no_news(self, command, int8, cifar):
+        code, _, err = command("accuracy", int8, "--images", cifar, "--preprocess", "raw", "--json", "--count", "20")
+        assert (code, err) == (0, "")
+
+    def test_another_one_is_warned_of(self, command, int8, cifar):
+        code, out, err = command("accuracy", int8, "--images", cifar, "--preprocess", "unit", "--json", "--count", "20")
+        assert code == 0
+        assert err.startswith("WARNING: the preprocessing is not the one of the calibration: ")
+        assert err.count("\n") == 1
+        assert f"{int8}.json" in err
+        assert json.loads(out)["notes"] == [err.strip()]
+
+    def test_two_that_differ_need_a_choice(self, command, int8, cifar, tmp_path):
+        other = tmp_path / "other.onnx"
+        shutil.copy(int8, other)
+        (tmp_path / "other.onnx.json").write_text(json.dumps({"preprocess": Preprocess.load("unit").to_dict()}))
+        code, out, err = command("accuracy", int8, other, "--images", cifar)
+        assert (code, out) == (2, "")
+        assert of_one_line(err)
+        assert "two preprocessings are recorded" in err
+        assert "choose one with --preprocess" in err
+
+
+class TestBadInput:
+    def check(self, result, *messages):
+        code, out, err = result
+        assert (code, out) == (2, "")
+        assert of_one_line(err)
+        for message in messages:
+            assert message in err
+
+    def test_models_that_are_none(self, command, cifar, tmp_path):
+        (tmp_path / "corrupt.onnx").write_bytes(b"nothing")
+        self.check(
+            command("accuracy", tmp_path / "missing.onnx", "--images", cifar), "missing.onnx: there is no such file"
+        )
+        self.check(command("accuracy", tmp_path / "corrupt.onnx", "--images", cifar), "corrupt.onnx", "cannot open")
+        self.check(
+            command("accuracy", tmp_path / "m.engine", "--images", cifar), "m.engine: an engine runs on the NVIDIA"
+        )
+
+    def test_images_that_are_none(self, command, resnet8, tmp_path):
+        self.check(command("accuracy", resnet8, "--images", tmp_path), f"no image in {tmp_path}")
+        self.check(command("accuracy", resnet8, "--images", tmp_path / "nowhere"), "nowhere")
+
+    def test_nothing_to_measure(self, command, shared_data):
+        path = shared_data / "models" / "ultraface_rfb_320.onnx"
+        result = command("accuracy", path, "--images", shared_data / "images" / "faces")
+        self.check(result, "has no labels", "give --labels, a folder per class, or --reference")
+
+    def test_another_number_of_classes(self, command, tmp_path):
+        three, two = linear(tmp_path / "three.onnx", np.eye(3)), linear(tmp_path / "two.onnx", np.eye(3)[:, :2])
+        np.savez(tmp_path / "data.npz", x=np.eye(3, dtype=np.float32), labels=np.arange(3))
+        result = command("accuracy", three, two, "--images", tmp_path / "data.npz")
+        self.check(result, "two.onnx", "three.onnx", "classes")
+
+    def test_labels_that_are_no_classes(self, command, resnet8, cifar, tmp_path):
+        with np.load(cifar) as data:
+            np.save(tmp_path / "labels.npy", data["labels"].astype(np.int64) + 1)
+        options = ["--images", cifar, "--preprocess", "raw", "--labels", tmp_path / "labels.npy"]
+        self.check(command("accuracy", resnet8, *options), "label 10 of sample", "labels count from 0 to 9")
+
+    def test_a_bound_without_a_reference(self, command, resnet8, cifar):
+        result = command("accuracy", resnet8, "--images", cifar, "--max-drop", "1")
+        self.check(result, "--max-drop needs something to compare with")
+
+    @pytest.mark.parametrize("bound", ["-1", "101", "nan"])
+    def test_a_bound_that_is_none_is_refused_before_any_work(self, command, resnet8, cifar, bound):
+        result = command("accuracy", resnet8, resnet8, "--images", cifar, "--preprocess", "raw", "--max-drop", bound)
+        self.check(result, "from 0 to 100 points, not")
+
+    def test_a_preprocessing_that_is_none(self, command, resnet8, cifar):
+        self.check(
+            command("accuracy", resnet8, "--images", cifar, "--preprocess", "imagent"), "no preprocessing 'imagent'"
+        )
+
+    def test_bad_images_are_skipped_only_when_asked(self, command, shared_data, tmp_path):
+        shutil.copytree(shared_data / "images" / "faces", tmp_path / "faces", copy_function=shutil.copy)
+        (tmp_path / "faces" / "bad.jpg").write_bytes(b"no jpeg")
+        path = shared_data / "models" / "ultraface_rfb_320.onnx"
+        options = ["--images", tmp_path / "faces", "--preprocess", "imagenet-tf"]
+        self.check(command("accuracy", path, path, *options), "bad.jpg", "--on-bad-image skip")
+        code, out, err = command("accuracy", path, path, *options, "--on-bad-image", "skip", "--json")
+        assert code == 0
+        assert json.loads(out)["skipped"][0]["name"] == "bad.jpg"
+        assert "1 images could not be read" in err

@@ -1,0 +1,123 @@
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import trtcal
+from calibrators.cache import CalibrationCache
+from calibrators.sidecar import Sidecar
+from calibrators.statistics_file import Statistics
+from engines.graph import load_model, model_digest
+from engines.record import Engine
+from trtcal.demo import MODEL, run
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the extra [demo] installs is there; the benchmark is short."""
+    for library in ("sklearn", "tensorrt_rtx"):
+        pytest.importorskip(library, reason=f"{library} is not installed (extra [demo])")
+    monkeypatch.setattr(run, "SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("complete")
+def test_the_demo_does_the_main_job_and_can_be_run_again(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "demo"
+    code, out, _ = command("demo", "--output", folder, "--json")
+    assert code == 0
+    result = json.loads(out)
+    _, int8 = result["accuracy"]["models"]
+    assert int8["name"] == "INT8"
+    assert int8["top1"]["percent"] >= 98
+    assert int8["agreement"]["percent"] >= 99
+    assert int8["sqnr_db"] > 20
+    assert result["calibration"]["images"] == 500
+    assert result["left_float"] == {}
+    engines = {engine["name"]: engine for engine in result["engines"]}
+    assert engines["FP32"]["operators_by_precision"] == {"FP32": 18}  # 17 convolutions and the classifier
+    assert engines["INT8"]["operators_by_precision"] == {"INT8": 18}
+
+    places = run.Places(folder)
+    cache = CalibrationCache.load(places.cache)
+    sidecar = Sidecar.beside(places.cache)
+    assert len(cache) == result["calibration"]["tensors"]
+    assert sidecar is not None and sidecar.model_sha256 == model_digest(places.fp32)
+    assert places.fp32.read_bytes() == MODEL.read_bytes()
+    assert {node.op_type for node in load_model(places.int8).graph.node} >= {"QuantizeLinear", "DequantizeLinear"}
+    assert Engine.load(places.int8_engine).record.model == places.int8.name
+    assert all(Path(path).exists() for path in result["files"].values())
+
+    (folder / "notes.txt").write_text("mine")
+    code, out, _ = command("demo", "--output", folder)
+    assert code == 0
+    assert all(Path(path).name in out for path in result["files"].values())
+    assert f"{int8['top1']['percent']:.2f} %" in out
+    assert "18 INT8" in out
+    assert CalibrationCache.load(places.cache) == cache
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.usefixtures("complete")
+def test_what_the_folder_says_of_itself_names_every_file(command: Command, tmp_path: Path) -> None:
+    command("demo", "--output", tmp_path)
+    listed = {line.split()[0].rstrip("/") for line in run.ABOUT.split("\n\n")[1].splitlines()} - {"*.json"}
+    found = {path.name for path in tmp_path.iterdir()} - {"README.txt"}
+    assert {name for name in found if not name.endswith(".json")} == listed
+    assert {name.removesuffix(".json") for name in found if name.endswith(".json")} <= listed
+
+
+@pytest.mark.usefixtures("complete")
+def test_an_int8_model_that_loses_too_much_leaves_with_1(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def badly(statistics: Statistics, method: str) -> CalibrationCache:
+        return calibrate(statistics, method).with_scales({"image": 1e-4})
+
+    calibrate = trtcal.calibrate
+    monkeypatch.setattr(trtcal, "calibrate", badly)
+    code, out, err = command("demo", "--output", tmp_path)
+    assert code == 1
+    assert "top-1" in out
+    assert "trtcal: INT8 drops top-1 by" in err
+
+
+@pytest.mark.parametrize("content", ["holiday.jpg", "README.txt"])
+@pytest.mark.usefixtures("complete")
+def test_a_folder_with_other_files_is_refused_and_left_alone(command: Command, tmp_path: Path, content: str) -> None:
+    (tmp_path / content).write_bytes(b"\xff mine")
+    code, out, err = command("demo", "--output", tmp_path)
+    assert (code, out) == (2, "")
+    assert err == (
+        f"trtcal: cannot write to {tmp_path}: it holds other files; give a new or empty folder with --output\n"
+    )
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(content, b"\xff mine")]
+
+
+@pytest.mark.usefixtures("complete")
+def test_a_file_in_place_of_the_folder_is_refused(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "demo").write_text("mine")
+    code, out, err = command("demo", "--output", tmp_path / "demo")
+    assert (code, out) == (2, "")
+    assert err == f"trtcal: cannot write to {tmp_path / 'demo'}: it is a file; give a folder with --output\n"
+
+
+@pytest.mark.parametrize(
+    ("absent", "said"),
+    [
+        ({"sklearn"}, "scikit-learn"),
+        ({"tensorrt_rtx"}, "tensorrt-rtx"),
+        ({"sklearn", "tensorrt_rtx"}, "scikit-learn and tensorrt-rtx"),
+    ],
+)
+def test_a_missing_library_is_said_before_anything_is_written(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, absent: set[str], said: str
+) -> None:
+    monkeypatch.setattr(run, "find_spec", lambda name: None if name in absent else importlib.util.find_spec("json"))
+    code, out, err = command("demo", "--output", tmp_path / "demo")
+    assert (code, out) == (2, "")
+    assert err == f"trtcal: the demo needs {said}, not installed here: pip install 'trtcal[demo]'\n"
+    assert not (tmp_path / "demo").exists()

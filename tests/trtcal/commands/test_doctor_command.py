@@ -1,0 +1,30 @@
+"""`trtcal doctor` as users meet it."""
+
+import json
+import platform
+
+
+def test_tables(command):
+    code, out, err = command("doctor")
+    assert (code, err) == (0, "")
+    for text in (
+        platform.python_version(),
+        "GPU",
+        "NVIDIA driver",
+        "onnxruntime",
+        "tensorrt_rtx",
+        "calibrate",
+        "build",
+    ):
+        assert text in out
+
+
+def test_json(command):
+    code, out, err = command("doctor", "--json")
+    assert (code, err) == (0, "")
+    value = json.loads(out)
+    assert value["python"] == platform.python_version()
+    assert "driver" in value["nvidia"]
+    assert value["libraries"]["onnxruntime"]["installed"]
+    calibrate = next(each for each in value["commands"] if each["command"] == "calibrate")
+    assert calibrate["ready"]

@@ -1,0 +1,165 @@
+"""What doctor finds: real libraries, broken ones, hidden ones."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from trtcal import doctor
+from trtcal.doctor import LIBRARIES, Library, Machine, abilities, examine, probe
+from trtcal.nvml import Nvidia
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """Puts packages of the given code first on the path."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(name, code):
+        path = tmp_path.joinpath(*name.split(".")) / "__init__.py"
+        path.parent.mkdir(parents=True)
+        path.write_text(code)
+
+    return write
+
+
+def machine(**changes):
+    """One where every library works, but for `changes`: version "" for one that is absent, else what is wrong."""
+    libraries = {name: Library(name, True, "1.0") for name in LIBRARIES}
+    for name, problem in changes.items():
+        libraries[name] = Library(name, False) if problem == "" else Library(name, True, "1.0", problem)
+    return Machine("3.12.0", "Linux", "CPU", 2, None, Nvidia(absent="none"), libraries)
+
+
+class TestProbe:
+    def test_real_libraries(self):
+        assert probe("numpy") == Library("numpy", True, np.__version__)
+        found = probe("onnxruntime")
+        assert found.version == onnxruntime.__version__
+        assert "CPUExecutionProvider" in found.facts["providers"]
+
+    def test_tensorrt_rtx_has_no_calibrators(self):
+        module = pytest.importorskip("tensorrt_rtx")
+        found = probe("tensorrt_rtx")
+        assert (found.usable, found.version, found.facts) == (True, module.__version__, {"calibrators": False})
+
+    def test_a_package_that_is_absent(self):
+        assert probe("no_package_of_that_name") == Library("no_package_of_that_name", installed=False)
+        assert probe("no_package_of_that_name.part") == Library("no_package_of_that_name.part", installed=False)
+
+    def test_a_tensorrt_with_calibrators(self, packages):
+        packages("tensorrt", "__version__ = '10.13.3'\nclass IInt8EntropyCalibrator2: pass\nprint('hello')")
+        assert probe("tensorrt") == Library("tensorrt", True, "10.13.3", facts={"calibrators": True})
+
+    def test_a_package_that_does_not_import(self, packages):
+        packages("tensorrt", "raise ImportError('libnvinfer.so.10: cannot open shared object file')")
+        found = probe("tensorrt")
+        assert found.installed
+        assert not found.usable
+        assert found.problem == "ImportError: libnvinfer.so.10: cannot open shared object file"
+
+    def test_a_package_that_lacks_another_is_broken_not_absent(self, packages):
+        packages("pycuda", "")
+        packages("pycuda.driver", "import no_package_of_that_name")
+        found = probe("pycuda.driver")
+        assert (found.installed, found.usable) == (True, False)
+        assert "no_package_of_that_name" in found.problem
+
+    def test_a_package_that_crashes(self, packages):
+        packages("tensorrt", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+        assert probe("tensorrt").problem == "its import crashes (signal 11)"
+
+    def test_a_package_that_leaves(self, packages):
+        packages("tensorrt", "import os; os._exit(3)")
+        assert probe("tensorrt").problem == "its import ends with exit code 3"
+
+    def test_a_package_that_hangs(self, packages, monkeypatch):
+        monkeypatch.setattr(doctor, "_PATIENCE", 0.5)
+        packages("tensorrt", "import time; time.sleep(60)")
+        assert probe("tensorrt").problem == "its import takes more than 0.5 s"
+
+    def test_an_odd_namespace(self, packages):
+        """A folder called `cuda` that is not NVIDIA's."""
+        packages("cuda", "")
+        assert not probe("cuda.bindings.runtime").installed
+
+
+class TestAbilities:
+    def test_everything_works_with_everything(self):
+        assert all(each.ready and not each.install for each in abilities(machine()))
+
+    def test_every_command_is_judged(self):
+        from trtcal.cli import app
+
+        names = {each.name for each in app.registered_commands} | {each.name for each in app.registered_groups}
+        assert {each.command for each in abilities(machine())} == names - {"doctor"}
+
+    def test_without_tensorrt_rtx(self):
+        found = {each.command: each for each in abilities(machine(tensorrt_rtx=""))}
+        assert [name for name, each in found.items() if not each.ready] == ["demo", "build"]
+        assert found["build"].remark == "missing: tensorrt_rtx"
+        assert found["build"].install == 'pip install "trtcal[rtx]"'
+        assert found["demo"].install == 'pip install "trtcal[demo]"'
+
+    def test_without_a_core_library(self):
+        found = {each.command: each for each in abilities(machine(numba="", PIL=""))}
+        assert found["calibrate"].remark == "missing: numba, PIL"
+        assert found["calibrate"].install == 'pip install "trtcal"'
+        assert found["benchmark"].ready
+
+    def test_a_broken_library_is_not_for_pip_to_mend(self):
+        problem = "ImportError: libcudart.so.13: cannot open shared object file"
+        found = {each.command: each for each in abilities(machine(tensorrt_rtx=problem))}
+        assert not found["build"].ready
+        assert found["build"].remark == f"tensorrt_rtx does not import ({problem})"
+        assert found["build"].install == ""
+
+    def test_what_no_command_needs_yet_is_missed_by_none(self):
+        assert all(each.ready for each in abilities(machine(torch="", tensorrt="", **{"pycuda.driver": ""})))
+
+
+def test_this_machine():
+    seen = []
+    found = examine(seen.append)
+    assert sum(seen) == len(LIBRARIES)
+    assert list(found.libraries) == list(LIBRARIES)
+    assert found.python == ".".join(map(str, sys.version_info[:3]))
+    assert found.cores >= 1
+    assert found.processor
+    assert found.memory is None or found.memory > 2**28
+    assert json.loads(json.dumps(found.to_dict()))["libraries"]["numpy"]["version"] == np.__version__
+    assert dataclasses.is_dataclass(found.nvidia)
+
+
+def test_with_every_library_hidden(tmp_path):
+    """Only what draws the tables is left: doctor still answers, and leaves with 0."""
+    hidden = [name.split(".")[0] for name in LIBRARIES if name != "numpy"]
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Hidden:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] in {hidden!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Hidden())\n"
+    )
+    paths = [str(tmp_path), os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
+    program = "from trtcal.commands.doctor import doctor; import sys; doctor(json='--json' in sys.argv)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    for options in ([], ["--json"]):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *options], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        if options:
+            value = json.loads(done.stdout)
+            assert [name for name, each in value["libraries"].items() if each["installed"]] == ["numpy"]
+            assert not any(each["ready"] for each in value["commands"])
+            assert all(each["install"].startswith("pip install") for each in value["commands"])
+        else:
+            assert "not installed" in done.stdout
+            assert 'pip install "trtcal[rtx]"' in done.stdout

@@ -1,0 +1,226 @@
+"""`trtcal build`: from a model to a TensorRT engine."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from calibrators.errors import BuildError
+from trtcal import console
+from trtcal.commands import options
+
+if TYPE_CHECKING:
+    from calibrators.cache import CalibrationCache
+    from engines.lint import Finding
+    from engines.record import Engine, EngineRecord
+
+_CALIBRATION = ("preprocess", "count", "batch_size", "seed", "method", "on_bad_image")
+
+
+def build(
+    context: typer.Context,
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL.onnx", help="A float model, or one with Q/DQ nodes.", show_default=False)
+    ],
+    *,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The engine to write; its side-car is FILE.json.",
+            metavar="MODEL.engine",
+            show_default=False,
+        ),
+    ],
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="The calibration cache of a float model.", metavar="MODEL.cache", show_default=False),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Images (or arrays) to calibrate a float model on, instead of --cache.",
+            metavar="DIR",
+            show_default=False,
+        ),
+    ] = None,
+    precision: Annotated[
+        Literal["int8", "fp16", "fp32"],
+        typer.Option(
+            help="INT8 where the model has Q/DQ nodes or gets them from a cache; or all of it in FP16 or FP32."
+        ),
+    ] = "int8",
+    rest: Annotated[
+        Literal["fp16", "fp32"] | None,
+        typer.Option(
+            help="What an INT8 build computes in where nothing is quantized. [default: fp16]", show_default=False
+        ),
+    ] = None,
+    backend: Annotated[
+        Literal["auto", "tensorrt", "tensorrt-rtx"],
+        typer.Option(help="Which TensorRT: the best one installed, or this one."),
+    ] = "auto",
+    shapes: Annotated[
+        str | None,
+        typer.Option(
+            help="Shapes of dynamic inputs, smallest..best..largest or one shape, several inputs separated by commas. "
+            "[default: batches of 1..8..32]",
+            metavar="input:1x3x224x224..8x3x224x224..32x3x224x224",
+            show_default=False,
+        ),
+    ] = None,
+    compute_capability: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A GPU to build for, such as 8.6 or 86; may be repeated. [default: every GPU from 8.0 (Ampere) on]",
+            metavar="N",
+            show_default=False,
+        ),
+    ] = None,
+    timing_cache: Annotated[
+        Path | None,
+        typer.Option(help="For tensorrt only: TensorRT-RTX has no use for one.", metavar="FILE", show_default=False),
+    ] = None,
+    log: Annotated[
+        Path | None, typer.Option(help="Keep the builder's whole log.", metavar="FILE", show_default=False)
+    ] = None,
+    preprocess: options.Preprocess = None,
+    count: options.Count = 500,
+    batch_size: options.BatchSize = 8,
+    seed: options.Seed = 0,
+    method: options.Method = "entropy",
+    on_bad_image: options.OnBadImage = "error",
+    json: options.Json = False,
+) -> None:
+    """Build a TensorRT engine, on this machine's CPU, and say in which precision each part of it really runs.
+
+    An INT8 engine comes from a model with Q/DQ nodes, or from a float model and its calibration cache, or from a
+    float model and images to calibrate on. --preprocess, --count, --batch-size, --seed, --method and --on-bad-image
+    go with --images.
+    """
+    from engines.builder import fulfil
+    from engines.order import checked_order
+
+    if timing_cache is not None and backend != "tensorrt":
+        raise BuildError(
+            "--timing-cache is of no use to TensorRT-RTX, which times nothing when it builds, and setting one makes "
+            "it ask for a GPU: "
+            "leave it out"
+        )
+    if cache is not None and images is not None:
+        raise BuildError("give either --cache or --images: the ranges of an INT8 build come from one of them")
+    if images is None:
+        _require_no_calibration(context)
+    order = checked_order(
+        model,
+        output=output,
+        precision=precision,
+        backend=backend,
+        shapes=shapes,
+        rest=rest,
+        compute_capabilities=compute_capability or (),
+        log=log,
+    )
+    ranges: Path | CalibrationCache | None = cache
+    if images is not None:
+        if not order.needs_ranges:
+            raise BuildError("--images is for INT8 builds of float models: this build needs no ranges, leave it out")
+        ranges = _calibrated(
+            model,
+            images,
+            preprocess=preprocess,
+            count=count,
+            batch_size=batch_size,
+            seed=seed,
+            method=method,
+            on_bad_image=on_bad_image,
+        )
+    with console.progress(f"Building with {order.backend.name}") as advance:
+        engine = fulfil(order, cache=ranges, progress=advance)
+    if json:
+        record = engine.record.to_dict()
+        del record["layers"]
+        console.emit_json({"output": str(engine.path), "sidecar": str(engine.sidecar), **record})
+    else:
+        _report(engine)
+
+
+def in_words(counts: dict[str, int]) -> str:
+    """Counts by precision, such as "20 INT8, 1 FP16"."""
+    return ", ".join(f"{count} {precision}" for precision, count in counts.items()) or "none"
+
+
+def where(record: "EngineRecord") -> str:
+    """The GPUs that an engine runs on."""
+    return ", ".join(record.compute_capabilities) or record.portable
+
+
+def grouped(findings: "tuple[Finding, ...]") -> list[str]:
+    """A line per kind of finding: how many, and the first of them in full."""
+    kinds: dict[str, list[Finding]] = {}
+    for finding in findings:
+        kinds.setdefault(finding.rule, []).append(finding)
+    return [
+        f"{found[0].severity}: {found[0].message}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
+        for found in kinds.values()
+    ]
+
+
+def _require_no_calibration(context: typer.Context) -> None:
+    for name in _CALIBRATION:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise BuildError(
+                f"--{name.replace('_', '-')} goes with --images: give images to calibrate on, or leave it out"
+            )
+
+
+def _calibrated(
+    model: Path,
+    images: Path,
+    *,
+    preprocess: str | None,
+    count: int,
+    batch_size: int,
+    seed: int,
+    method: str,
+    on_bad_image: Literal["error", "skip"],
+) -> "CalibrationCache":
+    from calibrators.ranges import calibrate, method_named
+    from trtcal.pipeline import collect_images
+
+    method_named(method)
+    with console.images_progress("Calibrating") as progress:
+        statistics, loader = collect_images(
+            model,
+            images,
+            preprocess=preprocess,
+            count=count,
+            batch_size=batch_size,
+            seed=seed,
+            tensors="quantizable",
+            on_bad_image=on_bad_image,
+            progress=progress,
+        )
+    for name, reason in loader.skipped:
+        console.note(f"skipped {name}: {reason}")
+    return calibrate(statistics, method)
+
+
+def _report(engine: "Engine") -> None:
+    record = engine.record
+    console.say(
+        f"{engine.path}: {record.backend} {record.versions[record.backend]}, compute capability {where(record)}"
+    )
+    if record.kernels is None:
+        console.note(f"note: what the engine runs is unknown: {record.kernels_absent}")
+    else:
+        console.say(f"Conv, ConvTranspose, Gemm, MatMul: {in_words(record.operators_by_precision)}")
+        console.say(f"kernels: {in_words(record.kernels_by_precision)}")
+    for note in record.notes:
+        console.note(f"note: {note}")
+    for line in grouped(tuple(finding for finding in record.findings if finding.severity != "hint")):
+        console.note(f"{line}; trtcal inspect {engine.path} lists all")
+    for warning in record.warnings:
+        console.note(f"{record.backend} warns: {warning}")

@@ -1,0 +1,97 @@
+"""`trtcal calibrate`: from images to a calibration cache."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from calibrators.errors import DataError
+from trtcal import console
+from trtcal.commands import options
+
+
+def calibrate(
+    model: options.Model,
+    *,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The cache to write; its side-car is FILE.json.", metavar="MODEL.cache", show_default=False)
+    ],
+    images: Annotated[
+        Path | None, typer.Option(help="A folder of images, or arrays: .npz or .npy.", metavar="DIR", show_default=False)
+    ] = None,
+    method: options.Method = "entropy",
+    preprocess: options.Preprocess = None,
+    count: options.Count = 500,
+    batch_size: options.BatchSize = 8,
+    seed: options.Seed = 0,
+    tensors: Annotated[
+        Literal["all", "quantizable"],
+        typer.Option(help="Every float activation, as TensorRT's calibrators need them, or only those that Q/DQ nodes need."),
+    ] = "all",
+    on_bad_image: options.OnBadImage = "error",
+    statistics: Annotated[
+        Path | None, typer.Option(help="Keep the statistics, from which any method derives.", metavar="MODEL.stats.npz", show_default=False)
+    ] = None,
+    statistics_from: Annotated[
+        list[Path] | None,
+        typer.Option(help="Kept statistics instead of --images; those of several shards merge.", metavar="FILE.npz...", show_default=False),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Run the model over images on the CPU and write its calibration cache, in TensorRT's own format.
+
+    Images are run one at a time, so that the result depends neither on the batch size nor on the number of processor cores.
+    """
+    from calibrators.files import require_writable
+    from calibrators.ranges import calibrate as calibrated
+    from calibrators.ranges import method_named
+    from calibrators.statistics_file import merged_files
+    from engines.graph import load_model
+    from trtcal.pipeline import collect_images, require_same_model
+
+    method_named(method)
+    for path in (output, statistics):
+        if path is not None:
+            require_writable(path)
+    if (images is None) == (not statistics_from):
+        raise DataError("give either --images or --statistics-from: one of them says what to calibrate on")
+    load_model(model, weights=False)
+    skipped: list[tuple[str, str]] = []
+    described = None
+    if images is not None:
+        with console.images_progress("Calibrating") as progress:
+            gathered, loader = collect_images(
+                model, images, preprocess=preprocess, count=count, batch_size=batch_size, seed=seed, tensors=tensors,
+                on_bad_image=on_bad_image, progress=progress,
+            )
+        skipped, described = loader.skipped, str(loader.preprocess)
+    else:
+        gathered = merged_files(statistics_from or [])
+        require_same_model(gathered, model)
+    cache = calibrated(gathered, method)
+    if statistics is not None:
+        gathered.save(statistics)
+    cache.save(output)
+    zeros = [name for name, scale in cache.items() if scale == 0]
+    samples = gathered.provenance.count
+    if json:
+        console.emit_json(
+            {
+                "cache": str(output),
+                "tensors": len(cache),
+                "images": samples,
+                "method": method,
+                "preprocess": described,
+                "skipped": [{"image": name, "reason": reason} for name, reason in skipped],
+                "zero": zeros,
+                "statistics": None if statistics is None else str(statistics),
+            }
+        )
+    else:
+        console.say(f"{output}: {len(cache)} tensors from {samples} images by {method}")
+        if described is not None:
+            console.say(f"preprocessing: {described}")
+    for name, reason in skipped:
+        console.note(f"skipped {name}: {reason}")
+    for name in zeros:
+        console.note(f"note: {name} was zero in every image; its scale is 0, and it will stay in float")

@@ -1,0 +1,120 @@
+"""`trtcal demo`: the whole main job on the bundled model and images."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trtcal import console
+from trtcal.commands import options
+
+if TYPE_CHECKING:
+    from engines.record import Engine
+    from trtcal.demo.run import Outcome
+
+
+def demo(
+    *,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder to write; a new or an empty one.", metavar="DIR")
+    ] = Path("trtcal-demo"),
+    json: options.Json = False,
+) -> None:
+    """Calibrate, quantize, build and check a small network on handwritten digits, in under a minute and without a GPU.
+
+    Writes the digits as images, then does what `calibrate`, `quantize`, `build`, `accuracy` and `benchmark` do, and
+    shows what came of it and where each file is. Exits with 1 if INT8 loses more than one point of top-1.
+    """
+    from trtcal.accuracy import check_drop
+    from trtcal.benchmark import remarks
+    from trtcal.demo.run import MAX_DROP, run
+
+    outcome = run(output, step=console.progress)
+    if json:
+        console.emit_json(_as_dict(outcome))
+    else:
+        console.table(f"FP32 against INT8; the files are in {output}", ("", "FP32", "INT8"), _rows(outcome))
+    for remark in remarks(outcome.latencies, ["INT8"]):
+        console.note(f"note: {remark}")
+    check_drop(outcome.accuracy, MAX_DROP)
+
+
+def _rows(outcome: "Outcome") -> list[tuple[str, str, str]]:
+    from trtcal.demo.run import METHOD
+
+    places, fp32, int8 = outcome.places, outcome.accuracy.scores["FP32"], outcome.accuracy.scores["INT8"]
+    plain, quick = outcome.latencies["FP32"], outcome.latencies["INT8"]
+    return [
+        ("ONNX model", _file(places.fp32), _file(places.int8)),
+        ("calibration", "", f"{outcome.images} images of calibration/, {METHOD}"),
+        ("calibration cache", "", f"{_file(places.cache)}, {len(outcome.cache)} tensors"),
+        (f"top-1 on the {fp32.samples} images of test/", f"{fp32.top1.percent:.2f} %", f"{int8.top1.percent:.2f} %"),
+        ("same class as FP32", "", f"{int8.agreement.percent:.2f} %"),
+        ("SQNR of the scores", "", _decibels(int8.distortion.sqnr)),
+        (
+            f"images/s in ONNX Runtime (CPU, {outcome.threads} threads, batches of {plain.batch_size})",
+            f"{plain.throughput:,.0f}",
+            f"{quick.throughput:,.0f}",
+        ),
+        ("median latency of a batch there", f"{plain.median:.2f} ms", f"{quick.median:.2f} ms"),
+        ("TensorRT engine, built on the CPU", _file(outcome.fp32_engine.path), _file(outcome.int8_engine.path)),
+        ("  convolutions and matrix products", _operators(outcome.fp32_engine), _operators(outcome.int8_engine)),
+        ("  kernels", _kernels(outcome.fp32_engine), _kernels(outcome.int8_engine)),
+    ]
+
+
+def _file(path: Path) -> str:
+    return f"{path.name} ({path.stat().st_size / 1000:,.0f} kB)"
+
+
+def _decibels(value: float) -> str:
+    return "identical" if value == math.inf else f"{value:.1f} dB"
+
+
+def _operators(engine: "Engine") -> str:
+    return _counts(engine.record.operators_by_precision)
+
+
+def _kernels(engine: "Engine") -> str:
+    return _counts(engine.record.kernels_by_precision) if engine.record.kernels is not None else "not known"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} in {precision}" for precision, count in counts.items())
+
+
+def _as_dict(outcome: "Outcome") -> dict[str, Any]:
+    from trtcal.demo.run import METHOD
+
+    places = outcome.places
+    engines = {"FP32": outcome.fp32_engine, "INT8": outcome.int8_engine}
+    return {
+        "folder": str(places.folder),
+        "files": {
+            "calibration": str(places.calibration),
+            "test": str(places.test),
+            "fp32": str(places.fp32),
+            "cache": str(places.cache),
+            "int8": str(places.int8),
+            "fp32_engine": str(places.fp32_engine),
+            "int8_engine": str(places.int8_engine),
+        },
+        "calibration": {"images": outcome.images, "method": METHOD, "tensors": len(outcome.cache)},
+        "quantized": list(outcome.quantized.quantized),
+        "left_float": dict(outcome.quantized.left_float),
+        "accuracy": outcome.accuracy.to_dict(),
+        "benchmark": {
+            "threads": outcome.threads,
+            "models": [{"name": name, **each.to_dict()} for name, each in outcome.latencies.items()],
+        },
+        "engines": [
+            {
+                "name": name,
+                "backend": engine.record.backend,
+                "operators_by_precision": engine.record.operators_by_precision,
+                "kernels_by_precision": engine.record.kernels_by_precision,
+            }
+            for name, engine in engines.items()
+        ],
+    }

@@ -1,0 +1,43 @@
+"""`trtcal quantize`: from a cache to a model with Q/DQ nodes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trtcal import console
+from trtcal.commands import options
+
+
+def quantize(
+    model: options.Model,
+    *,
+    cache: Annotated[Path, typer.Option(help="Its calibration cache.", metavar="MODEL.cache", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The model to write.", metavar="MODEL.int8.onnx", show_default=False)
+    ],
+    json: options.Json = False,
+) -> None:
+    """Write a calibration cache's scales into the model as QuantizeLinear and DequantizeLinear nodes, for any TensorRT.
+
+    Weights get one scale per output channel, activations one per tensor. Batch normalization is folded where it can be, biases stay in float.
+    """
+    from trtcal.pipeline import quantize as quantized
+
+    result = quantized(model, cache, output=output)
+    if json:
+        console.emit_json(
+            {
+                "model": str(output),
+                "quantized": list(result.quantized),
+                "scales": dict(result.scales),
+                "left_float": dict(result.left_float),
+                "unused": list(result.unused),
+            }
+        )
+    else:
+        console.say(f"{output}: {len(result.quantized)} operators in INT8, {len(result.scales)} activation scales")
+    for name, why in result.left_float.items():
+        console.note(f"left in float: {name}, for {why}")
+    if result.unused:
+        console.note(f"note: {len(result.unused)} names in the cache are not in the model, such as {result.unused[0]}")

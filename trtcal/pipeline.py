@@ -1,0 +1,130 @@
+"""The main job as functions: images to a cache, a cache to a Q/DQ model."""
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import onnx
+
+from calibrators.cache import CalibrationCache
+from calibrators.errors import CacheMismatchError
+from calibrators.files import require_writable, write_whole
+
+from calibrators.statistics_file import Statistics
+from engines import qdq
+from engines.collect import Tensors, collect
+from engines.graph import ModelSource, input_specs, loaded, model_digest
+from trtcal.images import ImageLoader, OnBadImage, open_images
+from trtcal.preprocess import Preprocess
+
+COUNT = 500
+"""Images to calibrate on: what NVIDIA's developer guide calls sufficient for ImageNet networks."""
+
+
+def collect_images(
+    model: ModelSource,
+    images: str | os.PathLike[str],
+    *,
+    preprocess: str | os.PathLike[str] | Preprocess | None = None,
+    count: int | None = COUNT,
+    batch_size: int = 8,
+    seed: int = 0,
+    tensors: Tensors = "all",
+    on_bad_image: OnBadImage = "error",
+    progress: Callable[[ImageLoader], Callable[[int], None]] | None = None,
+) -> tuple[Statistics, ImageLoader]:
+    """Open a folder of images (or arrays) for a model and gather statistics of its activations.
+
+    Args:
+        model: A path, or a model in memory.
+        images: What `ImageLoader` takes.
+        preprocess: A preset, a TOML file or a value; None chooses by the model.
+        count: At most so many images, sampled by `seed`; None for all.
+        batch_size: Images decoded together; it does not change the result.
+        seed: Of the sampling.
+        tensors: "all" for a cache that TensorRT can use, "quantizable" for what Q/DQ nodes need.
+        on_bad_image: "error" or "skip".
+        progress: Given the loader, returns what is called with the number of images done.
+
+    Raises:
+        TrtcalError: As `open_images` and `collect` raise it.
+    """
+    loader = open_images(
+        images,
+        input_specs(loaded(model)),
+        preprocess=preprocess,
+        batch_size=batch_size,
+        count=count,
+        seed=seed,
+        on_bad_image=on_bad_image,
+    )
+    advance = progress(loader) if progress is not None else None
+    return collect(model, loader, tensors=tensors, progress=advance), loader
+
+
+def quantize(
+    model: ModelSource,
+    cache: CalibrationCache | str | os.PathLike[str],
+    *,
+    output: str | os.PathLike[str] | None = None,
+) -> qdq.QuantizedModel:
+    """Write a cache's scales into a model as Q/DQ nodes.
+
+    Args:
+        model: An FP32 model, as a path or in memory.
+        cache: A cache, or its path.
+        output: Where to write the model, and beside it ``<output>.json`` with the preprocessing and what was left in float.
+
+    Raises:
+        CacheMismatchError: The cache's side-car names another model.
+        TrtcalError: As `engines.qdq.quantize` and `save` raise it.
+    """
+    if output is not None:
+        require_writable(output)
+    scales = cache if isinstance(cache, CalibrationCache) else CalibrationCache.load(cache)
+    require_fit(scales, model, "it" if isinstance(cache, CalibrationCache) else str(cache))
+    quantized = qdq.quantize(model, scales)
+    if output is not None:
+        qdq.save(quantized, output)
+        write_whole(f"{os.fspath(output)}.json", json.dumps(_sidecar(quantized, scales, model), indent=2) + "\n")
+    return quantized
+
+
+def require_fit(cache: CalibrationCache, model: ModelSource, name: str) -> None:
+    """Refuse a cache that says itself that it was made of another model.
+
+    Raises:
+        CacheMismatchError: Its side-car holds another model's SHA-256.
+    """
+    digest = "" if isinstance(model, onnx.ModelProto) else model_digest(model)
+    if cache.sidecar is not None and digest and cache.sidecar.model_sha256 not in ("", digest):
+        raise CacheMismatchError(
+            f"the cache {name} was made of another model (SHA-256 {cache.sidecar.model_sha256[:12]}, this one's is {digest[:12]}): "
+            "calibrate this model"
+        )
+
+
+def require_same_model(statistics: Statistics, model: ModelSource) -> None:
+    """Refuse statistics that were gathered from another model.
+
+    Raises:
+        CacheMismatchError: Their SHA-256 is another model's.
+    """
+    if not isinstance(model, onnx.ModelProto) and statistics.provenance.model not in ("", model_digest(model)):
+        raise CacheMismatchError("the statistics were gathered from another model: collect them from this one")
+
+
+def _sidecar(quantized: qdq.QuantizedModel, cache: CalibrationCache, model: ModelSource) -> dict[str, Any]:
+    known = cache.sidecar
+    return {
+        "format": 1,
+        "model_sha256": "" if isinstance(model, onnx.ModelProto) else model_digest(model),
+        "cache_sha256": cache.sha256,
+        "preprocess": None if known is None else known.preprocess,
+        "quantized": list(quantized.quantized),
+        "left_float": dict(quantized.left_float),
+        "scales": dict(quantized.scales),
+    }
+
+
