@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from calibrators.cache import CalibrationCache
 from calibrators.errors import BuildError, CacheMismatchError
 from calibrators.files import sha256_of, whole_file, write_whole
-from calibrators.sidecar import Sidecar
 from calibrators.sidecar import sidecar_path as model_sidecar_path
 from engines.backends.backend import Backend, BoundTensor, Log
 from engines.backends.log import UnknownLogError, read_kernels
@@ -79,7 +78,8 @@ def build_engine(
 def fulfil(order: Order, *, cache: CacheSource | None = None, progress: Callable[[int], None] | None = None) -> Engine:
     """Build what `engines.order.checked_order` found in order; arguments and errors are `build_engine`'s."""
     _require_cache(order, cache)
-    graph, notes = _prepared(order, cache)
+    ranges = CalibrationCache.load(cache) if isinstance(cache, (str, os.PathLike)) else cache
+    graph, notes = _prepared(order, ranges)
     said: Log = []
     try:
         plan = order.backend.build(
@@ -89,15 +89,16 @@ def fulfil(order: Order, *, cache: CacheSource | None = None, progress: Callable
             log=said,
             progress=progress,
         )
-    finally:
-        if order.log is not None:
-            write_whole(order.log, "".join(f"[{severity}] {message}\n" for severity, message in said))
+    except BuildError:
+        _keep(said, order.log)
+        raise
+    _keep(said, order.log)
     seen = _seen(graph, said)
     with whole_file(sidecar_path(order.output)) as sidecar, whole_file(order.output) as engine:
         engine.write_bytes(plan.data)
         record = EngineRecord(
             engine_sha256=sha256_of(engine),
-            model=Path(order.model).name if isinstance(order.model, (str, os.PathLike)) else "",
+            model=_name(order),
             model_sha256=model_digest(order.model),
             precision=order.precision,
             rest=order.rest,
@@ -111,7 +112,9 @@ def fulfil(order: Order, *, cache: CacheSource | None = None, progress: Callable
             notes=(*order.notes, *notes),
             warnings=_warnings(said),
             **seen,
-            **_provenance(order.model, cache),
+            cache=Path(cache).name if isinstance(cache, (str, os.PathLike)) else None,
+            cache_sha256=ranges.sha256 if ranges is not None else None,
+            preprocess=_preprocess(order, ranges),
         )
         sidecar.write_text(record.dumps(), encoding="utf-8")
     return Engine(order.output, record)
@@ -130,37 +133,29 @@ def _require_cache(order: Order, cache: CacheSource | None) -> None:
         raise BuildError(f"the build would overwrite the cache {cache}: choose another output")
 
 
-def _prepared(order: Order, cache: CacheSource | None) -> "tuple[onnx.ModelProto, tuple[str, ...]]":
+def _prepared(order: Order, cache: CalibrationCache | None) -> "tuple[onnx.ModelProto, tuple[str, ...]]":
     """The graph to build, each node with a name of its own, and notes on what became of it."""
     graph = order.graph
     notes: list[str] = []
     if cache is not None:
         graph, notes = _quantized(order, cache)
     if order.precision == "fp16" or order.rest == "fp16":
-        graph, kept = _halved(graph)
-        notes += kept
+        graph, remarks = _halved(graph)
+        notes += remarks
     return _named(graph), tuple(notes)
 
 
-def _quantized(order: Order, cache: CacheSource) -> "tuple[onnx.ModelProto, list[str]]":
+def _quantized(order: Order, cache: CalibrationCache) -> "tuple[onnx.ModelProto, list[str]]":
     from engines.qdq import quantize
 
-    scales, sidecar = _loaded(cache)
-    if sidecar is not None and sidecar.model_sha256 != model_digest(order.model):
+    made_of = cache.sidecar.model_sha256 if cache.sidecar is not None else ""
+    if made_of not in ("", model_digest(order.model)):
         raise CacheMismatchError(
-            f"{'the cache' if isinstance(cache, CalibrationCache) else cache} was made of another model "
-            "(SHA-256 differs): calibrate this one, or give its own cache"
+            f"the cache was made of another model (SHA-256 {made_of[:12]}...) than {_name(order) or 'this one'}: "
+            "give that model's own cache, or calibrate it"
         )
-    quantized = quantize(order.model, scales)
+    quantized = quantize(order.model, cache)
     return quantized.model, [f"{name} stays in float: {why}" for name, why in quantized.left_float.items()]
-
-
-def _loaded(cache: CacheSource) -> tuple[CalibrationCache, Sidecar | None]:
-    """A cache and its side-car; none where the side-car describes an earlier cache of that path."""
-    if isinstance(cache, CalibrationCache):
-        return cache, None
-    scales, sidecar = CalibrationCache.load(cache), Sidecar.beside(cache)
-    return scales, sidecar if sidecar is not None and sidecar.cache_sha256 in ("", scales.sha256) else None
 
 
 def _halved(graph: "onnx.ModelProto") -> "tuple[onnx.ModelProto, tuple[str, ...]]":
@@ -175,7 +170,7 @@ def _halved(graph: "onnx.ModelProto") -> "tuple[onnx.ModelProto, tuple[str, ...]
     if TensorProto.FLOAT16 in typed or TensorProto.BFLOAT16 in typed:
         return graph, ("the model has FP16 tensors of its own: they, and its FP32 ones, are built as they are",)
     half = to_half(graph)
-    return half.model, half.kept
+    return half.model, half.notes
 
 
 def _named(graph: "onnx.ModelProto") -> "onnx.ModelProto":
@@ -208,6 +203,11 @@ def _seen(graph: "onnx.ModelProto", said: Log) -> dict[str, Any]:
     return {"kernels": kernels, "operators": operators_of(graph, kernels), "findings": findings_of(graph, kernels)}
 
 
+def _keep(said: Log, path: Path | None) -> None:
+    if path is not None:
+        write_whole(path, "".join(f"[{severity}] {message}\n" for severity, message in said))
+
+
 def _warnings(said: Log) -> tuple[str, ...]:
     """The builder's warnings, each once, with how often it came."""
     counts: dict[str, int] = {}
@@ -222,18 +222,15 @@ def _described(tensor: BoundTensor) -> dict[str, Any]:
     return {"name": tensor.name, "type": tensor.type, "shape": list(tensor.shape)}
 
 
-def _provenance(model: ModelSource, cache: CacheSource | None) -> dict[str, Any]:
-    """The cache, and what images go through: as the cache's side-car has it, or the Q/DQ model's."""
-    if cache is None:
-        return {
-            "preprocess": None if not isinstance(model, (str, os.PathLike)) else _recorded(model_sidecar_path(model))
-        }
-    scales, sidecar = _loaded(cache)
-    return {
-        "cache": Path(cache).name if isinstance(cache, (str, os.PathLike)) else "",
-        "cache_sha256": scales.sha256,
-        "preprocess": sidecar.preprocess if sidecar is not None else None,
-    }
+def _name(order: Order) -> str:
+    return Path(order.model).name if isinstance(order.model, (str, os.PathLike)) else ""
+
+
+def _preprocess(order: Order, cache: CalibrationCache | None) -> Mapping[str, Any] | None:
+    """What images go through: as the cache's side-car has it, or that of a Q/DQ model."""
+    if cache is not None:
+        return cache.sidecar.preprocess if cache.sidecar is not None else None
+    return _recorded(model_sidecar_path(order.model)) if isinstance(order.model, (str, os.PathLike)) else None
 
 
 def _recorded(sidecar: Path) -> dict[str, Any] | None:

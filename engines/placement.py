@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from calibrators.errors import ModelError
+from engines.graph import MOVES
 
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 WEIGHTED = CONVOLUTIONS | {"Gemm", "MatMul"}
@@ -28,7 +29,7 @@ class Site:
     Attributes:
         node: The operator.
         activation: Which input is the activation.
-        weight: Its constant operand, or None for an Add.
+        weight: Its constant operand, or None for a residual's skip input.
     """
 
     node: ir.Node
@@ -129,9 +130,31 @@ def _skip(node: ir.Node, live: set[ir.Value], fusible: set[ir.Node]) -> Site | N
     if first is None or second is None or first is second or _different(first.shape, second.shape):
         return None
     fuses = [_fuses(value, fusible) for value in (first, second)]
-    if fuses == [True, True]:
-        return Site(node, _nearer(first, second))
-    return Site(node, fuses.index(False)) if any(fuses) else None
+    if not any(fuses):
+        return None
+    return _before_moves(node, _nearer(first, second) if all(fuses) else fuses.index(False))
+
+
+def _before_moves(node: ir.Node, place: int) -> Site:
+    """The site of an input, moved back before operators that only move or pad its values and have no other reader.
+
+    There it is quantized where the block's first convolution wants it quantized anyway; behind a Slice or Pad, a pair of its own would
+    only be a round trip through INT8.
+    """
+    value = node.inputs[place]
+    producer = value.producer() if value is not None else None
+    if value is None or producer is None or len(value.uses()) != 1 or value.is_graph_output():
+        return Site(node, place)
+    if producer.op_type in MOVES or _pads_with_zero(producer):
+        return _before_moves(producer, 0)
+    return Site(node, place)
+
+
+def _pads_with_zero(node: ir.Node) -> bool:
+    if node.op_type != "Pad" or node.attributes.get_string("mode", "constant") != "constant":
+        return False
+    constant = node.inputs[2] if len(node.inputs) > 2 else None
+    return constant is None or (constant.const_value is not None and not constant.const_value.numpy().any())
 
 
 def _fuses(value: ir.Value, fusible: set[ir.Node]) -> bool:

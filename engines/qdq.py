@@ -22,7 +22,7 @@ from calibrators.cache import CalibrationCache, usable
 from calibrators.errors import CacheError, ModelError, RangeError
 from calibrators.files import whole_file
 from calibrators.weights import weight_encoding
-from engines.graph import COMMUTES, ModelSource, scale_groups
+from engines.graph import COMMUTES, ModelSource, loaded, scale_groups
 from engines.passes.prepare import prepared
 from engines.placement import Site, label, planned
 
@@ -62,7 +62,8 @@ def quantize(model: ModelSource, cache: Mapping[str, float]) -> QuantizedModel:
     """
     graph = prepared(model)
     plan = planned(graph)
-    names = {value.name for node in graph.graph for value in (*node.inputs, *node.outputs) if value is not None}
+    original = loaded(model).graph
+    names = {name for node in original.node for name in (*node.input, *node.output)}
     scales = shared_scales(cache, ir.to_proto(graph))
     wanted = [site.tensor for site in plan.sites]
     if not any(usable(scales.get(name)) for name in wanted):

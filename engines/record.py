@@ -40,8 +40,8 @@ class EngineRecord:
         findings: Q/DQ nodes that came to nothing, and the like.
         notes: What was decided for the user, such as default shapes and operators that FP16 could not hold.
         warnings: The builder's own.
-        cache: The calibration cache's file name, if one was used.
-        cache_sha256: Of the cache.
+        cache: The file name of the calibration cache; None where there was none, or it was in memory.
+        cache_sha256: Of the cache's bytes; None where there was none.
         preprocess: As in the cache's side-car: what images have to go through.
     """
 

@@ -38,7 +38,7 @@ def evaluate(
     batches: Iterable[Mapping[str, Array]],
     *,
     reference: str | None = None,
-    class_names: Sequence[str] = (),
+    class_names: Sequence[str] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
     """Run models side by side over the same samples, in one pass.
@@ -48,7 +48,8 @@ def evaluate(
         batches: Arrays by input name, samples on the first axis; a `Batch` may carry labels, which count for models
             with class scores (`trtcal.measures.class_output`).
         reference: The name among `models` that the others are compared with; None compares nothing.
-        class_names: What the labels number, where it is names in sorted order: as many as the models have classes.
+        class_names: What the labels number, where it is names in sorted order: as many as the models have classes. None
+            takes those of an `ImageLoader`.
         progress: Is told the number of samples done since the last call.
 
     Raises:
@@ -57,6 +58,7 @@ def evaluate(
     """
     if reference is not None and reference not in models:
         raise ModelError(f"the reference {reference} is not among the models: {', '.join(models)}")
+    named = getattr(batches, "class_names", ()) if class_names is None else class_names
     renamings = {name: _renaming(name, reference or name, models) for name in models}
     scores = {name: Score() for name in models}
     for each in batches:
@@ -68,7 +70,7 @@ def evaluate(
             if reference is not None and expected is not None:
                 _require_same_shapes(name, outputs, reference, expected)
             if batch.labels is not None:
-                _require_labels(name, outputs, batch.labels, batch.names, class_names)
+                _require_labels(name, outputs, batch.labels, batch.names, named)
             other = expected if name != reference else None
             scores[name] += score(outputs, labels=batch.labels, reference=other)
         if progress is not None:

@@ -3,8 +3,8 @@
 With detailed profiling verbosity the builder logs one message per engine::
 
     Layers:
-    Name: <kernel>, LayerType: <kind>, Inputs: [ { Name: <tensor>, Dimensions: [-1,3,32,32], ..., Datatype: Float, ... }],
-    Constants: [...], Outputs: [...], TacticName: ..., StreamId: 0, Metadata: [ONNX Layer: <node>]<0x1f>[ONNX Layer: ...]
+    Name: <kernel>, LayerType: <kind>, Inputs: [ { Name: <tensor>, Dimensions: [-1,3,32,32], ..., Datatype: Float, ..}],
+    Constants: [...], Outputs: [...], TacticName: ..., StreamId: 0, Metadata: [ONNX Layer: <node>]<0x1f>[ONNX ...
 
 each kernel on one line; an empty line ends the list, and other sections follow.
 

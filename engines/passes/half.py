@@ -10,10 +10,13 @@ A strongly typed TensorRT takes no FP16 flag: the graph itself must say each ten
 4. What is computed from constants and shapes alone stays FP32 up to where it meets an activation.
 5. What leaves FP16's range although its inputs do not (powers, exponentials, sums of squares) stays FP32 until an
    operator brings it back (root, quotient, logarithm): an unfused LayerNorm, GELU or softmax is computed in FP32.
+   Convolutions and matrix products are FP16 even there, which is reported.
 6. A constant beyond 65504, or one that is smaller than 2^-14 throughout and would lose digits or vanish, keeps its
-   operator in FP32; so do control flow and operators of other domains. Each of these is reported.
+   operator in FP32; so do control flow and operators of other domains. Each of these is reported. A bound of Clip
+   beyond 65504 becomes infinite, which is the same.
 """
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -38,7 +41,7 @@ _INITIALIZERS_APART = 4
 _QUANTIZATION = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _WIDENING = frozenset({"Pow", "Exp", "ReduceSumSquare", "ReduceProd", "ReduceLogSumExp", "CumSum", "CumProd"})
 _NARROWING = frozenset(
-    {"Sqrt", "Log", "Div", "Reciprocal", "Sigmoid", "Tanh", "Erf", "Softmax", "LogSoftmax", "ReduceLogSumExp"}
+    {"Sqrt", "Log", "Reciprocal", "Sigmoid", "Tanh", "Erf", "Softmax", "LogSoftmax", "ReduceLogSumExp"}
 )
 _MULTIPLYING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum"})
 _PRECISE = frozenset({"ReduceL1", "ReduceL2", "ReduceLogSum", "LpNormalization", "LRN", "GridSample", "Range"})
@@ -55,11 +58,11 @@ class HalfModel:
 
     Attributes:
         model: With FP16 tensors; inputs and outputs as they were.
-        kept: One line per operator that was left in FP32 for a reason of the model's own, by node name.
+        notes: A line on each operator that a constant, or its kind, keeps in FP32, or that may overflow in FP16.
     """
 
     model: "onnx.ModelProto"
-    kept: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def to_half(model: "onnx.ModelProto") -> HalfModel:
@@ -71,6 +74,8 @@ def to_half(model: "onnx.ModelProto") -> HalfModel:
     import onnx_ir as ir
     from onnx_ir.passes import common
 
+    # It reports what it cannot infer with a traceback; `_is_float` says it in words.
+    logging.getLogger("onnx_ir.passes.common.shape_inference").setLevel(logging.ERROR)
     graph_model = ir.serde.deserialize_model(model)
     graph_model.ir_version = max(graph_model.ir_version, _INITIALIZERS_APART)
     if graph_model.functions:
@@ -80,21 +85,21 @@ def to_half(model: "onnx.ModelProto") -> HalfModel:
     common.ShapeInferencePass(check_type=False, strict_mode=False)(graph_model)
     conversion = _Conversion(graph_model.graph)
     conversion.run()
-    return HalfModel(ir.serde.serialize_model(graph_model), tuple(conversion.kept))
+    return HalfModel(ir.serde.serialize_model(graph_model), tuple(conversion.notes))
 
 
 class _Conversion:
     """One walk through a graph in topological order.
 
     Attributes:
-        kept: See `HalfModel`.
+        notes: See `HalfModel`.
     """
 
     def __init__(self, graph: "ir.Graph") -> None:
         import onnx_ir as ir
 
         graph.sort()
-        self.kept: list[str] = []
+        self.notes: list[str] = []
         self._graph = graph
         self._float, self._half = ir.DataType.FLOAT, ir.DataType.FLOAT16
         self._activations: set[ir.Value] = set(graph.inputs)
@@ -121,14 +126,15 @@ class _Conversion:
             return False
         if not any(value in self._activations for value in node.outputs) or node.op_type in _QUANTIZATION:
             return False
-        if self._is_wide(node):
+        if self._is_wide(node) or node.op_type in _PRECISE:
             return False
-        if node.op_type in _PRECISE:
+        name = f"{node.op_type} {node.name or node.outputs[0].name}"
+        if reason := self._obstacle(node):
+            self.notes.append(f"{name} stays in FP32: {reason}")
             return False
-        reason = self._obstacle(node)
-        if reason:
-            self.kept.append(f"{node.op_type} {node.name or node.outputs[0].name} stays in FP32: {reason}")
-        return not reason
+        if wide := [value.name for value in node.inputs if value in self._wide]:
+            self.notes.append(f"{name} reads {wide[0]} in FP16, which a power or an exponential may take beyond 65504")
+        return True
 
     def _is_wide(self, node: "ir.Node") -> bool:
         """Whether `node` computes, or computes with, what may be beyond 65504; marks its results."""
@@ -136,7 +142,8 @@ class _Conversion:
         squares = node.op_type == "Mul" and node.inputs[0] is node.inputs[1]
         if not (reads_wide or squares or node.op_type in _WIDENING):
             return False
-        if node.op_type not in _NARROWING:
+        quotient = node.op_type == "Div" and node.inputs[1] in self._wide
+        if node.op_type not in _NARROWING and not quotient:
             self._wide.update(value for value in node.outputs if self._is_float(value))
         return True
 
@@ -150,7 +157,7 @@ class _Conversion:
         for index, (value, halvable) in enumerate(zip(node.inputs, types[0], strict=True)):
             if value is not None and halvable and self._is_float(value):
                 largest = _largest(value)
-                if largest is not None and largest > LARGEST:
+                if largest is not None and largest > LARGEST and node.op_type != "Clip":
                     return f"the constant {value.name} reaches {largest:.6g}, beyond FP16's {LARGEST:.0f}"
                 if largest is not None and 0 < largest < SMALLEST and index not in _ADDED.get(node.op_type, ()):
                     return f"the constant {value.name} is at most {largest:.6g}, below FP16's smallest normal number"
@@ -177,8 +184,8 @@ class _Conversion:
     def _restore_outputs(self) -> None:
         for index, value in enumerate(self._graph.outputs):
             if value in self._halved:
-                twin = self._twin(value)
-                name, value.name = value.name, twin.name
+                twin, name = self._twin(value), value.name
+                value.name = self._fresh(f"{name}_fp16")
                 twin.name = name
                 self._graph.outputs[index] = twin
 
@@ -203,7 +210,7 @@ class _Conversion:
 
         assert value.const_value is not None
         name = self._fresh(f"{value.name}_fp16")
-        with np.errstate(over="ignore"):  # `_obstacle` has seen to what does not fit
+        with np.errstate(over="ignore"):  # only the bounds of a Clip: `_obstacle` has seen to the others
             tensor = ir.tensor(value.const_value.numpy().astype(np.float16), name=name)
         twin = ir.Value(name=name, shape=value.shape, type=ir.TensorType(self._half), const_value=tensor)
         self._graph.register_initializer(twin)

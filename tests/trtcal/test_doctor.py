@@ -5,12 +5,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 
 from trtcal import doctor
+from trtcal.cli import app
 from trtcal.doctor import LIBRARIES, Library, Machine, abilities, examine, probe
 from trtcal.nvml import Nvidia
 
@@ -94,8 +96,6 @@ class TestAbilities:
         assert all(each.ready and not each.install for each in abilities(machine()))
 
     def test_every_command_is_judged(self):
-        from trtcal.cli import app
-
         names = {each.name for each in app.registered_commands} | {each.name for each in app.registered_groups}
         assert {each.command for each in abilities(machine())} == names - {"doctor"}
 
@@ -147,7 +147,7 @@ def test_with_every_library_hidden(tmp_path):
         "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
         "sys.meta_path.insert(0, Hidden())\n"
     )
-    paths = [str(tmp_path), os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(tmp_path), str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])]
     program = "from trtcal.commands.doctor import doctor; import sys; doctor(json='--json' in sys.argv)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     for options in ([], ["--json"]):

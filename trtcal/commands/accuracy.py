@@ -94,7 +94,7 @@ def accuracy(
         if warning:
             console.note(warning)
         with console.progress("Measuring accuracy", loader.count) as advance:
-            report = evaluate(sessions, loader, reference=anchor, class_names=loader.class_names, progress=advance)
+            report = evaluate(sessions, loader, reference=anchor, progress=advance)
     notes = _notes(report, loader)
     if json:
         console.emit_json(
@@ -203,7 +203,7 @@ def _row(name: str, each: "Score", reference: str | None) -> dict[str, str]:
         low, high = each.top1.interval()
         interval = f"{low:.2f} to {high:.2f}"
         if reference not in (None, name):
-            drop = f"{each.drop:.2f} ({each.lost - each.gained} images: {each.lost} lost, {each.gained} gained)"
+            drop = f"{each.drop:.2f} ({each.lost} images lost, {each.gained} gained)"
     return {
         "model": f"{name} (reference)" if name == reference else name,
         "top-1": _percent(each.top1),

@@ -35,7 +35,7 @@ def demo(
         console.emit_json(_as_dict(outcome))
     else:
         console.table(f"FP32 against INT8; the files are in {output}", ("", "FP32", "INT8"), _rows(outcome))
-    for remark in remarks(outcome.latencies, ["INT8"]):
+    for remark in remarks(outcome.latencies, [outcome.places.int8.name]):
         console.note(f"note: {remark}")
     check_drop(outcome.accuracy, MAX_DROP)
 
@@ -43,8 +43,9 @@ def demo(
 def _rows(outcome: "Outcome") -> list[tuple[str, str, str]]:
     from trtcal.demo.run import METHOD
 
-    places, fp32, int8 = outcome.places, outcome.accuracy.scores["FP32"], outcome.accuracy.scores["INT8"]
-    plain, quick = outcome.latencies["FP32"], outcome.latencies["INT8"]
+    places = outcome.places
+    fp32, int8 = (outcome.accuracy.scores[path.name] for path in (places.fp32, places.int8))
+    before, after = (outcome.latencies[path.name] for path in (places.fp32, places.int8))
     return [
         ("ONNX model", _file(places.fp32), _file(places.int8)),
         ("calibration", "", f"{outcome.images} images of calibration/, {METHOD}"),
@@ -53,11 +54,11 @@ def _rows(outcome: "Outcome") -> list[tuple[str, str, str]]:
         ("same class as FP32", "", f"{int8.agreement.percent:.2f} %"),
         ("SQNR of the scores", "", _decibels(int8.distortion.sqnr)),
         (
-            f"images/s in ONNX Runtime (CPU, {outcome.threads} threads, batches of {plain.batch_size})",
-            f"{plain.throughput:,.0f}",
-            f"{quick.throughput:,.0f}",
+            f"images/s in ONNX Runtime on the CPU, {outcome.threads} threads, batches of {before.batch_size}",
+            f"{before.throughput:,.0f}",
+            f"{after.throughput:,.0f}",
         ),
-        ("median latency of a batch there", f"{plain.median:.2f} ms", f"{quick.median:.2f} ms"),
+        ("median latency of a batch there", f"{before.median:.2f} ms", f"{after.median:.2f} ms"),
         ("TensorRT engine, built on the CPU", _file(outcome.fp32_engine.path), _file(outcome.int8_engine.path)),
         ("  convolutions and matrix products", _operators(outcome.fp32_engine), _operators(outcome.int8_engine)),
         ("  kernels", _kernels(outcome.fp32_engine), _kernels(outcome.int8_engine)),
@@ -88,7 +89,6 @@ def _as_dict(outcome: "Outcome") -> dict[str, Any]:
     from trtcal.demo.run import METHOD
 
     places = outcome.places
-    engines = {"FP32": outcome.fp32_engine, "INT8": outcome.int8_engine}
     return {
         "folder": str(places.folder),
         "files": {
@@ -110,11 +110,11 @@ def _as_dict(outcome: "Outcome") -> dict[str, Any]:
         },
         "engines": [
             {
-                "name": name,
+                "name": engine.path.name,
                 "backend": engine.record.backend,
                 "operators_by_precision": engine.record.operators_by_precision,
                 "kernels_by_precision": engine.record.kernels_by_precision,
             }
-            for name, engine in engines.items()
+            for engine in (outcome.fp32_engine, outcome.int8_engine)
         ],
     }

@@ -29,7 +29,7 @@ def inspect(
     *,
     json: options.Json = False,
 ) -> None:
-    """Show an engine's kernels and the precision each runs in, or an ONNX model's Q/DQ nodes; and what is wrong with them.
+    """Show an engine's kernels and the precision of each, or an ONNX model's Q/DQ nodes; and what is wrong with them.
 
     An engine is described by its side-car, ENGINE.json, which trtcal build writes: no GPU is needed.
     """

@@ -118,7 +118,7 @@ def test_the_reference_may_be_among_the_models(command, resnet8, rough, cifar):
 
 
 def test_a_folder_with_a_class_per_sub_folder(command, shared_data, cifar, tmp_path):
-    """Files give what the same images give as arrays; a missing class is refused, since it would renumber the others."""
+    """Files give what the same images give as arrays; a missing class, which would renumber the others, is refused."""
     with np.load(cifar) as data:
         images, labels = data["images"][:200], data["labels"][:200]
     np.savez(tmp_path / "same.npz", images=images, labels=labels)
