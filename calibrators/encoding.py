@@ -32,17 +32,21 @@ class Encoding:
 
     def __post_init__(self) -> None:
         scale = np.asarray(self.scale, np.float32)
-        zero_point = np.broadcast_to(np.asarray(self.zero_point, np.int32), scale.shape)
-        object.__setattr__(self, "scale", scale)
-        object.__setattr__(self, "zero_point", zero_point)
+        zero_point = np.asarray(self.zero_point)
         if scale.ndim != (0 if self.axis is None else 1):
             raise RangeError(f"a scale of shape {scale.shape} does not go with axis {self.axis}: one per channel, or one")
         if not (np.isfinite(scale) & (scale > 0)).all():
             raise RangeError("scales must be positive and finite: leave the tensor in float, or give another range")
-        if ((zero_point < self.grid.minimum) | (zero_point > self.grid.maximum)).any():
+        if zero_point.shape not in ((), scale.shape):
+            raise RangeError(f"zero points of shape {zero_point.shape} do not go with scales of shape {scale.shape}")
+        if not ((zero_point >= self.grid.minimum) & (zero_point <= self.grid.maximum)).all():
             raise RangeError(f"zero points must lie within {self.grid.minimum}..{self.grid.maximum}")
+        if (zero_point != np.rint(zero_point)).any():
+            raise RangeError("zero points are levels, hence whole numbers: round them")
         if self.grid.symmetric and (zero_point != self.grid.zero_point).any():
             raise RangeError(f"a symmetric grid has zero point {self.grid.zero_point}: choose an asymmetric grid")
+        object.__setattr__(self, "scale", scale)
+        object.__setattr__(self, "zero_point", np.broadcast_to(zero_point.astype(np.int32), scale.shape))
 
     @classmethod
     def symmetric(cls, amax: npt.ArrayLike, grid: Grid = TENSORRT_INT8, *, axis: int | None = None) -> "Encoding":
@@ -60,26 +64,39 @@ class Encoding:
     __hash__ = None  # type: ignore[assignment]
 
     def quantize(self, x: npt.ArrayLike) -> npt.NDArray[np.int32]:
-        """Levels of `x`, int32 in x's shape; the division is in float32, as ONNX Runtime and TensorRT do it."""
+        """Levels of `x`, int32 in x's shape; the division is in float32, as ONNX Runtime and TensorRT do it.
+
+        Raises:
+            RangeError: A value is NaN, or x does not have one channel for each scale.
+        """
         values = np.asarray(x, np.float32)
-        scale, zero_point = self._along(values.ndim)
+        scale, zero_point = self._along(values.shape)
         with np.errstate(over="ignore"):
             levels = np.rint(values / scale) + zero_point
+        if np.isnan(levels).any():
+            raise RangeError("NaN has no level: repair the data or the model first")
         return np.clip(levels, self.grid.minimum, self.grid.maximum).astype(np.int32)
 
     def dequantize(self, q: npt.ArrayLike) -> Floats:
-        """Real values of the levels `q`, float32 in q's shape."""
+        """Real values of the levels `q`, float32 in q's shape.
+
+        Raises:
+            RangeError: q does not have one channel for each scale.
+        """
         levels = np.asarray(q, np.int32)
-        scale, zero_point = self._along(levels.ndim)
+        scale, zero_point = self._along(levels.shape)
         return (levels - zero_point).astype(np.float32) * scale
 
     def fake_quantize(self, x: npt.ArrayLike) -> Floats:
         """`x` after quantization and back, float32 in x's shape."""
         return self.dequantize(self.quantize(x))
 
-    def _along(self, rank: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    def _along(self, wanted: tuple[int, ...]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
         if self.axis is None:
             return self.scale, self.zero_point
+        channels, rank = len(self.scale), len(wanted)
+        if not -rank <= self.axis < rank or wanted[self.axis] != channels:
+            raise RangeError(f"{channels} scales along axis {self.axis} do not go with a tensor of shape {wanted}")
         shape = [1] * rank
-        shape[self.axis] = -1
+        shape[self.axis] = channels
         return self.scale.reshape(shape), self.zero_point.reshape(shape)

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,14 +16,18 @@ from calibrators.errors import OutputError
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path`; what the block wrote there replaces `path` when the block ends well.
 
-    If the block raises (a full disk, Ctrl-C), the temporary file is removed and `path` stays as it was.
+    If the block raises (a full disk, Ctrl-C), the temporary file is removed and `path` stays as it was. A file that is
+    replaced passes its permissions on. A link is replaced itself: the file that it leads to may be another's.
 
     Raises:
         OutputError: The folder is missing or not writable, or the disk is full.
     """
     target = Path(path)
     require_writable(target)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name[:50]}.", suffix=".tmp", dir=target.parent)
+    except OSError as error:
+        raise explained(target, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -51,12 +56,20 @@ def require_writable(path: str | os.PathLike[str]) -> None:
     """Refuse an output path that cannot be written, before any long work is done for it.
 
     Raises:
-        OutputError: `path` is a folder, or its folder is missing or not writable.
+        OutputError: `path` is a folder or a device, or its folder is missing or not writable.
     """
     target = Path(path)
     folder = target.parent
-    if target.is_dir():
+    try:
+        mode = target.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        mode = stat.S_IFREG
+    except OSError as error:
+        raise explained(target, error) from error
+    if stat.S_ISDIR(mode):
         raise OutputError(f"cannot write {target}: it is a folder; give the name of a file")
+    if not stat.S_ISREG(mode):
+        raise OutputError(f"cannot write {target}: it is a device or a pipe; give the name of a file")
     if not folder.is_dir():
         raise OutputError(f"cannot write {target}: the folder {folder} does not exist; make it first")
     if not os.access(folder, os.W_OK):

@@ -23,6 +23,9 @@ LOWEST_EXPONENT = -148
 BLOCK = 4096
 """Values looked at and then counted in one go: 16 kB stay in the first-level cache in between."""
 
+LINE = 16
+"""Values in a cache line."""
+
 SPREAD = 16
 """Counters for exact zeros: adding to one and the same counter would wait for the addition before."""
 
@@ -52,6 +55,8 @@ class Histogram:
     def __post_init__(self) -> None:
         if self.counts.shape != (BINS,) or self.counts.dtype != np.int64 or (self.counts < 0).any():
             raise RangeError(f"a histogram has {BINS} counts that are not negative")
+        if not 0 <= self.maximum < np.inf:
+            raise RangeError(f"the largest magnitude of a histogram is finite and not negative, unlike {self.maximum}")
         if self.exponent != exponent_of(self.maximum) or bool(self.counts.any()) != (self.maximum > 0):
             raise RangeError("a histogram's range, maximum and counts do not belong together")
 
@@ -141,10 +146,10 @@ def count_values(values, ceiling, counts, exponents, peaks, places):  # type: ig
 
     Returns:
         The bits of the sample's largest positive and negative magnitude; one of them is `INFINITE` or more where a value is infinite
-        or NaN, in which case the counts are no longer of use.
+        or NaN, in which case the counts are no longer of use. A third number has no meaning.
     """
     bits = values.view(np.uint32)
-    highest, lowest = np.uint32(0), np.uint32(0)
+    highest, lowest, ahead = np.uint32(0), np.uint32(0), np.uint32(0)
     for start in range(0, values.size, BLOCK):
         block, block_bits = values[start : start + BLOCK], bits[start : start + BLOCK]
         up, down = _extremes(block_bits)
@@ -166,9 +171,22 @@ def count_values(values, ceiling, counts, exponents, peaks, places):  # type: ig
         else:  # a factor itself would be infinite in float32
             wide = (2.0 ** (LOG_BINS - exponents[0]), 2.0 ** (LOG_BINS - exponents[1]), 2.0 ** (LOG_BINS - exponents[2]))
             _place(block, ceiling, wide[0], wide[1], wide[2], places)
-        for i in range(block.size):
+        ahead ^= _count(counts, places, block.size, bits[start + BLOCK : start + 2 * BLOCK])
+    return highest, lowest, ahead
+
+
+@_kernel
+def _count(counts, places, size, following):  # type: ignore[no-untyped-def]
+    """Count a block, and meanwhile touch each cache line of the next one, so that it is there when its turn comes."""
+    touched = np.uint32(0)
+    lines = min(size, following.size) // LINE
+    for line in range(lines):
+        touched ^= following[line * LINE]
+        for i in range(line * LINE, (line + 1) * LINE):
             counts[places[i]] += 1
-    return highest, lowest
+    for i in range(lines * LINE, size):
+        counts[places[i]] += 1
+    return touched
 
 
 @_kernel

@@ -37,6 +37,10 @@ class TensorStatistics:
     lowest_sum: int
     absmax_sum: int
 
+    def __post_init__(self) -> None:
+        if min(self.zeros, self.samples, self.highest_sum, self.lowest_sum, self.absmax_sum) < 0:
+            raise RangeError("a tensor's counts and sums are not negative")
+
     @classmethod
     def empty(cls) -> "TensorStatistics":
         """The statistics of no sample: the neutral element of `+`."""

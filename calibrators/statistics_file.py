@@ -18,6 +18,9 @@ from calibrators.statistics import TensorStatistics
 
 FORMAT = 1
 
+ZIP = b"PK"
+"""How every .npz file begins."""
+
 
 @dataclass(frozen=True, slots=True)
 class ScaleGroup:
@@ -134,13 +137,20 @@ class Statistics(dict[str, TensorStatistics]):
             CacheError: It is missing, or is not such a file.
         """
         try:
-            with np.load(Path(path), allow_pickle=False) as file:
-                return _statistics(file)
+            data = Path(path).read_bytes()
         except FileNotFoundError:
             raise CacheError(f"no statistics file {path}: write one with `trtcal calibrate --statistics`") from None
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, CacheError) as error:
+        except OSError as error:
+            raise CacheError(f"cannot read {path}: {error.strerror or error}; give a statistics file") from error
+        if not data.startswith(ZIP):
+            raise CacheError(f"{path} is not a statistics file: give one that `trtcal calibrate --statistics` wrote")
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
+                return _statistics(file)
+        except Exception as error:  # what unpacking raises depends on which byte is wrong
+            reason = " ".join(str(error).split())
             raise CacheError(
-                f"{path} is not a statistics file that this version reads ({error}): collect the statistics again"
+                f"{path} is not a statistics file that this version reads ({reason}): update trtcal, or collect the statistics again"
             ) from error
 
 
@@ -169,6 +179,8 @@ def _statistics(file: Mapping[str, Any]) -> Statistics:
         Histogram(counts, int(exponent), float(maximum))
         for counts, exponent, maximum in zip(file["counts"], file["exponents"], file["maxima"], strict=True)
     ]
+    if len(sides) != 2 * len(header["tensors"]):
+        raise CacheError(f"it has {len(sides)} histograms for {len(header['tensors'])} tensors")
     tensors = {
         name: TensorStatistics(sides[2 * i], sides[2 * i + 1], *map(int, numbers))
         for i, (name, numbers) in enumerate(header["tensors"].items())

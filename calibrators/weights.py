@@ -20,11 +20,14 @@ def weight_encoding(weight: npt.ArrayLike, *, axis: int, grid: Grid = TENSORRT_W
         grid: The levels.
 
     Raises:
-        RangeError: A weight is NaN or infinite.
+        RangeError: A weight is NaN or infinite, or has no such axis.
     """
     values = np.abs(np.asarray(weight, np.float64))
-    amax = values.max(axis=tuple(i for i in range(values.ndim) if i != axis % values.ndim), initial=0.0)
+    if not -values.ndim <= axis < values.ndim:
+        raise RangeError(f"a weight of shape {values.shape} has no axis {axis}: name its output channel")
+    channel = axis % values.ndim
+    amax = values.max(axis=tuple(i for i in range(values.ndim) if i != channel), initial=0.0)
     if not np.isfinite(amax).all():
         raise RangeError("a weight is NaN or infinite: repair the model first")
     scale = np.maximum(grid.symmetric_scale(amax), SMALLEST_SCALE)
-    return Encoding(scale.astype(np.float32), np.full(scale.shape, grid.zero_point, np.int32), grid, axis % values.ndim)
+    return Encoding(scale.astype(np.float32), np.full(scale.shape, grid.zero_point, np.int32), grid, channel)

@@ -1,6 +1,7 @@
 """ONNX models as calibration sees them: loading, inputs and outputs, activations, tensors that share a scale."""
 
 import hashlib
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,9 @@ MOVES = frozenset({"DepthToSpace", "Dropout", "Flatten", "Identity", "Reshape", 
 
 COMMUTES = MOVES | {"GlobalMaxPool", "MaxPool"}
 """Operators that give the same result before and after quantization: both sides share one scale."""
+
+SHAPE_SIZED = 64
+"""Elements in an initializer that may state a shape, an axis or a slice; larger ones are weights."""
 
 AVERAGES = frozenset({"AveragePool", "GlobalAveragePool"})
 """Average pooling: in TensorRT's own caches the output has its input's scale, though the operator does not commute."""
@@ -145,16 +149,38 @@ def scale_groups(model: onnx.ModelProto, *, through: frozenset[str] = COMMUTES |
 
 
 def with_types(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with the types that shape inference finds; what it cannot infer stays untyped."""
+    """The model without its large weights, with the types that shape inference finds; what it cannot infer stays untyped."""
+    light = _without_weights(model)
     try:
-        return onnx.shape_inference.infer_shapes(model)
+        return onnx.shape_inference.infer_shapes(light)
     except Exception:  # noqa: BLE001 - a custom operator, or a model over 2 GB: types come from ONNX Runtime then
-        return model
+        return light
 
 
 def label(node: onnx.NodeProto) -> str:
     """A node's name, or for an unnamed one its operator and first output."""
     return node.name or f"{node.op_type} -> {next((name for name in node.output if name), '?')}"
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which large initializers keep their type and shape only: all that inference asks of them."""
+    light = onnx.ModelProto()
+    graph = light.graph
+    for field in ("ir_version", "domain", "model_version"):
+        setattr(light, field, getattr(model, field))
+    light.opset_import.extend(model.opset_import)
+    light.functions.extend(model.functions)
+    graph.name = model.graph.name
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    graph.value_info.extend(model.graph.value_info)
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) <= SHAPE_SIZED:
+            graph.initializer.append(tensor)
+        else:
+            graph.initializer.append(TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims))
+    return light
 
 
 def _values(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:

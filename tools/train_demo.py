@@ -30,6 +30,7 @@ from onnxscript.optimizer import fold_constants
 from torch import Tensor, nn
 from torch.nn import functional
 
+from calibrators.files import write_whole
 from trtcal.demo import MODEL
 from trtcal.demo.digits import SIZE, Digits, load_split
 
@@ -132,7 +133,7 @@ def main() -> None:
     }
     model = export(network, facts)
     difference = check(model, network, split.test)
-    onnx.save(model, output)
+    write_whole(output, model.SerializeToString())
     for name, value in facts.items():
         print(f"{name:>16}: {value}")
     print(f"{'training':>16}: {elapsed:.0f} s on 1 thread, PyTorch {torch.__version__}")

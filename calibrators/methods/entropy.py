@@ -16,6 +16,9 @@ from calibrators.statistics import TensorStatistics
 BINS = 2048
 LEVELS = 128
 
+TIE = 1e-12
+"""Divergences in nats that differ by no more than rounding are equal. Tensors of few distinct values have many that are 0."""
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -28,7 +31,7 @@ def entropy_amax(statistics: TensorStatistics) -> float:
     bins = magnitudes.over(amax, BINS)
     bins[0] = bins[1]
     divergences = kl_divergences(bins)
-    last_minimum = len(divergences) - 1 - int(np.argmin(divergences[::-1]))
+    last_minimum = int(np.flatnonzero(divergences <= divergences.min() + TIE)[-1])
     return (LEVELS + last_minimum + 0.5) / BINS * amax
 
 

@@ -76,6 +76,9 @@ def to_half(model: "onnx.ModelProto") -> HalfModel:
 
     # It reports what it cannot infer with a traceback; `_is_float` says it in words.
     logging.getLogger("onnx_ir.passes.common.shape_inference").setLevel(logging.ERROR)
+    if any(node.op_type == "Constant" for node in model.graph.node):
+        original, model = model, type(model)()
+        model.CopyFrom(original)  # lifting names the tensors of Constant nodes, which the two would share
     graph_model = ir.serde.deserialize_model(model)
     graph_model.ir_version = max(graph_model.ir_version, _INITIALIZERS_APART)
     if graph_model.functions:

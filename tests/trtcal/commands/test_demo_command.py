@@ -101,6 +101,14 @@ def test_a_file_in_place_of_the_folder_is_refused(command: Command, tmp_path: Pa
     assert err == f"trtcal: cannot write to {tmp_path / 'demo'}: it is a file; give a folder with --output\n"
 
 
+@pytest.mark.usefixtures("complete")
+def test_a_folder_that_cannot_be_made_is_said_in_one_line(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    code, out, err = command("demo", "--output", tmp_path / "file" / "demo")
+    assert (code, out) == (2, "")
+    assert err == f"trtcal: cannot write {tmp_path / 'file' / 'demo'}: Not a directory\n"
+
+
 @pytest.mark.parametrize(
     ("absent", "said"),
     [

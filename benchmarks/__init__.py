@@ -1,0 +1,1 @@
+"""Speed and memory of calibration, measured against the floor and against ONNX Runtime's own: ``python -m benchmarks``."""
