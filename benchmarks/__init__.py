@@ -1,1 +1,1 @@
-"""Speed and memory of calibration, measured against the floor and against ONNX Runtime's own: ``python -m benchmarks``."""
+"""Speed and memory of calibration beside the floor and ONNX Runtime's own: ``python -m benchmarks``."""

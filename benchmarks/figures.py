@@ -13,7 +13,8 @@ class Rounds:
     Attributes:
         seconds: One per round.
         floor: Seconds of the floor before each.
-        collect: The part of `seconds` in which the model ran and its activations were counted; empty where there are no parts.
+        collect: The part of `seconds` in which the model ran and its activations were counted; empty where there are no
+            parts.
         search: The part in which thresholds were searched.
     """
 
@@ -59,26 +60,95 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class ModelFigures:
-    """What was found with one model. Keys of the mappings name what was done, in words.
+    """What was found with one model; memory in MB (10^6 bytes) by number of images.
 
     Attributes:
         nodes: Nodes of its graph.
-        tensors: Float activations.
-        elements: Values of all of them, for one image.
-        rounds: Wall times, of `images` images.
-        memory: Peaks in MB by number of images.
-        search: Threshold searches.
-        peer_rounds: Wall times of ONNX Runtime's calibrators, of `peers_images` images; empty where they were left out.
-        peer_memory: Their peaks in MB, by number of images.
-        peer_search: Their threshold searches.
+        tensors: Its float activations.
+        rounds: Wall times by task, of all images: "fetch", "entropy", "minmax", "quantizable".
+        memory: "inference" and "entropy".
+        search: By method.
+        peer_rounds: By peer, of the peers' images; empty where the peers were left out.
+        peer_memory: By peer.
+        peer_search: By number of bins.
     """
 
     nodes: int
     tensors: int
-    elements: int
     rounds: Mapping[str, Rounds]
     memory: Mapping[str, Mapping[int, float]]
     search: Mapping[str, Search]
     peer_rounds: Mapping[str, Rounds]
     peer_memory: Mapping[str, Mapping[int, float]]
-    peer_search: Mapping[str, Search]
+    peer_search: Mapping[int, Search]
+
+    @property
+    def growth(self) -> float:
+        """Peak memory of a calibration on all images over that on the fewest."""
+        peaks = self.memory["entropy"]
+        return peaks[max(peaks)] / peaks[min(peaks)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "nodes": self.nodes,
+            "tensors": self.tensors,
+            "calibration": {task: rounds.to_dict() for task, rounds in self.rounds.items()},
+            "memory_mb": {task: dict(peaks) for task, peaks in self.memory.items()},
+            "memory_growth": self.growth,
+            "search": {method: search.to_dict() for method, search in self.search.items()},
+            "onnxruntime": {
+                "calibration": {peer: rounds.to_dict() for peer, rounds in self.peer_rounds.items()},
+                "memory_mb": {peer: dict(peaks) for peer, peaks in self.peer_memory.items()},
+                "search_by_bins": {bins: search.to_dict() for bins, search in self.peer_search.items()},
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to measure.
+
+    Attributes:
+        models: Names of `benchmarks.models.MODELS`.
+        images: Images that trtcal calibrates on.
+        rounds: Of each wall time.
+        peers_images: Images that ONNX Runtime calibrates on; 0 leaves its calibrators out.
+    """
+
+    models: Sequence[str] = ("resnet50", "mobilenetv2")
+    images: int = 128
+    rounds: int = 3
+    peers_images: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a run of the benchmarks found.
+
+    Attributes:
+        machine: The processor, the memory, versions.
+        load: Mean number of processes that wanted a core in the minute before.
+        settings: What was asked for.
+        help_seconds: Wall time of each `trtcal --help`.
+        start_up: Seconds before a process has everything loaded: "compiling" the first time ever, "loading" what was compiled later on.
+        models: By name.
+    """
+
+    machine: Mapping[str, str]
+    load: float
+    settings: Settings
+    help_seconds: Sequence[float]
+    start_up: Mapping[str, float]
+    models: Mapping[str, ModelFigures]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "machine": dict(self.machine),
+            "load": self.load,
+            "settings": asdict(self.settings),
+            "help": {"median_s": median(self.help_seconds), "s": list(self.help_seconds)},
+            "start_up_s": dict(self.start_up),
+            "models": {name: figures.to_dict() for name, figures in self.models.items()},
+        }

@@ -1,7 +1,7 @@
-"""The models: the graphs of ResNet-50 and MobileNetV2 with random weights, as exporters write them once batch normalization is folded.
+"""The models: the graphs of ResNet-50 and MobileNetV2 with random weights, batch normalization folded.
 
-Weights are drawn after He et al., "Delving deep into rectifiers" (2015): normal with variance gain / fan-in, the gain 2 where a rectifier follows
-directly and 1 elsewhere, so that a branch neither shrinks nor stretches its input.
+Weights are drawn after He et al., "Delving deep into rectifiers" (2015): normal with variance gain / fan-in, the gain 2
+where a rectifier follows directly and 1 elsewhere, so that a branch neither shrinks nor stretches its input.
 """
 
 from collections.abc import Callable, Mapping
@@ -67,7 +67,9 @@ def mobilenet_v2(*, seed: int = 0) -> onnx.ModelProto:
     return graph.classifier(x, 1280, "mobilenetv2-shaped")
 
 
-MODELS: Mapping[str, Callable[..., onnx.ModelProto]] = MappingProxyType({"resnet50": resnet50, "mobilenetv2": mobilenet_v2})
+MODELS: Mapping[str, Callable[..., onnx.ModelProto]] = MappingProxyType(
+    {"resnet50": resnet50, "mobilenetv2": mobilenet_v2}
+)
 
 
 class _Graph:
@@ -84,7 +86,9 @@ class _Graph:
         self._nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
         return name
 
-    def conv(self, x: str, channels: int, out: int, *, size: int = 1, stride: int = 1, groups: int = 1, gain: float = 1) -> str:
+    def conv(
+        self, x: str, channels: int, out: int, *, size: int = 1, stride: int = 1, groups: int = 1, gain: float = 1
+    ) -> str:
         shape = (out, channels // groups, size, size)
         name = f"Conv_{len(self._nodes)}"
         weight = self._constant(f"{name}.weight", self._normal(shape, (gain / np.prod(shape[1:])) ** 0.5))
@@ -97,7 +101,9 @@ class _Graph:
 
     def relu6(self, x: str) -> str:
         if not self._zero_and_six:
-            self._zero_and_six = [self._constant(name, np.array(value, np.float32)) for name, value in (("zero", 0), ("six", 6))]
+            self._zero_and_six = [
+                self._constant(name, np.array(value, np.float32)) for name, value in (("zero", 0), ("six", 6))
+            ]
         return self.add("Clip", x, *self._zero_and_six)
 
     def classifier(self, x: str, channels: int, name: str) -> onnx.ModelProto:

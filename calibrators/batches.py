@@ -72,7 +72,8 @@ def bind(batch: Mapping[str, Array] | Array, inputs: Iterable[TensorSpec]) -> di
     missing, unknown = sorted(set(specs) - set(arrays)), sorted(set(arrays) - set(specs))
     if missing or unknown:
         raise DataError(
-            f"the data holds {_listed(arrays)} but the model's inputs are {_listed(specs)}; name each array as its input"
+            f"the data holds {_listed(arrays)}, but the model's inputs are {_listed(specs)}: "
+            "name each array as its input"
         )
     return {name: _fitted(array, specs[name]) for name, array in arrays.items()}
 
@@ -84,7 +85,9 @@ def _fitted(array: Array, spec: TensorSpec) -> Array:
     )
     if not fits:
         got = "x".join(map(str, array.shape))
-        raise DataError(f"the model takes {spec}, not {got}: change the preprocessing (size, layout, channels) or the data")
+        raise DataError(
+            f"the model takes {spec}, not {got}: change the preprocessing (size, layout, channels) or the data"
+        )
     if array.dtype != spec.dtype:
         if array.dtype.kind != np.dtype(spec.dtype).kind:
             raise DataError(f"input {spec.name} takes {spec.dtype}, not {array.dtype}: change the data or `dtype`")

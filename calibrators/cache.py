@@ -140,8 +140,8 @@ class CalibrationCache(Mapping[str, float]):
 
         Both files are written out before either replaces an old one: a full disk changes nothing. The cache is put in
         place first. Should the machine stop just then, the new cache stands beside an old side-car whose SHA-256 tells
-        that it describes another cache. Without a side-car of its own, the cache leaves an old one, which is found out in
-        the same way.
+        that it describes another cache. Without a side-car of its own, the cache leaves an old one, which is found out
+        in the same way.
 
         Raises:
             OutputError: A file cannot be written.

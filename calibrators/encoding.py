@@ -15,8 +15,8 @@ Floats = npt.NDArray[np.float32]
 class Encoding:
     """How a tensor is quantized.
 
-    ``q = clip(round_half_even(x / scale) + zero_point, grid.minimum, grid.maximum)`` and ``x ≈ (q - zero_point) * scale``,
-    as ONNX's QuantizeLinear and DequantizeLinear define them.
+    ``q = clip(round_half_even(x / scale) + zero_point, grid.minimum, grid.maximum)`` and ``x ≈ (q - zero_point) *
+    scale``, as ONNX's QuantizeLinear and DequantizeLinear define them.
 
     Attributes:
         scale: float32, shape () for the whole tensor, or (channels,) along `axis`.
@@ -34,7 +34,9 @@ class Encoding:
         scale = np.asarray(self.scale, np.float32)
         zero_point = np.asarray(self.zero_point)
         if scale.ndim != (0 if self.axis is None else 1):
-            raise RangeError(f"a scale of shape {scale.shape} does not go with axis {self.axis}: one per channel, or one")
+            raise RangeError(
+                f"a scale of shape {scale.shape} does not go with axis {self.axis}: one per channel, or one"
+            )
         if not (np.isfinite(scale) & (scale > 0)).all():
             raise RangeError("scales must be positive and finite: leave the tensor in float, or give another range")
         if zero_point.shape not in ((), scale.shape):
@@ -75,7 +77,7 @@ class Encoding:
             levels = np.rint(values / scale) + zero_point
         if np.isnan(levels).any():
             raise RangeError("NaN has no level: repair the data or the model first")
-        return np.clip(levels, self.grid.minimum, self.grid.maximum).astype(np.int32)
+        return np.asarray(np.clip(levels, self.grid.minimum, self.grid.maximum), np.int32)
 
     def dequantize(self, q: npt.ArrayLike) -> Floats:
         """Real values of the levels `q`, float32 in q's shape.

@@ -80,7 +80,7 @@ def explained(path: Path, error: OSError) -> OutputError:
     """Turn an operating system's error while writing `path` into ours."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return OutputError(f"cannot write {path}: no space left on the disk; what was there before is unchanged")
-    return OutputError(f"cannot write {path}: {error.strerror or error}")
+    return OutputError(f"cannot write {path}: {error.strerror or error}; choose another place")
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

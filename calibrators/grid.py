@@ -38,17 +38,17 @@ class Grid:
     @property
     def minimum(self) -> int:
         """The smallest level: -128 for signed 8 bits, -127 where narrow, 0 for unsigned."""
-        return -(2 ** (self.bits - 1)) + self.narrow if self.signed else 0
+        return -(1 << (self.bits - 1)) + self.narrow if self.signed else 0
 
     @property
     def maximum(self) -> int:
         """The largest level: 127 for signed 8 bits, 255 for unsigned."""
-        return 2 ** (self.bits - 1) - 1 if self.signed else 2**self.bits - 1
+        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
 
     @property
     def zero_point(self) -> int:
         """The level of 0 in a symmetric grid: 0 where signed, 128 for unsigned 8 bits."""
-        return 0 if self.signed else 2 ** (self.bits - 1)
+        return 0 if self.signed else 1 << (self.bits - 1)
 
     def symmetric_scale(self, amax: Real) -> Real:
         """The step that puts `amax` on the largest level.

@@ -1,8 +1,8 @@
 """The mergeable histogram: bins of a power-of-two width, and the compiled kernel that fills them.
 
-A range is always a power of two, so the width of a bin is one too; when a larger value arrives, the range doubles and bins merge in
-pairs. The edges of a wider histogram are edges of every narrower one, hence the counts do not depend on the order in which values arrive, nor
-on how they were split among histograms that are added up later.
+A range is always a power of two, so the width of a bin is one too; when a larger value arrives, the range doubles and
+bins merge in pairs. The edges of a wider histogram are edges of every narrower one, hence the counts do not depend on
+the order in which values arrive, nor on how they were split among histograms that are added up later.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,8 @@ import numpy.typing as npt
 from calibrators.errors import RangeError
 
 BINS = 8192
-"""Bins per sign. The largest value lies in the upper half, so at least 4096 bins share [0, amax]: twice as fine as TensorRT's 2048."""
+"""Bins per sign. The largest value lies in the upper half, so at least 4096 bins share [0, amax]: twice as fine as
+TensorRT's 2048."""
 
 LOG_BINS = BINS.bit_length() - 1
 LOWEST_EXPONENT = -148
@@ -112,7 +113,7 @@ class Histogram:
 
         Values are taken to lie evenly within a bin, and those of the last bin at or below `maximum`.
         """
-        edges = np.minimum(np.arange(BINS + 1) * self.width, self.maximum)
+        edges = np.minimum(np.arange(BINS + 1) * self.width, np.nextafter(self.maximum, np.inf))
         below = np.concatenate([[0.0], np.cumsum(self.counts, dtype=np.float64)])
         wanted = np.interp(np.linspace(0.0, amax, bins + 1), edges, below)
         if amax >= self.maximum:
@@ -126,7 +127,7 @@ def exponent_of(magnitude: float) -> int:
 
 
 def _kernel(function):  # type: ignore[no-untyped-def]
-    """Compile without the interpreter's lock, so that threads really run side by side; keep the machine code on disk."""
+    """Compile without the interpreter's lock, so that threads run side by side; keep the machine code on disk."""
     return numba.njit(function, nogil=True, cache=True, error_model="numpy")
 
 
@@ -145,34 +146,71 @@ def count_values(values, ceiling, counts, exponents, peaks, places):  # type: ig
         places: Scratch memory, uint32 of shape (BLOCK,).
 
     Returns:
-        The bits of the sample's largest positive and negative magnitude; one of them is `INFINITE` or more where a value is infinite
-        or NaN, in which case the counts are no longer of use. A third number has no meaning.
+        The bits of the sample's largest positive and negative magnitude; one of them is `INFINITE` or more where a
+        value is infinite or NaN, in which case the counts are no longer of use. A third number has no meaning.
     """
     bits = values.view(np.uint32)
     highest, lowest, ahead = np.uint32(0), np.uint32(0), np.uint32(0)
     for start in range(0, values.size, BLOCK):
         block, block_bits = values[start : start + BLOCK], bits[start : start + BLOCK]
-        up, down = _extremes(block_bits)
+        up, down = _place(block, block_bits, ceiling, exponents, places)
         highest, lowest = max(highest, up), max(lowest, down)
         if max(up, down) >= np.uint32(INFINITE):
             break
-        _raise(counts, exponents, peaks, 1, down)
-        if up > peaks[0] or peaks[2]:
+        # Where something is above the ceiling and the range below it is the widest, only the peak above matters.
+        known = peaks[2] if 2.0 ** exponents[0] >= ceiling else peaks[0]
+        if up > known or down > peaks[1]:
             below, above = _around(block, block_bits, ceiling)
-            _raise(counts, exponents, peaks, 0, below)
-            _raise(counts, exponents, peaks, 2, above)
-        if min(exponents[0], exponents[1], exponents[2]) > LOG_BINS - 126:
-            factors = (
-                np.float32(2.0 ** (LOG_BINS - exponents[0])),
-                np.float32(2.0 ** (LOG_BINS - exponents[1])),
-                np.float32(2.0 ** (LOG_BINS - exponents[2])),
-            )
-            _place(block, ceiling, factors[0], factors[1], factors[2], places)
-        else:  # a factor itself would be infinite in float32
-            wide = (2.0 ** (LOG_BINS - exponents[0]), 2.0 ** (LOG_BINS - exponents[1]), 2.0 ** (LOG_BINS - exponents[2]))
-            _place(block, ceiling, wide[0], wide[1], wide[2], places)
+            grown = _raise(counts, exponents, peaks, 0, below)
+            grown |= _raise(counts, exponents, peaks, 1, down)
+            grown |= _raise(counts, exponents, peaks, 2, above)
+            if grown:
+                _place(block, block_bits, ceiling, exponents, places)
         ahead ^= _count(counts, places, block.size, bits[start + BLOCK : start + 2 * BLOCK])
     return highest, lowest, ahead
+
+
+@_kernel
+def _place(block, bits, ceiling, exponents, places):  # type: ignore[no-untyped-def]
+    """Find each value's counter by the present ranges, and the bits of the largest positive and negative magnitude.
+
+    Where a magnitude is beyond its range, its place is of no use: raise the range and place again.
+    """
+    if min(exponents[0], exponents[1], exponents[2]) > LOG_BINS - 126:
+        return _place_by(
+            block,
+            bits,
+            ceiling,
+            np.float32(2.0 ** (LOG_BINS - exponents[0])),
+            np.float32(2.0 ** (LOG_BINS - exponents[1])),
+            np.float32(2.0 ** (LOG_BINS - exponents[2])),
+            places,
+        )
+    return _place_by(  # a factor itself would be infinite in float32
+        block,
+        bits,
+        ceiling,
+        2.0 ** (LOG_BINS - exponents[0]),
+        2.0 ** (LOG_BINS - exponents[1]),
+        2.0 ** (LOG_BINS - exponents[2]),
+        places,
+    )
+
+
+@_kernel
+def _place_by(block, bits, ceiling, positive, negative, high, places):  # type: ignore[no-untyped-def]
+    """As `_place`: multiplication by a power of two is exact, and the bits of floats of one sign are in order."""
+    up, down = np.int32(0), np.uint32(0x80000000)
+    for i in range(block.size):
+        value, pattern = block[i], bits[i]
+        up, down = max(up, np.int32(pattern)), max(down, pattern)
+        factor = positive if value >= 0 else negative
+        first = np.int32(0) if value >= 0 else np.int32(BINS)
+        factor = high if value >= ceiling else factor
+        first = np.int32(2 * BINS) if value >= ceiling else first
+        place = np.int32(abs(value) * factor) + first
+        places[i] = np.uint32(np.int32(3 * BINS) + np.int32(i & (SPREAD - 1))) if value == 0 else np.uint32(place)
+    return np.uint32(up), down & np.uint32(0x7FFFFFFF)
 
 
 @_kernel
@@ -190,18 +228,8 @@ def _count(counts, places, size, following):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _extremes(bits):  # type: ignore[no-untyped-def]
-    """The bits of the largest positive and the largest negative magnitude: as integers, floats of one sign are in order."""
-    positive, negative = np.int32(0), np.uint32(0x80000000)
-    for i in range(bits.size):
-        positive = max(positive, np.int32(bits[i]))
-        negative = max(negative, bits[i])
-    return np.uint32(positive), negative & np.uint32(0x7FFFFFFF)
-
-
-@_kernel
 def _around(block, bits, ceiling):  # type: ignore[no-untyped-def]
-    """The bits of the largest value above 0 but below `ceiling`, and of the largest at or above it; 0 where there is none."""
+    """The bits of the largest value between 0 and `ceiling`, and of the largest from there on; 0 where none is."""
     below, above = np.int32(0), np.int32(0)
     for i in range(block.size):
         pattern = np.int32(bits[i])
@@ -212,23 +240,13 @@ def _around(block, bits, ceiling):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def _place(block, ceiling, positive, negative, high, places):  # type: ignore[no-untyped-def]
-    """Find each value's counter; the multiplications are by powers of two and therefore exact."""
-    for i in range(block.size):
-        value = block[i]
-        factor = positive if value >= 0 else negative
-        first = np.int32(0) if value >= 0 else np.int32(BINS)
-        factor = high if value >= ceiling else factor
-        first = np.int32(2 * BINS) if value >= ceiling else first
-        place = np.int32(abs(value) * factor) + first
-        places[i] = np.uint32(np.int32(3 * BINS) + np.int32(i & (SPREAD - 1))) if value == 0 else np.uint32(place)
-
-
-@_kernel
 def _raise(counts, exponents, peaks, side, bits):  # type: ignore[no-untyped-def]
-    """Raise a side's peak and range until they hold the magnitude with these float32 bits; bins merge in pairs."""
+    """Raise a side's peak and range until they hold the magnitude with these float32 bits; true if the range grew.
+
+    Bins merge in pairs.
+    """
     if bits <= peaks[side]:
-        return
+        return False
     peaks[side] = bits
     exponent = np.int64(bits >> np.uint32(23)) - 126
     if exponent == -126:  # subnormal: the leading one tells
@@ -238,7 +256,7 @@ def _raise(counts, exponents, peaks, side, bits):  # type: ignore[no-untyped-def
             exponent += 1
     step = exponent - exponents[side]
     if step <= 0:
-        return
+        return False
     exponents[side] = exponent
     run = np.int64(1) << min(step, np.int64(LOG_BINS))
     first = side * BINS
@@ -248,3 +266,4 @@ def _raise(counts, exponents, peaks, side, bits):  # type: ignore[no-untyped-def
             total += counts[j]
         counts[first + i] = total
     counts[first + BINS // run : first + BINS] = 0
+    return True

@@ -84,8 +84,9 @@ def range_of(statistics: TensorStatistics, method: str = "entropy", grid: Grid =
 def calibrate(statistics: Statistics, method: str = "entropy", *, version: int = NEWEST_VERSION) -> CalibrationCache:
     """The calibration cache of a model: one scale per tensor, shared where TensorRT shares it.
 
-    A tensor of zeros gets scale 0, as TensorRT writes it. Tensors of a group (both sides of a pooling layer or a reshape, all of a
-    concatenation) take the largest range of the group's sources. The cache's side-car says where it comes from.
+    A tensor of zeros gets scale 0, as TensorRT writes it. Tensors of a group (both sides of a pooling layer or a
+    reshape, all of a concatenation) take the largest range of the group's sources. The cache's side-car says where it
+    comes from.
 
     Args:
         statistics: From `collect`.
@@ -98,7 +99,9 @@ def calibrate(statistics: Statistics, method: str = "entropy", *, version: int =
     chosen = method_named(method)
     if not statistics:
         raise RangeError("there are no statistics to calibrate from: collect some first")
-    deciding, explicit_deciding = (_deciding(statistics, groups) for groups in (statistics.groups, statistics.explicit_groups))
+    deciding, explicit_deciding = (
+        _deciding(statistics, groups) for groups in (statistics.groups, statistics.explicit_groups)
+    )
     needed = sorted(set().union(*deciding.values(), *explicit_deciding.values()))
     with ThreadPoolExecutor() as threads:
         ranges = threads.map(lambda name: range_of(statistics[name], method).amax, needed)

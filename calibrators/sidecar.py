@@ -26,8 +26,8 @@ class Sidecar:
         images: How many samples in all.
         seed: That chose them; None where no one seed did.
         preprocess: As `Preprocess.to_dict` gives it; None for arrays fed as they are.
-        explicit: Scales for Q/DQ nodes where they differ from the cache's: TensorRT's caches give the output of an average
-            pooling its input's scale, which its own kernels want, but which wastes levels elsewhere.
+        explicit: Scales for Q/DQ nodes where they differ from the cache's: TensorRT's caches give the output of an
+            average pooling its input's scale, which its own kernels want, but which wastes levels elsewhere.
         versions: Version by package, such as {"trtcal": ..., "onnxruntime": ..., "numpy": ...}.
         cache_sha256: Of the cache's bytes; `CalibrationCache.save` fills it in. Where it differs, the side-car was left
             behind by an earlier cache of the same path, and nothing in it may be believed of this one.
@@ -138,7 +138,9 @@ _WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (lambda value: value is None or _is_integer(value), "an integer or null"),
     "preprocess": (lambda value: value is None or isinstance(value, Mapping), "an object or null"),
     "explicit": (
-        lambda value: isinstance(value, Mapping) and all(isinstance(item, float) and item >= 0 for item in value.values()),
+        lambda value: (
+            isinstance(value, Mapping) and all(isinstance(item, float) and item >= 0 for item in value.values())
+        ),
         "an object of scales",
     ),
     "versions": (

@@ -59,7 +59,8 @@ class Provenance:
         """The provenance of both together.
 
         Raises:
-            CacheError: They come from different models, preprocessings or choices of tensors, or from the very same images.
+            CacheError: They come from different models, preprocessings or choices of tensors, or from the very same
+                images.
         """
         for name, what in (("model", "model"), ("preprocess", "preprocessing"), ("tensors", "choice of tensors")):
             if getattr(self, name) != getattr(other, name):
@@ -150,7 +151,8 @@ class Statistics(dict[str, TensorStatistics]):
         except Exception as error:  # what unpacking raises depends on which byte is wrong
             reason = " ".join(str(error).split())
             raise CacheError(
-                f"{path} is not a statistics file that this version reads ({reason}): update trtcal, or collect the statistics again"
+                f"{path} is not a statistics file that this version reads ({reason}): "
+                "update trtcal, or collect the statistics again"
             ) from error
 
 
@@ -200,11 +202,13 @@ def _numbers(statistics: TensorStatistics) -> list[str]:
 
 
 def _npz(arrays: Mapping[str, Any]) -> bytes:
-    """NumPy's .npz format, compressed, without the time of day that ``np.savez`` leaves out as well but does not promise to."""
+    """NumPy's .npz format, compressed, without the time of day: the same arrays give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
             member = io.BytesIO()
             np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), member.getvalue(), zipfile.ZIP_DEFLATED)
+            archive.writestr(
+                zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), member.getvalue(), zipfile.ZIP_DEFLATED
+            )
     return buffer.getvalue()

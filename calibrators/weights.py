@@ -8,7 +8,8 @@ from calibrators.errors import RangeError
 from calibrators.grid import TENSORRT_WEIGHTS, Grid
 
 SMALLEST_SCALE = 2.0**-40
-"""The scale of an all-zero channel: any positive number serves, since its levels are all 0; this one is exact in float32."""
+"""The scale of an all-zero channel: any positive number serves, since its levels are all 0; this one is exact in
+float32."""
 
 
 def weight_encoding(weight: npt.ArrayLike, *, axis: int, grid: Grid = TENSORRT_WEIGHTS) -> Encoding:

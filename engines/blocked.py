@@ -1,7 +1,8 @@
 """Activations as ONNX Runtime's convolutions leave them.
 
-On x86 its convolutions work on a blocked layout (NCHWc: channels in blocks of 8 or 16) and put what somebody else reads into plain order. Statistics
-do not care for order. So where calibration is the reader, it takes the blocked tensor, and point-wise operators in between stay blocked too.
+On x86 its convolutions work on a blocked layout (NCHWc: channels in blocks of 8 or 16) and put what somebody else reads
+into plain order. Statistics do not care for order. So where calibration is the reader, it takes the blocked tensor, and
+point-wise operators in between stay blocked too.
 """
 
 import logging
@@ -12,11 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 
 BLOCKED = "com.microsoft.nchwc"
 BLOCK = 16
-"""A number of channels that this divides fills its blocks, whether they are 8 or 16 wide: no padding gets among the values."""
+"""A number of channels that this divides fills its blocks, whether they are 8 or 16 wide: no padding gets among the
+values."""
 
 POINTWISE = frozenset({"Clip", "Elu", "HardSigmoid", "HardSwish", "LeakyRelu", "Relu", "Sigmoid", "Softplus", "Tanh"})
 
@@ -40,7 +44,8 @@ class Fetch:
 def fetches(model: bytes, outputs: Sequence[str], options: Options, data: str | None) -> tuple[Fetch, Fetch | None]:
     """Open a model whose outputs are the activations to fetch: as it is, and blocked where there is something to gain.
 
-    Who uses the blocked one first compares what it gives with what the plain one does: it rests on how ONNX Runtime optimizes.
+    Who uses the blocked one first compares what it gives with what the plain one does: it rests on how ONNX Runtime
+    optimizes.
     """
     import onnxruntime as ort
 
@@ -63,9 +68,19 @@ def fetches(model: bytes, outputs: Sequence[str], options: Options, data: str | 
             settings = options(None)
             settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
             return plain, Fetch(opened(os.fspath(file), settings), {name: renamed.get(name, name) for name in outputs})
-        except Exception:  # noqa: BLE001 - the plain session does the same, only slower
+        except Exception:
             logging.getLogger(__name__).debug("activations are fetched in plain order", exc_info=True)
             return plain, None
+
+
+def same_values(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
+    """Whether two arrays hold the same bits in whatever order: two sums over them that do not depend on it tell."""
+    return one.size == other.size and one.dtype == other.dtype and _fingerprint(one) == _fingerprint(other)
+
+
+def _fingerprint(array: npt.NDArray[Any]) -> tuple[int, int]:
+    bits = np.ascontiguousarray(array).reshape(-1).view(f"u{array.dtype.itemsize}").astype(np.uint64)
+    return int(bits.sum()), int((bits * bits).sum())
 
 
 def _without_reordering(model: onnx.ModelProto) -> dict[str, str]:
@@ -76,7 +91,9 @@ def _without_reordering(model: onnx.ModelProto) -> dict[str, str]:
         for node in graph.node
         if node.domain == BLOCKED and node.op_type == "ReorderOutput" and _channels(node) % BLOCK == 0
     }
-    pointwise = {node.output[0]: node for node in graph.node if node.op_type in POINTWISE and node.domain in ("", "ai.onnx")}
+    pointwise = {
+        node.output[0]: node for node in graph.node if node.op_type in POINTWISE and node.domain in ("", "ai.onnx")
+    }
     added: dict[str, str] = {}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:

@@ -99,7 +99,7 @@ def fulfil(order: Order, *, cache: CacheSource | None = None, progress: Callable
         record = EngineRecord(
             engine_sha256=sha256_of(engine),
             model=_name(order),
-            model_sha256=model_digest(order.model),
+            model_sha256=_digest(order),
             precision=order.precision,
             rest=order.rest,
             backend=order.backend.name,
@@ -148,10 +148,10 @@ def _prepared(order: Order, cache: CalibrationCache | None) -> "tuple[onnx.Model
 def _quantized(order: Order, cache: CalibrationCache) -> "tuple[onnx.ModelProto, list[str]]":
     from engines.qdq import quantize
 
-    made_of = cache.sidecar.model_sha256 if cache.sidecar is not None else ""
-    if made_of not in ("", model_digest(order.model)):
+    made_of, digest = cache.sidecar.model_sha256 if cache.sidecar is not None else "", _digest(order)
+    if made_of and digest and made_of != digest:
         raise CacheMismatchError(
-            f"the cache was made of another model (SHA-256 {made_of[:12]}...) than {_name(order) or 'this one'}: "
+            f"the cache was made of another model (SHA-256 {made_of[:12]}...) than {_name(order)}: "
             "give that model's own cache, or calibrate it"
         )
     quantized = quantize(order.model, cache)
@@ -224,6 +224,11 @@ def _described(tensor: BoundTensor) -> dict[str, Any]:
 
 def _name(order: Order) -> str:
     return Path(order.model).name if isinstance(order.model, (str, os.PathLike)) else ""
+
+
+def _digest(order: Order) -> str:
+    """Of the model's file; a model in memory has none to compare."""
+    return model_digest(order.model) if isinstance(order.model, (str, os.PathLike)) else ""
 
 
 def _preprocess(order: Order, cache: CalibrationCache | None) -> Mapping[str, Any] | None:

@@ -12,17 +12,28 @@ import numpy.typing as npt
 import onnx
 
 from calibrators.batches import Array, Batch, TensorSpec, bind
-from calibrators.errors import DataError, ModelError, RangeError, TrtcalError
+from calibrators.errors import DataError, ModelError, RangeError
 from calibrators.statistics import Accumulator, TensorStatistics
 from calibrators.statistics_file import Provenance, Statistics
-from engines.blocked import Fetch, fetches
-from engines.graph import AVERAGES, COMMUTES, MOVES, ModelSource, activations, input_specs, loaded, model_digest, scale_groups
+from engines.blocked import Fetch, fetches, same_values
+from engines.graph import (
+    AVERAGES,
+    COMMUTES,
+    MOVES,
+    ModelSource,
+    activations,
+    input_specs,
+    loaded,
+    model_digest,
+    scale_groups,
+)
 from engines.session import usable_cores
 
 Tensors = Literal["all", "quantizable"]
 
 MOST_WORKERS = 4
-"""Each worker holds one sample's activations: more of them cost memory and, with more threads for each, gain nothing."""
+"""Each worker holds one sample's activations: more of them cost memory and, with more threads for each, gain
+nothing."""
 
 
 def collect(
@@ -35,13 +46,15 @@ def collect(
 ) -> Statistics:
     """Run a model over data and gather statistics of its activations.
 
-    Samples are run one at a time (a model of fixed batch size n: n at a time), so that the result depends neither on how they were
-    batched nor on the number of threads.
+    Samples are run one at a time (a model of fixed batch size n: n at a time), so that the result depends neither on
+    how they were batched nor on the number of threads.
 
     Args:
         model: A path, or a model in memory.
-        batches: An `ImageLoader`, or any iterable of arrays by input name (or of arrays, for a model with one input), samples first.
-        tensors: "all" float activations, as a TensorRT cache lists them; "quantizable": only those that Q/DQ nodes need.
+        batches: An `ImageLoader`, or any iterable of arrays by input name (or of arrays, for a model with one input),
+            samples first.
+        tensors: "all" float activations, as a TensorRT cache lists them; "quantizable": only those that Q/DQ nodes
+            need.
         threads: Processor cores to use; None for all that this process may use.
         progress: Called with the number of samples done since the last call.
 
@@ -56,10 +69,12 @@ def collect(
     ceilings = {origin.source: origin.ceiling for origin in derived.values() if origin.ceiling is not None}
     run = _Run(model, proto, specs, [name for name in wanted if name not in derived], ceilings, threads)
     count = 0
-    for done in run.all_of(_samples(batches, specs, run.group)):
-        count += done
-        if progress is not None:
-            progress(done)
+    with ThreadPoolExecutor(1) as aside:
+        digest = None if isinstance(model, onnx.ModelProto) else aside.submit(model_digest, model)
+        for done in run.all_of(_samples(batches, specs, run.group)):
+            count += done
+            if progress is not None:
+                progress(done)
     if count == 0:
         raise DataError("there is no sample to calibrate on: give at least one image")
     gathered = {name: accumulator.statistics() for name, accumulator in run.accumulators.items()}
@@ -71,7 +86,7 @@ def collect(
         [group for group in scale_groups(proto, through=through) if ordered.keys() & set(group.members)]
         for through in (COMMUTES | AVERAGES, COMMUTES)
     )
-    provenance = _provenance(model, batches, count, tensors)
+    provenance = _provenance("" if digest is None else digest.result(), batches, count, tensors)
     return Statistics(ordered, groups=groups, explicit_groups=explicit_groups, provenance=provenance)
 
 
@@ -86,13 +101,15 @@ def _wanted(proto: onnx.ModelProto, model: ModelSource, tensors: Tensors) -> tup
         needed.update(source for group in groups for source in group.sources)
         names = tuple(name for name in activations(proto) if name in needed)
     if not names:
-        raise ModelError("the model has no float activation to calibrate: give a float model with convolutions or matrix products")
+        raise ModelError(
+            "the model has no float activation to calibrate: give a float model with convolutions or matrix products"
+        )
     return names
 
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """How a tensor's statistics follow exactly from another's: a ReLU, a clip to [0, ceiling], or values that are only moved."""
+    """How statistics follow exactly from another tensor's: by a ReLU, a clip to [0, ceiling], or values only moved."""
 
     source: str
     relu: bool = False
@@ -110,7 +127,11 @@ def _derived(proto: onnx.ModelProto, wanted: Sequence[str]) -> dict[str, _Origin
     """Tensors that are never asked of ONNX Runtime, since fetching one costs about as much as counting its values."""
     names, derived = set(wanted), dict[str, _Origin]()
     constants = {tensor.name: tensor for tensor in proto.graph.initializer}
-    constants |= {node.output[0]: node.attribute[0].t for node in proto.graph.node if node.op_type == "Constant" and node.attribute}
+    constants |= {
+        node.output[0]: node.attribute[0].t
+        for node in proto.graph.node
+        if node.op_type == "Constant" and node.attribute
+    }
     clipped = set[str]()
     for node in proto.graph.node:
         if not node.input or not {node.input[0], node.output[0]} <= names:
@@ -159,7 +180,9 @@ def _samples(
         bound = bind(batch, specs)
         sizes = {len(array) for array in bound.values()}
         if len(sizes) != 1:
-            raise DataError(f"the inputs of a batch hold different numbers of samples ({sorted(sizes)}): give one per sample each")
+            raise DataError(
+                f"the inputs of a batch hold different numbers of samples ({sorted(sizes)}): give one per sample each"
+            )
         size = sizes.pop()
         names = batch.names if isinstance(batch, Batch) else [f"sample {count + i}" for i in range(size)]
         count += size
@@ -178,7 +201,8 @@ def _together(samples: list[tuple[str, dict[str, Array]]], group: int) -> _Group
         return _Group(arrays[0], (samples[0][0],))
     arrays += [arrays[-1]] * (group - len(arrays))
     return _Group(
-        {name: np.concatenate([sample[name] for sample in arrays]) for name in arrays[0]}, tuple(name for name, _ in samples)
+        {name: np.concatenate([sample[name] for sample in arrays]) for name in arrays[0]},
+        tuple(name for name, _ in samples),
     )
 
 
@@ -234,20 +258,21 @@ class _Run:
                     self.accumulators[name].add(part)
                 except RangeError as error:
                     raise DataError(
-                        f"the activation {name} is {error} for {sample}: mend the model or its preprocessing, or leave the image out"
+                        f"the activation {name} is {error} for {sample}: "
+                        "mend the model or its preprocessing, or leave the image out"
                     ) from None
         return len(group.names)
 
     def _choose(self, first: _Group) -> None:
-        """Fetch blocked from now on, if the first group gives the same statistics in this way."""
+        """Fetch blocked from now on, if that gives the same values for the first group."""
         if self.faster is None:
             return
         try:
             ours, theirs = (self._activations(fetch, first) for fetch in (self.faster, self.fetch))
-            if all(TensorStatistics.of(ours[name]) == TensorStatistics.of(theirs[name]) for name in self.outputs):
-                self.fetch = self.faster
-        except TrtcalError:
-            pass  # the plain session meets the same fault, and tells of it
+        except DataError:
+            return  # the plain session meets the same fault, and tells of it
+        if all(same_values(ours[name], theirs[name]) for name in self.outputs):
+            self.fetch = self.faster
         self.faster = None
 
     def _activations(self, fetch: Fetch, group: _Group) -> dict[str, Array]:
@@ -298,12 +323,12 @@ def _sessions(
         raise ModelError(f"ONNX Runtime cannot load the model: {' '.join(str(error).split())[:300]}") from error
 
 
-def _provenance(model: ModelSource, batches: object, count: int, tensors: Tensors) -> Provenance:
+def _provenance(model: str, batches: object, count: int, tensors: Tensors) -> Provenance:
     preprocess = getattr(batches, "preprocess", None)
     digest = getattr(batches, "digest", None)
     return Provenance(
-        model="" if isinstance(model, onnx.ModelProto) else model_digest(model),
-        preprocess=preprocess.to_dict() if hasattr(preprocess, "to_dict") else None,
+        model=model,
+        preprocess=None if preprocess is None else preprocess.to_dict(),
         images=(digest,) if digest else (),
         count=count,
         seed=getattr(batches, "seed", None),

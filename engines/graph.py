@@ -19,9 +19,9 @@ ModelSource = str | os.PathLike[str] | onnx.ModelProto
 
 FLOAT_TYPES = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
 
-MOVES = frozenset({"DepthToSpace", "Dropout", "Flatten", "Identity", "Reshape", "Slice", "SpaceToDepth", "Split"}) | frozenset(
-    {"Squeeze", "Transpose", "Unsqueeze"}
-)
+MOVES = frozenset(
+    {"DepthToSpace", "Dropout", "Flatten", "Identity", "Reshape", "Slice", "SpaceToDepth", "Split"}
+) | frozenset({"Squeeze", "Transpose", "Unsqueeze"})
 """Operators whose outputs hold values of their first input and no others."""
 
 COMMUTES = MOVES | {"GlobalMaxPool", "MaxPool"}
@@ -34,12 +34,13 @@ AVERAGES = frozenset({"AveragePool", "GlobalAveragePool"})
 """Average pooling: in TensorRT's own caches the output has its input's scale, though the operator does not commute."""
 
 
-def load_model(path: str | os.PathLike[str], *, weights: bool = True) -> onnx.ModelProto:
+def load_model(path: str | os.PathLike[str], *, weights: bool = True, check: bool = True) -> onnx.ModelProto:
     """Read an ONNX model.
 
     Args:
         path: The file; external data are found beside it.
         weights: Load external data too, which makes a model over 2 GB too large to be serialized again.
+        check: Let the ONNX checker judge it, which reads all of it once more.
 
     Raises:
         ModelError: The file is missing, is no ONNX model, is no valid one, or lacks its external data.
@@ -49,25 +50,28 @@ def load_model(path: str | os.PathLike[str], *, weights: bool = True) -> onnx.Mo
         raise ModelError(f"no model {file}: give the path of an ONNX file")
     try:
         model = onnx.load(file, load_external_data=False)
-    except Exception as error:  # noqa: BLE001 - protobuf has a dozen ways to fail
-        raise ModelError(f"{file} is not an ONNX model, or is damaged: export it again ({_first_line(error)})") from error
+    except Exception as error:
+        raise ModelError(
+            f"{file} is not an ONNX model, or is damaged: export it again ({_first_line(error)})"
+        ) from error
     if not model.graph.node or not model.opset_import:
         raise ModelError(f"{file} is not an ONNX model, or an empty one: export it again")
     for location in sorted(_external_locations(model)):
         if not (file.parent / location).is_file():
             raise ModelError(f"{file} keeps weights in {location}, which is not beside it: copy that file too")
     try:
-        onnx.checker.check_model(os.fspath(file))
+        if check:
+            onnx.checker.check_model(os.fspath(file))
         if weights:
             onnx.load_external_data_for_model(model, os.fspath(file.parent))
-    except Exception as error:  # noqa: BLE001 - the checker's errors share no base class
+    except Exception as error:
         raise ModelError(f"{file} is not a valid ONNX model: {_first_line(error)}; export it again") from error
     return model
 
 
 def loaded(model: ModelSource) -> onnx.ModelProto:
-    """The model itself, or the one that a path names, without external data."""
-    return model if isinstance(model, onnx.ModelProto) else load_model(model, weights=False)
+    """The model itself, or the one that a path names, unchecked and without external data."""
+    return model if isinstance(model, onnx.ModelProto) else load_model(model, weights=False, check=False)
 
 
 def model_digest(model: ModelSource) -> str:
@@ -93,15 +97,18 @@ def output_specs(model: onnx.ModelProto) -> tuple[TensorSpec, ...]:
 def activations(model: onnx.ModelProto) -> tuple[str, ...]:
     """Every float tensor that depends on the values of an input, inputs first, in topological order.
 
-    These are the tensors that TensorRT looks up in a calibration cache, but for those it makes itself. Tensors inside the branches of If,
-    Loop and Scan are not among them.
+    These are the tensors that TensorRT looks up in a calibration cache, but for those it makes itself. Tensors inside
+    the branches of If, Loop and Scan are not among them.
     """
     inferred = with_types(model)
     types = {value.name: value.type for value in _values(inferred.graph)}
     names = [spec.name for spec in input_specs(inferred)]
     names += [name for node in data_nodes(inferred) for name in node.output if name]
     return tuple(
-        name for name in names if name in types and types[name].tensor_type.elem_type in FLOAT_TYPES | {0}
+        name
+        for name in names
+        if name in types
+        and types[name].tensor_type.elem_type in FLOAT_TYPES | {0}
         and types[name].WhichOneof("value") in ("tensor_type", None)
     )
 
@@ -144,12 +151,16 @@ def scale_groups(model: onnx.ModelProto, *, through: frozenset[str] = COMMUTES |
         if name in leader:
             groups.setdefault(lead(name), []).append(name)
     return tuple(
-        ScaleGroup(tuple(members), tuple(name for name in members if name not in derived)) for members in groups.values()
+        ScaleGroup(tuple(members), tuple(name for name in members if name not in derived))
+        for members in groups.values()
     )
 
 
 def with_types(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without its large weights, with the types that shape inference finds; what it cannot infer stays untyped."""
+    """The model without its large weights, with the types that shape inference finds.
+
+    What it cannot infer stays untyped.
+    """
     light = _without_weights(model)
     try:
         return onnx.shape_inference.infer_shapes(light)
@@ -200,11 +211,11 @@ def _captured(node: onnx.NodeProto) -> set[str]:
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     kind = value.type.tensor_type
-    shape = tuple(
-        dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in kind.shape.dim
-    )
+    shape = tuple(dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in kind.shape.dim)
     if not kind.elem_type:
-        raise ModelError(f"the model's {value.name} is not a tensor: only models with tensor inputs and outputs are handled")
+        raise ModelError(
+            f"the model's {value.name} is not a tensor: only models with tensor inputs and outputs are handled"
+        )
     return TensorSpec(value.name, shape, np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type)))
 
 

@@ -46,7 +46,12 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to quantize: `sites` in topological order, and the label of each weighted operator that stays in float -> why."""
+    """What to quantize.
+
+    Attributes:
+        sites: In topological order.
+        left: The label of each weighted operator that stays in float -> why.
+    """
 
     sites: tuple[Site, ...]
     left: Mapping[str, str]
@@ -73,7 +78,9 @@ def planned(model: ir.Model) -> Plan:
     if not sites:
         why = next(iter(left.items()), None)
         found = f"; {why[0]} is not one, for {why[1]}" if why else ""
-        raise ModelError(f"the model has no layer to quantize (Conv, ConvTranspose, Gemm or MatMul with constant FP32 weights){found}")
+        raise ModelError(
+            f"the model has no layer to quantize (Conv, ConvTranspose, Gemm, MatMul with constant FP32 weights){found}"
+        )
     fusible = {site.node for site in sites if site.node.op_type in CONVOLUTIONS}
     skips = [skip for node in graph if (skip := _skip(node, live, fusible)) is not None]
     order = {node: place for place, node in enumerate(graph)}
@@ -97,33 +104,36 @@ def _live(graph: ir.Graph) -> set[ir.Value]:
 def _weighted(node: ir.Node, live: set[ir.Value]) -> Site | str:
     """The site of a weighted operator, or why it has none ("" where there is nothing to say)."""
     data, weight = node.inputs[0], node.inputs[1]
-    if data not in live and weight not in live:
-        return ""
-    if data in live and weight in live:
-        return "both of its operands are activations" if node.op_type in ("MatMul", "Gemm") else "its weights are computed at run time"
-    if data not in live or data is None or weight is None:
-        return "its first operand is the constant one"
-    constant = weight.const_value
-    if constant is None:
-        return "its weights are computed at run time"
-    if constant.dtype == ir.DataType.FLOAT16 or constant.dtype == ir.DataType.BFLOAT16:
-        raise ModelError(f"{label(node)} has {constant.dtype.name} weights: quantize the FP32 model; FP16 is chosen when the engine is built")
+    if data not in live:
+        return "its first operand is the constant one" if weight in live else ""
+    constant = weight.const_value if weight is not None else None
+    if weight in live or constant is None:
+        products = node.op_type in ("MatMul", "Gemm")
+        return "both of its operands are activations" if products else "its weights are computed at run time"
+    if constant.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
+        raise ModelError(
+            f"{label(node)} has {constant.dtype.name} weights: "
+            "quantize the FP32 model; FP16 is chosen when the engine is built"
+        )
+    return _by_channel(node, constant)
+
+
+def _by_channel(node: ir.Node, constant: ir.TensorProtocol) -> Site | str:
+    """The site of an operator with a constant weight, by the axis of its output channels."""
     if constant.dtype != ir.DataType.FLOAT:
         return f"its weights are {constant.dtype.name}"
-    rank = len(constant.shape)
     if node.op_type in CONVOLUTIONS:
         return Site(node, 0, Weight(1, 0 if node.op_type == "Conv" else 1))
-    if rank != 2:
-        return f"its constant operand has {rank} dimensions, not 2"
-    if node.op_type == "Gemm":
-        if node.attributes.get_int("transA", 0):
-            return "it transposes its activation"
-        return Site(node, 0, Weight(1, 0 if node.attributes.get_int("transB", 0) else 1))
-    return Site(node, 0, Weight(1, 1))
+    if len(constant.shape) != 2:
+        return f"its constant operand has {len(constant.shape)} dimensions, not 2"
+    if node.op_type == "Gemm" and node.attributes.get_int("transA", False):
+        return "it transposes its activation"
+    transposed = node.op_type == "Gemm" and node.attributes.get_int("transB", False)
+    return Site(node, 0, Weight(1, 0 if transposed else 1))
 
 
 def _skip(node: ir.Node, live: set[ir.Value], fusible: set[ir.Node]) -> Site | None:
-    """The input of a residual Add that needs its own pair, so that the addition fuses into the convolution of the other."""
+    """The input of a residual Add to quantize, so that the addition fuses into the convolution of the other."""
     if node.op_type != "Add" or not all(value in live for value in node.inputs):
         return None
     first, second = node.inputs
@@ -138,8 +148,8 @@ def _skip(node: ir.Node, live: set[ir.Value], fusible: set[ir.Node]) -> Site | N
 def _before_moves(node: ir.Node, place: int) -> Site:
     """The site of an input, moved back before operators that only move or pad its values and have no other reader.
 
-    There it is quantized where the block's first convolution wants it quantized anyway; behind a Slice or Pad, a pair of its own would
-    only be a round trip through INT8.
+    There it is quantized where the block's first convolution wants it quantized anyway; behind a Slice or Pad, a pair
+    of its own would only be a round trip through INT8.
     """
     value = node.inputs[place]
     producer = value.producer() if value is not None else None
@@ -168,7 +178,7 @@ def _fuses(value: ir.Value, fusible: set[ir.Node]) -> bool:
 
 
 def _nearer(first: ir.Value, second: ir.Value) -> int:
-    """Which of two values has the shorter path back to their nearest common origin; the second where both are as near."""
+    """Which of two values has the shorter path back to where they part; the second where both are as near."""
     near, far = _distances(first), _distances(second)
     common = near.keys() & far.keys()
     if not common:

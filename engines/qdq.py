@@ -2,10 +2,12 @@
 
 Where they go (NVIDIA's developer guide, "Explicit Quantization", and what TensorRT-RTX's builder was seen to fuse):
 
-1. every input of a weighted operator (Conv, ConvTranspose, Gemm, MatMul): the activation per tensor, the constant weight per output channel;
-2. of a residual Add, the input that is not the fusible convolution's; where both are, the one nearer to the block's start;
-3. nowhere else: no pair between a convolution and its batch normalization or activation, none on biases, none of their own for operators
-   that only move values (MaxPool, Reshape, Concat, ...), whose sides share one scale.
+1. every input of a weighted operator (Conv, ConvTranspose, Gemm, MatMul): the activation per tensor, the constant
+   weight per output channel;
+2. of a residual Add, the input that is not the fusible convolution's; where both are, the one nearer to the block's
+   start;
+3. nowhere else: no pair between a convolution and its batch normalization or activation, none on biases, none of their
+   own for operators that only move values (MaxPool, Reshape, Concat, ...), whose sides share one scale.
 """
 
 import os
@@ -16,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
-import onnx_ir.passes.common as common
+from onnx_ir.passes import common
 
 from calibrators.cache import CalibrationCache, usable
 from calibrators.errors import CacheError, ModelError, RangeError
@@ -68,7 +70,8 @@ def quantize(model: ModelSource, cache: Mapping[str, float]) -> QuantizedModel:
     wanted = [site.tensor for site in plan.sites]
     if not any(usable(scales.get(name)) for name in wanted):
         raise CacheError(
-            f"the cache has a usable scale for none of the {len(set(wanted))} tensors to quantize (such as {wanted[0]}): "
+            f"the cache has a usable scale for none of the {len(set(wanted))} tensors to quantize, "
+            f"such as {wanted[0]}: "
             "it belongs to another model, or is empty; calibrate this model"
         )
     writer = _Writer(graph.graph)
@@ -108,13 +111,15 @@ def save(quantized: QuantizedModel, path: str | os.PathLike[str]) -> None:
     try:
         onnx.checker.check_model(quantized.model)
     except onnx.checker.ValidationError as error:
-        raise ModelError(f"the quantized model is not valid ({str(error).splitlines()[0]}): report the model") from error
+        raise ModelError(
+            f"the quantized model is not valid ({str(error).splitlines()[0]}): report the model"
+        ) from error
     with whole_file(path) as temporary:
         onnx.save(quantized.model, os.fspath(temporary), format="protobuf")
 
 
 def shared_scales(cache: Mapping[str, float], model: onnx.ModelProto) -> dict[str, float]:
-    """The cache's scales, with one for each group of tensors that must share it: the largest usable one of the group's sources."""
+    """The cache's scales, with one for each group of tensors that share it: the largest usable one of its sources."""
     scales = dict(cache)
     if isinstance(cache, CalibrationCache) and cache.sidecar is not None:
         scales.update(cache.sidecar.explicit)

@@ -24,7 +24,7 @@ class EngineRecord:
     Attributes:
         engine_sha256: Of the engine's bytes.
         model: The source model's file name; empty for a model in memory.
-        model_sha256: Of the source model, external data included.
+        model_sha256: Of the source model's file, external data included; empty for a model in memory.
         precision: As it was asked for: int8, fp16 or fp32.
         rest: The type of what an INT8 build does not quantize; None in other builds.
         backend: The backend's name.

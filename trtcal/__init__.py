@@ -12,9 +12,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from calibrators.cache import CalibrationCache
+    from calibrators.encoding import Encoding
     from calibrators.errors import TrtcalError
     from calibrators.grid import Grid
-    from calibrators.encoding import Encoding
     from calibrators.ranges import calibrate
     from calibrators.statistics import TensorStatistics
     from calibrators.statistics_file import Statistics
@@ -70,7 +70,7 @@ def _require_own_neighbours() -> None:
         spec = importlib.util.find_spec(name)
         found = Path(spec.origin).resolve() if spec is not None and spec.origin else None
         if found is None or found.parent.parent != root:
-            what = f"{found or (spec and list(spec.submodule_search_locations or ['?'])[0])} shadows it" if spec else "it is missing"
+            what = f"{found or spec.submodule_search_locations} shadows it" if spec else "it is missing"
             raise ImportError(f"trtcal needs its own package {name!r} in {root}, but {what}: rename or remove that one")
 
 

@@ -9,6 +9,9 @@ import typer
 from calibrators.errors import TrtcalError
 from trtcal.commands import accuracy, benchmark, build, cache, calibrate, demo, doctor, inspect, quantize
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
+
 app = typer.Typer(
     name="trtcal",
     help="From a float ONNX model and images to a checked INT8 TensorRT engine.",
@@ -46,11 +49,10 @@ def main() -> None:
             raise
         sys.stderr.write(f"trtcal: {' '.join(str(error).split())}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        sys.stderr.write("trtcal: interrupted; nothing was written\n")
-        sys.exit(130)
+    except SystemExit as left:
+        if left.code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt, without a word
+            sys.stderr.write("trtcal: interrupted; nothing was written\n")
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -10,7 +10,6 @@ import onnx
 from calibrators.cache import CalibrationCache
 from calibrators.errors import CacheMismatchError
 from calibrators.files import require_writable, write_whole
-
 from calibrators.statistics_file import Statistics
 from engines import qdq
 from engines.collect import Tensors, collect
@@ -74,7 +73,8 @@ def quantize(
     Args:
         model: An FP32 model, as a path or in memory.
         cache: A cache, or its path.
-        output: Where to write the model, and beside it ``<output>.json`` with the preprocessing and what was left in float.
+        output: Where to write the model, and beside it ``<output>.json`` with the preprocessing and what was left in
+            float.
 
     Raises:
         CacheMismatchError: The cache's side-car names another model.
@@ -100,7 +100,8 @@ def require_fit(cache: CalibrationCache, model: ModelSource, name: str) -> None:
     digest = "" if isinstance(model, onnx.ModelProto) else model_digest(model)
     if cache.sidecar is not None and digest and cache.sidecar.model_sha256 not in ("", digest):
         raise CacheMismatchError(
-            f"the cache {name} was made of another model (SHA-256 {cache.sidecar.model_sha256[:12]}, this one's is {digest[:12]}): "
+            f"the cache {name} was made of another model "
+            f"(SHA-256 {cache.sidecar.model_sha256[:12]}, this one's is {digest[:12]}): "
             "calibrate this model"
         )
 
@@ -126,5 +127,3 @@ def _sidecar(quantized: qdq.QuantizedModel, cache: CalibrationCache, model: Mode
         "left_float": dict(quantized.left_float),
         "scales": dict(quantized.scales),
     }
-
-

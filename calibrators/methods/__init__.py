@@ -1,1 +1,1 @@
-"""Range methods, one file per family: pure functions from statistics to the largest magnitude that a grid represents."""
+"""Range methods, one file per family: pure functions from statistics to the largest magnitude to represent."""

@@ -1,9 +1,11 @@
 """The range that loses least information: TensorRT's entropy calibration.
 
-The search of S. Migacz, "8-bit inference with TensorRT" (GTC 2017), in the form that reproduces thresholds which TensorRT itself wrote:
-2048 bins of |x| over [0, amax], the first one's count replaced by the second's, so that the zeros of a ReLU do not count; for each number i of kept bins from 128 to 2048, P is the first i bins with the clipped tail
-added to its last one, Q the same bins merged into 128 levels (bin j to level floor(128 j / i)) and spread again over P's non-empty bins; the i with the
-least divergence KL(P || Q) wins, the largest where several do, and the threshold is the middle of bin i: (i + 0.5) / 2048 of amax.
+The search of S. Migacz, "8-bit inference with TensorRT" (GTC 2017), in the form that reproduces thresholds which
+TensorRT itself wrote: 2048 bins of |x| over [0, amax], the first one's count replaced by the second's, so that the
+zeros of a ReLU do not count; for each number i of kept bins from 128 to 2048, P is the first i bins with the clipped
+tail added to its last one, Q the same bins merged into 128 levels (bin j to level floor(128 j / i)) and spread again
+over P's non-empty bins; the i with the least divergence KL(P || Q) wins, the largest where several do, and the
+threshold is the middle of bin i: (i + 0.5) / 2048 of amax.
 """
 
 from functools import lru_cache
@@ -17,13 +19,16 @@ BINS = 2048
 LEVELS = 128
 
 TIE = 1e-12
-"""Divergences in nats that differ by no more than rounding are equal. Tensors of few distinct values have many that are 0."""
+"""Divergences in nats that differ by no more than rounding are equal: tensors of few distinct values have many 0."""
 
 Floats = npt.NDArray[np.float64]
 
 
 def entropy_amax(statistics: TensorStatistics) -> float:
-    """The threshold of least KL divergence; 0.0 for a tensor of zeros. It may exceed the largest magnitude by half a bin."""
+    """The threshold of least KL divergence; 0.0 for a tensor of zeros.
+
+    It may exceed the largest magnitude by half a bin.
+    """
     magnitudes = statistics.magnitudes()
     amax = magnitudes.maximum
     if amax == 0.0:
@@ -38,8 +43,8 @@ def entropy_amax(statistics: TensorStatistics) -> float:
 def kl_divergences(bins: Floats) -> Floats:
     """KL(P || Q) in nats for each number of kept bins from LEVELS to BINS, shape (BINS - LEVELS + 1,).
 
-    All candidates are found at once from cumulative sums: with m the counts of a level, z its non-empty bins and N, S the total and the
-    kept count, ``KL = (sum_j P_j ln P_j - sum_levels mass ln(m / z)) / N - ln N + ln S``.
+    All candidates are found at once from cumulative sums: with m the counts of a level, z its non-empty bins and N, S
+    the total and the kept count, ``KL = (sum_j P_j ln P_j - sum_levels mass ln(m / z)) / N - ln N + ln S``.
 
     Args:
         bins: Counts over [0, amax], shape (BINS,), their sum positive.
@@ -79,6 +84,10 @@ def _differences(cumulative: Floats, edges: npt.NDArray[np.int64]) -> Floats:
 
 @lru_cache(maxsize=1)
 def _level_edges() -> npt.NDArray[np.int64]:
-    """The first bin of each level for each candidate, shape (LEVELS + 1, BINS - LEVELS + 1): level l begins at ceil(l i / 128)."""
+    """The first bin of each level for each candidate: level l of i bins begins at ceil(l i / 128).
+
+    Returns:
+        Shape (LEVELS + 1, BINS - LEVELS + 1).
+    """
     kept = np.arange(LEVELS, BINS + 1)
     return np.asarray(-(-np.arange(LEVELS + 1)[:, None] * kept // LEVELS))

@@ -5,7 +5,7 @@ import os
 
 import onnx
 import onnx_ir as ir
-import onnx_ir.passes.common as common
+from onnx_ir.passes import common
 
 from calibrators.errors import ModelError
 from engines.graph import ModelSource, load_model
@@ -14,11 +14,12 @@ LOWEST_OPSET = 13
 """QuantizeLinear and DequantizeLinear take an axis, hence scales per channel, from this opset on."""
 
 LOWEST_IR_VERSION = 8
-"""Before version 4, initializers had to be inputs too; 8 goes with opset 15 and is read by every runtime of interest."""
+"""Before version 4, initializers had to be inputs too; 8 goes with opset 15 and is read by every runtime of
+interest."""
 
 
 def prepared(model: ModelSource) -> ir.Model:
-    """The model with its functions inlined, constants folded into initializers, batch normalization folded, opset 13 or more.
+    """The model with functions inlined, constants and batch normalization folded, and opset 13 or more.
 
     The tensors that remain keep their names: a convolution with a folded batch normalization gives the latter's output.
 
@@ -57,7 +58,9 @@ def _raised(graph: ir.Model) -> ir.Model:
     logging.getLogger("onnxscript.version_converter").setLevel(logging.ERROR)
     graph = ConvertVersionPass(LOWEST_OPSET, fallback=True)(graph).model
     if graph.opset_imports.get("", 0) < LOWEST_OPSET:
-        raise ModelError(f"the model's opset {opset} cannot be raised to {LOWEST_OPSET}: export it with opset 13 or more")
+        raise ModelError(
+            f"the model's opset {opset} cannot be raised to {LOWEST_OPSET}: export it with opset 13 or more"
+        )
     return graph
 
 

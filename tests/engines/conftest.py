@@ -8,6 +8,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+ZERO = np.int8(0)
+"""TensorRT's zero point."""
+
 
 class Network:
     """Builds an ONNX model node by node; every method gives the name of the tensor it makes."""
@@ -28,7 +31,7 @@ class Network:
         return f"{name}_out"
 
     def quantized(
-        self, tensor: str, name: str, *, scale: Any = 0.05, axis: int | None = None, zero_point: Any = np.int8(0)
+        self, tensor: str, name: str, *, scale: Any = 0.05, axis: int | None = None, zero_point: Any = ZERO
     ) -> str:
         """Q and DQ, named `name`_Q and `name`_DQ."""
         attributes = {} if axis is None else {"axis": axis}
@@ -81,7 +84,9 @@ class Network:
         ]
         return self.node("BatchNormalization", [tensor, *parameters], name)
 
-    def model(self, *outputs: str, output_type: int = TensorProto.FLOAT, domains: Sequence[str] = ()) -> onnx.ModelProto:
+    def model(
+        self, *outputs: str, output_type: int = TensorProto.FLOAT, domains: Sequence[str] = ()
+    ) -> onnx.ModelProto:
         graph = helper.make_graph(
             self.nodes,
             "network",

@@ -27,7 +27,8 @@ class Network:
 
 
 class Net:
-    """A model under construction: a tensor has a name of its own, and the node that makes it is called `<tensor>/<operator>`."""
+    """A model under construction: a tensor has a name of its own, and the node that makes it is called
+    `<tensor>/<operator>`."""
 
     def __init__(self, *, opset: int = 17, ir_version: int = 8, seed: int = 0, named: bool = True) -> None:
         self.random = np.random.default_rng(seed)
@@ -46,7 +47,7 @@ class Net:
         fan_in = fan_in or int(np.prod(shape[1:]))
         return self.constant(name, (self.random.standard_normal(shape) * np.sqrt(2 / fan_in)).astype(np.float32))
 
-    def node(self, operator, inputs, to, **attributes):
+    def node(self, operator, inputs, to, /, **attributes):
         """Add a node; `inputs` and `to` are names separated by spaces."""
         to = to.split(" ")
         name = f"{to[0]}/{operator}" if self.named else ""
@@ -81,7 +82,8 @@ class Net:
             [helper.make_tensor_value_info(name, element, None) for name in outputs],
             constants,
         )
-        opsets = [helper.make_opsetid("", self.opset)]
+        others = {node.domain for node in self.nodes} - {""}
+        opsets = [helper.make_opsetid("", self.opset), *(helper.make_opsetid(domain, 1) for domain in others)]
         model = shape_inference.infer_shapes(
             helper.make_model(graph, opset_imports=opsets, ir_version=self.ir_version), data_prop=True
         )
@@ -349,7 +351,8 @@ def constant_weights():
 
 @network
 def opset_8():
-    """Clip's bounds and Slice's axes are attributes, initializers are inputs, batch normalization has an attribute more."""
+    """Clip's bounds and Slice's axes are attributes, initializers are inputs, batch normalization has an attribute
+    more."""
     net = Net(opset=8, ir_version=3)
     net.conv(net.input(), "a", 8, 8, 3, 3, bias=False)
     net.batch_norm("a", "a_bn", 8, epsilon=1e-3)

@@ -58,7 +58,9 @@ def test_quantized_convolutions_run_in_int8(built: Any, convolutions: onnx.Model
     assert all(operator.quantized for operator in operators_of(*found))
 
 
-def test_float_convolutions_run_in_float_and_that_is_no_finding(built: Any, float_convolutions: onnx.ModelProto) -> None:
+def test_float_convolutions_run_in_float_and_that_is_no_finding(
+    built: Any, float_convolutions: onnx.ModelProto
+) -> None:
     found = built(float_convolutions)
     assert precisions(found) == {"c1": built.rest, "c2": built.rest}
     assert findings_of(*found) == ()
@@ -109,7 +111,11 @@ def test_a_residual_block_with_depthwise_and_dense_layers(built: Any, network: A
     total = one.node("Relu", [one.node("Add", [branch, shared], "add")], "total")
     deep = one.conv(total, "deep", (32, 32), groups=32)
     pooled = one.node("Flatten", [one.node("GlobalAveragePool", [deep], "mean")], "flat")
-    operands = [one.quantized(pooled, "dense_in"), one.weights("dense_w", (10, 32)), one.constant("dense_b", np.ones(10, np.float32))]
+    operands = [
+        one.quantized(pooled, "dense_in"),
+        one.weights("dense_w", (10, 32)),
+        one.constant("dense_b", np.ones(10, np.float32)),
+    ]
     found = built(one.model(one.node("Gemm", operands, "dense", transB=1)))
     assert precisions(found) == {"stem": "INT8", "branch": "INT8", "deep": "INT8", "dense": "INT8"}
     assert rules(found) == []

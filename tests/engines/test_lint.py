@@ -44,7 +44,12 @@ def test_a_float_model_has_operators_and_no_findings(float_convolutions: onnx.Mo
 def test_an_operator_quantized_on_one_side(network: Any, options: dict[str, Any], said: str) -> None:
     built = network("N", 16, 8, 8)
     finding = only(structure_of(built.model(built.conv("x", "c", (16, 16), **options))))
-    assert (finding.severity, finding.rule, finding.nodes, finding.message) == ("warning", "half-quantized", ("c",), said)
+    assert (finding.severity, finding.rule, finding.nodes, finding.message) == (
+        "warning",
+        "half-quantized",
+        ("c",),
+        said,
+    )
 
 
 def test_an_activation_quantized_per_channel(network: Any) -> None:
@@ -117,7 +122,7 @@ def test_scales_behind_constant_nodes_and_casts(network: Any) -> None:
     ],
 )
 def test_weights_scaled_along_another_axis_than_the_output_channels(
-    network: Any, op_type: str, shape: tuple[int, ...], axis: int, attributes: dict[str, int], right: int
+    network: Any, op_type: str, shape: tuple[int, ...], *, axis: int, attributes: dict[str, int], right: int
 ) -> None:
     for chosen in (axis, right):
         built = network("N", 16, *([8, 8] if len(shape) == 4 else []))
@@ -131,7 +136,11 @@ def test_weights_scaled_along_another_axis_than_the_output_channels(
 def test_a_pair_between_a_convolution_and_what_is_fused_with_it(network: Any, follower: str) -> None:
     built = network("N", 16, 8, 8)
     pair = built.quantized(built.conv("x", "c", (16, 16), relu=False), "out")
-    last = built.batch_normalization(pair, "f", 16) if follower == "BatchNormalization" else built.node(follower, [pair], "f")
+    last = (
+        built.batch_normalization(pair, "f", 16)
+        if follower == "BatchNormalization"
+        else built.node(follower, [pair], "f")
+    )
     finding = only(structure_of(built.model(last)))
     assert (finding.severity, finding.rule, finding.nodes) == ("warning", "between-fused", ("out_Q", "c", "f"))
 
@@ -143,7 +152,9 @@ def test_a_residual_add_that_reads_its_skip_input_in_float(network: Any) -> None
         branch = built.conv(stem, "branch", (16, 16), relu=False)
         skip = built.quantized(stem, "skip") if quantized else stem
         findings = structure_of(built.model(built.node("Add", [branch, skip], "add"))).findings
-        assert [(finding.severity, finding.rule) for finding in findings] == ([] if quantized else [("hint", "residual")])
+        assert [(finding.severity, finding.rule) for finding in findings] == (
+            [] if quantized else [("hint", "residual")]
+        )
         assert all("Add add reads stem_relu_out in float" in finding.message for finding in findings)
 
 

@@ -76,7 +76,11 @@ def test_given_shapes_are_taken_without_a_note() -> None:
 @pytest.mark.parametrize(
     ("spec", "shapes", "said"),
     [
-        (TensorSpec("x", ("N", 3, "H", None), FLOAT), {}, r"dynamic sizes besides the batch: H \(axis 2\), \? \(axis 3\)"),
+        (
+            TensorSpec("x", ("N", 3, "H", None), FLOAT),
+            {},
+            r"dynamic sizes besides the batch: H \(axis 2\), \? \(axis 3\)",
+        ),
         (TensorSpec("x", (10, "N"), FLOAT), {}, r"besides the batch: N \(axis 1\)"),
         (TensorSpec("x", (1, 3), FLOAT), {"x": Profile.fixed((1, 4))}, "do not fit the input x:1x3"),
         (TensorSpec("x", ("N", 3), FLOAT), {"x": Profile.fixed((1, 3, 3))}, "do not fit the input x:Nx3"),

@@ -14,10 +14,18 @@ def calibrate(
     model: options.Model,
     *,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The cache to write; its side-car is FILE.json.", metavar="MODEL.cache", show_default=False)
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The cache to write; its side-car is FILE.json.",
+            metavar="MODEL.cache",
+            show_default=False,
+        ),
     ],
     images: Annotated[
-        Path | None, typer.Option(help="A folder of images, or arrays: .npz or .npy.", metavar="DIR", show_default=False)
+        Path | None,
+        typer.Option(help="A folder of images, or arrays: .npz or .npy.", metavar="DIR", show_default=False),
     ] = None,
     method: options.Method = "entropy",
     preprocess: options.Preprocess = None,
@@ -26,21 +34,31 @@ def calibrate(
     seed: options.Seed = 0,
     tensors: Annotated[
         Literal["all", "quantizable"],
-        typer.Option(help="Every float activation, as TensorRT's calibrators need them, or only those that Q/DQ nodes need."),
+        typer.Option(
+            help="Every float activation, as TensorRT's calibrators need them, or only those that Q/DQ nodes need."
+        ),
     ] = "all",
     on_bad_image: options.OnBadImage = "error",
     statistics: Annotated[
-        Path | None, typer.Option(help="Keep the statistics, from which any method derives.", metavar="MODEL.stats.npz", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Keep the statistics, from which any method derives.", metavar="MODEL.stats.npz", show_default=False
+        ),
     ] = None,
     statistics_from: Annotated[
         list[Path] | None,
-        typer.Option(help="Kept statistics instead of --images; those of several shards merge.", metavar="FILE.npz...", show_default=False),
+        typer.Option(
+            help="Kept statistics instead of --images; those of several shards merge.",
+            metavar="FILE.npz...",
+            show_default=False,
+        ),
     ] = None,
     json: options.Json = False,
 ) -> None:
     """Run the model over images on the CPU and write its calibration cache, in TensorRT's own format.
 
-    Images are run one at a time, so that the result depends neither on the batch size nor on the number of processor cores.
+    Images are run one at a time, so that the result depends neither on the batch size nor on the number of processor
+    cores.
     """
     from calibrators.files import require_writable
     from calibrators.ranges import calibrate as calibrated
@@ -61,8 +79,15 @@ def calibrate(
     if images is not None:
         with console.images_progress("Calibrating") as progress:
             gathered, loader = collect_images(
-                model, images, preprocess=preprocess, count=count, batch_size=batch_size, seed=seed, tensors=tensors,
-                on_bad_image=on_bad_image, progress=progress,
+                model,
+                images,
+                preprocess=preprocess,
+                count=count,
+                batch_size=batch_size,
+                seed=seed,
+                tensors=tensors,
+                on_bad_image=on_bad_image,
+                progress=progress,
             )
         skipped, described = loader.skipped, str(loader.preprocess)
     else:

@@ -20,7 +20,8 @@ def quantize(
 ) -> None:
     """Write a calibration cache's scales into the model as QuantizeLinear and DequantizeLinear nodes, for any TensorRT.
 
-    Weights get one scale per output channel, activations one per tensor. Batch normalization is folded where it can be, biases stay in float.
+    Weights get one scale per output channel, activations one per tensor. Batch normalization is folded where it can be,
+    biases stay in float.
     """
     from trtcal.pipeline import quantize as quantized
 

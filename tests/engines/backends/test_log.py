@@ -67,7 +67,9 @@ def test_float_convolutions_run_in_the_type_of_the_graph(float_convolutions: onn
 
 
 @pytest.mark.parametrize("capabilities", [(), ("8.0",), ("8.6", "8.9"), ("12.0",), ("12.1",)])
-def test_int8_kernels_for_every_gpu_from_ampere_on(convolutions: onnx.ModelProto, capabilities: tuple[str, ...]) -> None:
+def test_int8_kernels_for_every_gpu_from_ampere_on(
+    convolutions: onnx.ModelProto, capabilities: tuple[str, ...]
+) -> None:
     kernels = read_kernels(messages(convolutions, capabilities))
     assert [kernel.precision for node in ("c1", "c2") for kernel in covering(kernels, node)] == ["INT8", "INT8"]
 
@@ -92,7 +94,9 @@ def test_nodes_in_branches_and_jumps(network: Any) -> None:
 
     def branch(operator: str) -> onnx.GraphProto:
         result = helper.make_tensor_value_info(f"{operator}_out", TensorProto.FLOAT, [4, 8])
-        return helper.make_graph([helper.make_node(operator, ["x"], [f"{operator}_out"], name=operator)], operator, [], [result])
+        return helper.make_graph(
+            [helper.make_node(operator, ["x"], [f"{operator}_out"], name=operator)], operator, [], [result]
+        )
 
     built = network(4, 8)
     total = built.node("ReduceSum", ["x"], "total", keepdims=0)

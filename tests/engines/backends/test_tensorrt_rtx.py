@@ -87,7 +87,9 @@ def test_ctrl_c_stops_the_build(convolutions: onnx.ModelProto) -> None:
 def test_operators_that_it_does_not_have_are_all_named(network: Any) -> None:
     built = network("N", 16, 16, 16)
     for index, source in enumerate(("x", "own_0")):
-        built.nodes.append(onnx.helper.make_node(f"Own{index}", [source], [f"own_{index}"], name=f"n{index}", domain="a.b"))
+        built.nodes.append(
+            onnx.helper.make_node(f"Own{index}", [source], [f"own_{index}"], name=f"n{index}", domain="a.b")
+        )
     with pytest.raises(BuildError) as raised:
         build(built.model("own_1", domains=["a.b"]))
     message = str(raised.value)
@@ -118,7 +120,9 @@ def test_what_only_the_builder_refuses(network: Any) -> None:
 def test_a_float_product_for_turing_is_refused_by_name(network: Any) -> None:
     built = network("N", 16, 16, 16)
     product = built.node("MatMul", ["x", built.weights("w", (16, 16), quantized=False)], "product")
-    with pytest.raises(BuildError, match=r"cannot build the engine: .*'product' for Turing .*FP32 GEMM is not supported$"):
+    with pytest.raises(
+        BuildError, match=r"cannot build the engine: .*'product' for Turing .*FP32 GEMM is not supported$"
+    ):
         build(built.model(product), compute_capabilities=("7.5",))
 
 

@@ -75,7 +75,14 @@ def real_images(data: Path, model: str) -> np.ndarray:
 
 @pytest.mark.parametrize(
     "name",
-    ["cifar10_resnet20", "mlperf_tiny_resnet8", "mlperf_tiny_kws_dscnn", "lenet_mnist", "mnist_cnn", "ultraface_rfb_320"],
+    [
+        "cifar10_resnet20",
+        "mlperf_tiny_resnet8",
+        "mlperf_tiny_kws_dscnn",
+        "lenet_mnist",
+        "mnist_cnn",
+        "ultraface_rfb_320",
+    ],
 )
 def test_real_models_decide_the_same(shared_data: Path, name: str) -> None:
     model = onnx.load(shared_data / "models" / f"{name}.onnx")
@@ -98,9 +105,8 @@ def test_real_models_decide_the_same(shared_data: Path, name: str) -> None:
 def test_a_float_model_is_half_throughout(float_convolutions: onnx.ModelProto) -> None:
     half = converted(float_convolutions)
     assert [item.op_type for item in half.graph.node] == ["Cast", "Conv", "Relu", "Conv", "Relu", "Cast"]
-    assert {tensor.name: tensor.data_type for tensor in half.graph.initializer} == {
-        name: HALF for name in ("c1_w", "c1_b", "c2_w", "c2_b")
-    }
+    kinds = {tensor.name: tensor.data_type for tensor in half.graph.initializer}
+    assert kinds == dict.fromkeys(("c1_w", "c1_b", "c2_w", "c2_b"), HALF)
     x = np.random.default_rng(1).normal(0, 1, (2, 16, 16, 16)).astype(np.float32)
     assert 40 < sqnr(run(float_convolutions, x), run(half, x)) < 90
 
@@ -128,7 +134,9 @@ def test_the_same_int8_kernels_as_with_a_float_rest(network: Any, rtx: Any) -> N
     branch = built.conv(stem, "branch", (32, 32), groups=32)
     total = built.node("Relu", [built.node("Add", [branch, skip], "add")], "total")
     pooled = built.node("Flatten", [built.node("GlobalAveragePool", [total], "mean")], "flat")
-    dense = built.node("Gemm", [built.quantized(pooled, "dense_in"), built.weights("dense_w", (10, 32))], "dense", transB=1)
+    dense = built.node(
+        "Gemm", [built.quantized(pooled, "dense_in"), built.weights("dense_w", (10, 32))], "dense", transB=1
+    )
     model = built.model(dense)
 
     def int8(graph: onnx.ModelProto) -> list[tuple[str, ...]]:
@@ -195,8 +203,12 @@ def test_a_softmax_by_hand_does_not_overflow(network: Any) -> None:
 def test_a_product_of_powers_is_reported(network: Any) -> None:
     built = network("N", 16)
     square = built.node("Mul", ["x", "x"], "square")
-    result = to_half(built.model(built.node("MatMul", [square, built.weights("w", (16, 4), quantized=False)], "product")))
-    assert result.notes == ("MatMul product reads square_out in FP16, which a power or an exponential may take beyond 65504",)
+    result = to_half(
+        built.model(built.node("MatMul", [square, built.weights("w", (16, 4), quantized=False)], "product"))
+    )
+    assert result.notes == (
+        "MatMul product reads square_out in FP16, which a power or an exponential may take beyond 65504",
+    )
 
 
 def test_a_constant_beyond_fp16_keeps_its_operator_in_float(network: Any) -> None:
@@ -257,7 +269,11 @@ def test_control_flow_stays_float_and_reads_float(network: Any) -> None:
 
     built = network(4, 8)
     built.node("Relu", ["x"], "relu")
-    condition = built.node("Greater", [built.node("ReduceMax", ["relu_out"], "top", keepdims=0), built.constant("zero", np.float32(0))], "positive")
+    condition = built.node(
+        "Greater",
+        [built.node("ReduceMax", ["relu_out"], "top", keepdims=0), built.constant("zero", np.float32(0))],
+        "positive",
+    )
     result = built.node("If", [condition], "choice", then_branch=branch("Sqrt"), else_branch=branch("Neg"))
     model = built.model(built.node("Sigmoid", [result], "sigmoid"))
     half = to_half(model)

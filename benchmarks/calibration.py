@@ -1,0 +1,100 @@
+"""trtcal's own calibration: wall time, threshold searches, start-up, peak memory.
+
+Each public function is called in a fresh process.
+"""
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+from benchmarks.figures import Rounds, Search
+from benchmarks.images import SyntheticImages
+from benchmarks.inference import fetching_session, plain_session, run
+from benchmarks.processes import peak_memory
+from benchmarks.timing import Task, in_rounds, seconds
+from calibrators.batches import Array
+
+Batches = Iterable[Mapping[str, Array]]
+Tensors = Literal["all", "quantizable"]
+
+WARM_UP = 2
+"""Images that are run before anything is timed."""
+
+REPEATS = 5
+"""Searches of each tensor; their median counts."""
+
+
+def timings(model: Path, *, images: int, rounds: int) -> tuple[dict[str, Rounds], dict[str, Search]]:
+    """Wall times in rounds, and milliseconds of each method's search.
+
+    The tasks are "fetch" (every activation fetched, in the floor's batches, and nothing counted), "entropy" and
+    "minmax" (of every float activation; one collection serves both) and "quantizable" (entropy, of the activations that
+    Q/DQ nodes need). The images are in memory. A calibration's time includes reading the model and opening its session;
+    the floor's session and that of "fetch" are open before.
+    """
+    batches, few = list(SyntheticImages(images)), list(SyntheticImages(WARM_UP))
+    plain, fetching = plain_session(model), fetching_session(model)
+    run(plain, batches[:1])
+    run(fetching, batches[:1])
+    _calibrated(model, few, "all", "entropy")
+    _calibrated(model, few, "quantizable", "entropy")
+    tasks: tuple[Task, ...] = (
+        lambda: {"fetch": [seconds(run, fetching, batches)]},
+        lambda: _calibrated(model, batches, "all", "entropy", "minmax"),
+        lambda: {"quantizable": _calibrated(model, batches, "quantizable", "entropy")["entropy"]},
+    )
+    times = in_rounds(lambda: run(plain, batches), tasks, rounds=rounds)
+    return times, _searches(model, batches[:1])
+
+
+def start_up(model: Path, compiled: Path) -> float:
+    """Seconds that a process's first calibration takes more than its second: imports, compiled code made or loaded.
+
+    Args:
+        model: Any.
+        compiled: The folder where compiled code is kept; the second process that is given it finds the code there.
+    """
+    os.environ["NUMBA_CACHE_DIR"] = str(compiled)  # numba reads it when it is imported, which it is not yet here
+    few = list(SyntheticImages(WARM_UP))
+    first, second = (seconds(_calibrated, model, few, "all", "entropy") for _ in range(2))
+    return first - second
+
+
+def plain_peak(model: Path, *, images: int) -> float:
+    """Peak memory in MB of plain inference, the images made batch by batch."""
+    run(plain_session(model), SyntheticImages(images))
+    return peak_memory()
+
+
+def calibration_peak(model: Path, *, images: int) -> float:
+    """Peak memory in MB of an entropy calibration of every float activation, the images made batch by batch."""
+    _calibrated(model, SyntheticImages(images), "all", "entropy")
+    return peak_memory()
+
+
+def _calibrated(model: Path, batches: Batches, tensors: Tensors, *methods: str) -> dict[str, tuple[float, float]]:
+    """Calibrate once by each method; give the seconds of collecting and of searching."""
+    from calibrators.ranges import calibrate
+    from engines.collect import collect
+
+    start = time.perf_counter()
+    statistics = collect(model, batches, tensors=tensors)
+    collected = time.perf_counter() - start
+    return {method: (collected, seconds(calibrate, statistics, method)) for method in methods}
+
+
+def _searches(model: Path, batches: Batches) -> dict[str, Search]:
+    """Each method's search, tensor by tensor in one thread."""
+    from calibrators.ranges import METHODS, range_of
+    from engines.collect import collect
+
+    statistics = collect(model, batches)
+    return {
+        method: Search.of(
+            [1000 * median(seconds(range_of, each, method) for _ in range(REPEATS)) for each in statistics.values()]
+        )
+        for method in METHODS
+    }
