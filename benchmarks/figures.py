@@ -34,10 +34,10 @@ class Rounds:
         return median(self.ratios)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: the rounds and their medians, times in seconds."""
-        medians = {f"median_{name}_s": median(times) for name, times in asdict(self).items() if times}
-        rounds = {f"{name}_s": list(times) for name, times in asdict(self).items() if times}
-        return {"ratio": self.ratio, "ratios": self.ratios, **medians, **rounds}
+        """For JSON: medians, and every round; times in seconds."""
+        times = {name: list(each) for name, each in asdict(self).items() if each}
+        medians = {name: median(each) for name, each in times.items()}
+        return {"ratio": self.ratio, **medians, "rounds": {"ratio": self.ratios, **times}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,9 @@ class Settings:
     peers_images: int = 32
 
 
+DEFAULTS = Settings()
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """What a run of the benchmarks found.
@@ -131,7 +134,7 @@ class Figures:
         load: Mean number of processes that wanted a core in the minute before.
         settings: What was asked for.
         help_seconds: Wall time of each `trtcal --help`.
-        start_up: Seconds before a process has everything loaded: "compiling" the first time ever, "loading" what was compiled later on.
+        start_up: Seconds until a process has everything loaded: "compiling" the first time ever, "loading" later on.
         models: By name.
     """
 
@@ -148,7 +151,7 @@ class Figures:
             "machine": dict(self.machine),
             "load": self.load,
             "settings": asdict(self.settings),
-            "help": {"median_s": median(self.help_seconds), "s": list(self.help_seconds)},
-            "start_up_s": dict(self.start_up),
+            "help": {"seconds": median(self.help_seconds), "runs": list(self.help_seconds)},
+            "start_up_seconds": dict(self.start_up),
             "models": {name: figures.to_dict() for name, figures in self.models.items()},
         }

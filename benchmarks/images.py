@@ -40,7 +40,7 @@ class SyntheticImages:
         self.seed = seed
 
     def __len__(self) -> int:
-        return -(-self.count // BATCH)
+        return (self.count + BATCH - 1) // BATCH
 
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, self.count, BATCH):
@@ -64,4 +64,4 @@ def synthetic_image(rng: np.random.Generator) -> Floats:
 def _interpolation(grid: int) -> Floats:
     """Weights that spread `grid` values linearly over SIZE pixels, shape (SIZE, grid)."""
     places = np.linspace(0, grid - 1, SIZE)
-    return np.maximum(0, 1 - np.abs(places[:, None] - np.arange(grid))).astype(np.float32)
+    return np.asarray(np.maximum(0, 1 - np.abs(places[:, None] - np.arange(grid))), np.float32)

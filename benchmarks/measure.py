@@ -9,7 +9,6 @@ from pathlib import Path
 
 from benchmarks.calibration import calibration_peak, plain_peak, start_up, timings
 from benchmarks.figures import Figures, ModelFigures, Settings
-from benchmarks.images import BATCH, SIZE
 from benchmarks.peers import PEERS, peer_peak, peer_searches, peer_timings
 from benchmarks.processes import in_fresh_process
 from benchmarks.timing import seconds

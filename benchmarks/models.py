@@ -6,6 +6,7 @@ where a rectifier follows directly and 1 elsewhere, so that a branch neither shr
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -81,7 +82,7 @@ class _Graph:
         self._initializers: list[onnx.TensorProto] = []
         self._zero_and_six: list[str] = []
 
-    def add(self, operator: str, *inputs: str, **attributes: object) -> str:
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
         name = f"{operator}_{len(self._nodes)}"
         self._nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
         return name
@@ -124,4 +125,4 @@ class _Graph:
         return name
 
     def _normal(self, shape: tuple[int, ...], deviation: float) -> npt.NDArray[np.float32]:
-        return self._rng.standard_normal(shape, np.float32) * np.float32(deviation)
+        return np.asarray(self._rng.standard_normal(shape) * deviation, np.float32)

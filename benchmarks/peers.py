@@ -82,19 +82,22 @@ def peer_searches(model: Path) -> dict[int, Search]:
 @contextmanager
 def _collected(model: Path, method: str, batches: Batches, **options: int) -> Iterator[Any]:
     """ONNX Runtime's calibrator, with its data collected."""
-    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, create_calibrator
-
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            self._batches = iter(batches)
-
-        def get_next(self) -> Mapping[str, Array] | None:
-            return next(self._batches, None)
+    from onnxruntime.quantization import CalibrationMethod, create_calibrator
 
     with tempfile.TemporaryDirectory() as folder:
         augmented = str(Path(folder) / "augmented.onnx")
         calibrator = create_calibrator(
             model, augmented_model_path=augmented, calibrate_method=CalibrationMethod[method], extra_options=options
         )
-        calibrator.collect_data(Reader())
+        calibrator.collect_data(_Reader(batches))
         yield calibrator
+
+
+class _Reader:
+    """Batches one after the other, as ONNX Runtime's ``CalibrationDataReader`` gives them: None at the end."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = iter(batches)
+
+    def get_next(self) -> Mapping[str, Array] | None:
+        return next(self._batches, None)

@@ -1,14 +1,14 @@
 """Figures as tables: for the terminal, or in Markdown."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.figures import Figures, ModelFigures, Rounds
-from benchmarks.images import BATCH, SIZE
-from benchmarks.peers import DEFAULT_BINS, SAMPLE, TENSORRT_BINS
+from benchmarks.figures import DEFAULTS, Figures, Rounds
+from benchmarks.images import BATCH
+from benchmarks.peers import DEFAULT_BINS, TENSORRT_BINS
 
-CALIBRATION_TARGETS = {"resnet50": 1.8, "mobilenetv2": 3.5}
+RATIO_TARGETS = {"resnet50": 1.8, "mobilenetv2": 3.5}
 """Entropy of every float activation, over the floor."""
 
 GROWTH_TARGET = 1.05
@@ -21,19 +21,140 @@ QUIET = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table; its first column holds words, and so does the second where the first is "model"."""
+    """A table: words in its first columns, numbers in the others.
+
+    Attributes:
+        words: How many columns hold words.
+    """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    words: int
 
     @property
     def numeric(self) -> Sequence[str]:
         """The columns that hold numbers."""
-        return self.columns[2 if self.columns[0] == "model" else 1 :]
+        return self.columns[self.words :]
 
     def markdown(self) -> str:
         """In GitHub's Markdown."""
         aligned = ["---:" if column in self.numeric else "---" for column in self.columns]
         lines = [self.columns, aligned, *self.rows]
         return "\n".join([f"**{self.title}**", "", *(f"| {' | '.join(line)} |" for line in lines)])
+
+
+def tables(figures: Figures) -> list[Table]:
+    """Everything that was found, the targets last."""
+    return [
+        _machine(figures),
+        _wall_time(figures),
+        _memory(figures),
+        _search(figures),
+        _start(figures),
+        _targets(figures),
+    ]
+
+
+def remarks(figures: Figures) -> list[str]:
+    """What a reader should know before believing the figures."""
+    said, settings = [], figures.settings
+    if figures.load > QUIET:
+        said.append(
+            f"the machine was busy (a load of {figures.load:.2f} in the minute before): run again when it is quiet"
+        )
+    if settings.rounds < DEFAULTS.rounds:
+        said.append(f"too few rounds to tell figures from noise: take {DEFAULTS.rounds} or more")
+    if 0 < settings.peers_images < settings.images:
+        said.append(
+            f"ONNX Runtime's calibrators had {settings.peers_images} images, not {settings.images}, as Entropy keeps "
+            "every activation in memory; what they took is divided by the floor of as many images"
+        )
+    return said
+
+
+def _machine(figures: Figures) -> Table:
+    load = ("load in the minute before", f"{figures.load:.2f}")
+    return Table("Machine", ("what", "value"), [*figures.machine.items(), load], words=2)
+
+
+def _wall_time(figures: Figures) -> Table:
+    images, peers_images = str(figures.settings.images), str(figures.settings.peers_images)
+    labels = {
+        "fetch": "every activation fetched, nothing counted",
+        "entropy": "trtcal entropy",
+        "minmax": "trtcal minmax",
+        "quantizable": "trtcal entropy, --tensors quantizable",
+    }
+    rows = []
+    for name, model in figures.models.items():
+        floors = [seconds for rounds in model.rounds.values() for seconds in rounds.floor]
+        middle = median(floors)
+        spread = _spread([seconds / middle for seconds in floors])
+        rows.append([name, "plain FP32 inference: the floor", images, f"{middle:.2f}", "1.00", spread, "", ""])
+        rows += [[name, labels[task], images, *_timed(rounds)] for task, rounds in model.rounds.items()]
+        rows += [
+            [name, f"onnxruntime {peer}", peers_images, *_timed(rounds)] for peer, rounds in model.peer_rounds.items()
+        ]
+    title = f"Wall time, median of {figures.settings.rounds} round(s); the floor in batches of {BATCH} on all cores"
+    columns = ("model", "what", "images", "seconds", "x floor", "lowest-highest", "collect s", "search s")
+    return Table(title, columns, rows, words=2)
+
+
+def _timed(rounds: Rounds) -> list[str]:
+    parts = [f"{median(part):.2f}" if part else "" for part in (rounds.collect, rounds.search)]
+    return [f"{median(rounds.seconds):.2f}", f"{rounds.ratio:.2f}", _spread(rounds.ratios), *parts]
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{min(values):.2f}-{max(values):.2f}"
+
+
+def _memory(figures: Figures) -> Table:
+    labels = {"inference": "plain FP32 inference", "entropy": "trtcal entropy"}
+    peaks: dict[tuple[str, str], Mapping[int, float]] = {}
+    for name, model in figures.models.items():
+        peaks |= {(name, labels[task]): each for task, each in model.memory.items()}
+        peaks |= {(name, f"onnxruntime {peer}"): each for peer, each in model.peer_memory.items()}
+    counts = sorted({count for each in peaks.values() for count in each})
+    rows = [[*key, *(f"{each[count]:.0f}" if count in each else "" for count in counts)] for key, each in peaks.items()]
+    title = "Peak resident memory in MB, each in a process of its own"
+    return Table(title, ("model", "what", *(f"{count} images" for count in counts)), rows, words=2)
+
+
+def _search(figures: Figures) -> Table:
+    bins = {DEFAULT_BINS: f"{DEFAULT_BINS} bins, its default: one candidate", TENSORRT_BINS: f"{TENSORRT_BINS} bins"}
+    rows = []
+    for name, model in figures.models.items():
+        searches = {f"trtcal {method}": search for method, search in model.search.items()}
+        searches |= {f"onnxruntime Entropy, {bins[number]}": search for number, search in model.peer_search.items()}
+        for what, search in searches.items():
+            rows.append([name, what, str(search.tensors), f"{search.median:.3f}", f"{search.slowest:.3f}"])
+    title = "Threshold search in ms per tensor, one thread"
+    return Table(title, ("model", "search", "tensors", "median", "slowest"), rows, words=2)
+
+
+def _start(figures: Figures) -> Table:
+    rows = [
+        [f"trtcal --help, median of {len(figures.help_seconds)}", f"{median(figures.help_seconds):.2f}"],
+        ["first calibration ever: imports and compiling", f"{figures.start_up['compiling']:.2f}"],
+        ["first calibration in a process: imports and loading what was compiled", f"{figures.start_up['loading']:.2f}"],
+    ]
+    return Table("Start, not in the wall times", ("what", "seconds"), rows, words=1)
+
+
+def _targets(figures: Figures) -> Table:
+    checks: list[tuple[str, float, float, str]] = []
+    for name, model in figures.models.items():
+        checks += [
+            (f"{name}: entropy calibration over the floor", model.rounds["entropy"].ratio, RATIO_TARGETS[name], ".2f"),
+            (f"{name}: peak memory, all images over a quarter of them", model.growth, GROWTH_TARGET, ".3f"),
+            (f"{name}: peak memory, MB", max(model.memory["entropy"].values()), MEMORY_TARGET, ".0f"),
+            (f"{name}: entropy search, ms per tensor", model.search["entropy"].median, SEARCH_TARGET, ".2f"),
+        ]
+    checks.append(("trtcal --help, seconds", median(figures.help_seconds), HELP_TARGET, ".2f"))
+    rows = [
+        [what, f"{value:{form}}", f"{target:g}", "yes" if value <= target else "NO"]
+        for what, value, target, form in checks
+    ]
+    return Table("Targets", ("what", "measured", "at most", "reached"), rows, words=1)

@@ -12,6 +12,7 @@ IMAGE = "image"
 """The key of an array whose model input is not known yet."""
 
 Array = npt.NDArray[np.generic]
+Batches = Iterable[Mapping[str, Array] | Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,12 @@ class Batch(dict[str, Array]):
     def size(self) -> int:
         """The number of samples."""
         return len(next(iter(self.values()))) if self else 0
+
+
+def fitted(batches: Batches, inputs: Iterable[TensorSpec]) -> Batches:
+    """The batches for a model with these inputs: a loader that has a `for_model` fits its preprocessing to them."""
+    fit = getattr(batches, "for_model", None)
+    return batches if fit is None else fit(tuple(inputs))
 
 
 def bind(batch: Mapping[str, Array] | Array, inputs: Iterable[TensorSpec]) -> dict[str, Array]:

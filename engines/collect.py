@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from calibrators.batches import Array, Batch, TensorSpec, bind
+from calibrators.batches import Array, Batch, Batches, TensorSpec, bind, fitted
 from calibrators.errors import DataError, ModelError, RangeError
 from calibrators.statistics import Accumulator, TensorStatistics
 from calibrators.statistics_file import Provenance, Statistics
@@ -31,6 +31,9 @@ from engines.session import usable_cores
 
 Tensors = Literal["all", "quantizable"]
 
+_GROUPINGS = (COMMUTES | AVERAGES, COMMUTES)
+"""Which operators share a scale in a cache, and between Q/DQ nodes."""
+
 MOST_WORKERS = 4
 """Each worker holds one sample's activations: more of them cost memory and, with more threads for each, gain
 nothing."""
@@ -38,7 +41,7 @@ nothing."""
 
 def collect(
     model: ModelSource,
-    batches: Iterable[Mapping[str, Array] | Array],
+    batches: Batches,
     *,
     tensors: Tensors = "all",
     threads: int | None = None,
@@ -66,6 +69,7 @@ def collect(
     wanted = _wanted(proto, model, tensors)
     derived = _derived(proto, wanted)
     specs = input_specs(proto)
+    batches = fitted(batches, specs)
     ceilings = {origin.source: origin.ceiling for origin in derived.values() if origin.ceiling is not None}
     run = _Run(model, proto, specs, [name for name in wanted if name not in derived], ceilings, threads)
     count = 0
@@ -84,7 +88,7 @@ def collect(
     ordered = {name: gathered[name] for name in wanted if name in gathered}
     groups, explicit_groups = (
         [group for group in scale_groups(proto, through=through) if ordered.keys() & set(group.members)]
-        for through in (COMMUTES | AVERAGES, COMMUTES)
+        for through in _GROUPINGS
     )
     provenance = _provenance("" if digest is None else digest.result(), batches, count, tensors)
     return Statistics(ordered, groups=groups, explicit_groups=explicit_groups, provenance=provenance)
@@ -97,7 +101,8 @@ def _wanted(proto: onnx.ModelProto, model: ModelSource, tensors: Tensors) -> tup
         from engines.qdq import quantizable_tensors
 
         needed = set(quantizable_tensors(model))
-        groups = [group for group in scale_groups(proto) if needed & set(group.members)]
+        every = (group for through in _GROUPINGS for group in scale_groups(proto, through=through))
+        groups = [group for group in every if needed & set(group.members)]
         needed.update(source for group in groups for source in group.sources)
         names = tuple(name for name in activations(proto) if name in needed)
     if not names:
@@ -171,7 +176,7 @@ class _Group:
 
 
 def _samples(
-    batches: Iterable[Mapping[str, Array] | Array], specs: Sequence[TensorSpec], group: int
+    batches: Batches, specs: Sequence[TensorSpec], group: int
 ) -> Iterator[_Group]:
     """Cut batches into groups of `group` samples; the last one is filled up with its last sample."""
     waiting: list[tuple[str, dict[str, Array]]] = []

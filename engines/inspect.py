@@ -20,9 +20,9 @@ class Operator:
     Attributes:
         node: Its name in the model.
         op_type: Conv, ConvTranspose, Gemm or MatMul.
-        precision: INT8, FP16, FP32, ...; None where no kernel names it: it was computed at build time, or fused
-            beyond recognition.
-        kernel: The kernel that runs it.
+        precision: INT8, FP16, FP32, ...; None where it cannot be told: no kernel names it, as when it was computed at
+            build time.
+        kernel: The kernel that runs it; None where no kernel names it.
         quantized: Whether the model has a DequantizeLinear on any of its inputs.
     """
 
@@ -46,31 +46,30 @@ def operators_of(model: "onnx.ModelProto", kernels: Iterable[Kernel]) -> tuple[O
     """Every weighted operator of the model that was built, with the kernel that runs it.
 
     A kernel that multiplies goes before generated ones: a convolution's name is also on the kernels that prepare its
-    input and scale its output. A product with a single row may be a generated kernel.
+    input and scale its output. A product with a single row may be a generated kernel. TensorRT-RTX turns some 1x1
+    convolutions into matrix products and forgets their names: where there are as many nameless kernels that multiply by
+    constants as operators that no kernel names, and all work in one precision, that is theirs.
     """
+    kernels = tuple(kernels)
     by_node = _by_node(kernels)
-    dequantized = {name for node in model.graph.node if node.op_type == DEQUANTIZE for name in node.output}
-    dequantized |= {
-        name
-        for node in model.graph.node
-        if node.op_type == "Cast" and node.input[0] in dequantized
-        for name in node.output
-    }
+    nodes = [node for node in model.graph.node if node.op_type in WEIGHTED]
+    nameless = [kernel for kernel in kernels if not kernel.nodes and not kernel.generated and kernel.constants]
+    forgotten = [node for node in nodes if label(node) not in by_node]
+    common = {kernel.precision for kernel in nameless}
+    theirs = common.pop() if len(nameless) == len(forgotten) and len(common) == 1 else None
+    dequantized = _dequantized(model)
     operators = []
-    for node in model.graph.node:
-        if node.op_type in WEIGHTED:
-            naming = by_node.get(label(node), [])
-            kernel = next(iter(sorted(naming, key=lambda item: item.generated)), None)
-            quantized = any(name in dequantized for name in node.input[:2])
-            operators.append(
-                Operator(
-                    label(node),
-                    node.op_type,
-                    kernel.precision if kernel else None,
-                    kernel.name if kernel else None,
-                    quantized,
-                )
+    for node in nodes:
+        kernel = min(by_node.get(label(node), ()), key=lambda item: item.generated, default=None)
+        operators.append(
+            Operator(
+                node=label(node),
+                op_type=node.op_type,
+                precision=kernel.precision if kernel is not None else theirs,
+                kernel=kernel.name if kernel is not None else None,
+                quantized=any(name in dequantized for name in node.input[:2]),
             )
+        )
     return tuple(operators)
 
 
@@ -93,7 +92,7 @@ def counted(precisions: Iterable[str | None]) -> dict[str, int]:
 
 def _float_despite_quantizers(model: "onnx.ModelProto", kernels: tuple[Kernel, ...]) -> Iterator[Finding]:
     for operator in operators_of(model, kernels):
-        if operator.quantized and operator.precision not in (None, "INT8"):
+        if operator.quantized and operator.precision in ("FP16", "BF16", "FP32", "FP64"):
             message = (
                 f"{operator.op_type} {operator.node} has Q/DQ inputs and runs in {operator.precision} "
                 f"(kernel {operator.kernel}): its quantization costs accuracy and gains no speed"
@@ -145,6 +144,13 @@ def _lone_quantizers(model: "onnx.ModelProto", kernels: tuple[Kernel, ...]) -> I
         elif lone and writes and quantizes == found:
             message = f"{', '.join(found)} is a kernel of its own ({kernel.name}): it reads {kernel.inputs[0]}"
             yield Finding("hint", "lone-quantize", found, message)
+
+
+def _dequantized(model: "onnx.ModelProto") -> set[str]:
+    """Tensors that come from a DequantizeLinear, through a Cast or not."""
+    found = {name for node in model.graph.node if node.op_type == DEQUANTIZE for name in node.output}
+    casts = [node for node in model.graph.node if node.op_type == "Cast"]
+    return found | {node.output[0] for node in casts if node.input[0] in found}
 
 
 def _by_node(kernels: Iterable[Kernel]) -> dict[str, list[Kernel]]:

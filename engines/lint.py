@@ -217,6 +217,8 @@ class _Graph:
         if not types and quantize is not None:
             types = [_output_type(quantize)]
         axis = next((item.i for item in dequantize.attribute if item.name == "axis"), 1)
+        if axis < 0 and tensor in self.constants:
+            axis += len(self.constants[tensor].dims)
         return Quantizer(
             node=label(dequantize),
             quantize=label(quantize) if quantize is not None else None,
@@ -297,13 +299,7 @@ def _judge_weighted(node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer])
         )
         yield Finding("warning", "half-quantized", (name,), message)
     axis = _weight_axis(node)
-    if (
-        second is not None
-        and second.constant
-        and second.per_channel
-        and second.axis != axis
-        and second.axis != axis - 2
-    ):
+    if second is not None and second.constant and second.per_channel and second.axis != axis:
         message = (
             f"the weights of {node.op_type} {name} have a scale per index of axis {second.axis}, TensorRT takes one "
             f"per output channel: axis {axis}"

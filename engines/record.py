@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +65,13 @@ class EngineRecord:
     warnings: tuple[str, ...] = ()
     cache: str | None = None
     cache_sha256: str | None = None
-    preprocess: Mapping[str, Any] | None = field(default=None)
+    preprocess: Mapping[str, Any] | None = None
 
     @property
     def operators_by_precision(self) -> dict[str, int]:
-        """How many weighted operators run in each precision."""
-        return counted(operator.precision for operator in self.operators)
+        """How many weighted operators run in each precision, and how many of them that is unknown of."""
+        unknown = sum(operator.precision is None for operator in self.operators)
+        return counted(operator.precision for operator in self.operators) | ({"unknown": unknown} if unknown else {})
 
     @property
     def kernels_by_precision(self) -> dict[str, int]:

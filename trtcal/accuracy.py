@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from calibrators.batches import IMAGE, Array, Batch
+from calibrators.batches import IMAGE, Array, Batch, Batches, fitted
 from calibrators.errors import CheckFailedError, DataError, ModelError, TrtcalError
 from engines.session import Session
 from trtcal.measures import Labels, Score, Share, class_output, score
@@ -35,7 +35,7 @@ class Report:
 
 def evaluate(
     models: Mapping[str, Session],
-    batches: Iterable[Mapping[str, Array]],
+    batches: Batches,
     *,
     reference: str | None = None,
     class_names: Sequence[str] | None = None,
@@ -58,6 +58,7 @@ def evaluate(
     """
     if reference is not None and reference not in models:
         raise ModelError(f"the reference {reference} is not among the models: {', '.join(models)}")
+    batches = fitted(batches, next(iter(models.values())).inputs) if models else batches
     named = getattr(batches, "class_names", ()) if class_names is None else class_names
     renamings = {name: _renaming(name, reference or name, models) for name in models}
     scores = {name: Score() for name in models}

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
@@ -76,6 +76,17 @@ class ImageLoader:
         inputs: Sequence[TensorSpec] = (),
     ) -> None:
         _check_options(batch_size, count, on_bad_image)
+        self._open = partial(
+            ImageLoader,
+            source,
+            preprocess=preprocess,
+            batch_size=batch_size,
+            count=count,
+            seed=seed,
+            labels=labels,
+            on_bad_image=on_bad_image,
+        )
+        self._inputs = tuple(inputs)
         self.source = Path(source)
         self.batch_size = batch_size
         self.seed = seed
@@ -89,6 +100,20 @@ class ImageLoader:
         self.names = tuple(self._samples.names[position] for position in self._positions)
         self.labels: Labels | None = None if known is None else known[list(self._positions)]
         self.class_names = self._samples.class_names
+
+    def for_model(self, inputs: Sequence[TensorSpec]) -> "ImageLoader":
+        """The same samples for a model with these inputs; itself, where it was opened for them.
+
+        What is skipped while the other is iterated is noted in `skipped` of both.
+
+        Raises:
+            DataError: As the constructor.
+        """
+        if self._inputs == tuple(inputs):
+            return self
+        loader = self._open(inputs=inputs)
+        loader._skipped = self._skipped
+        return loader
 
     @property
     def count(self) -> int:

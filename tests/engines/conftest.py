@@ -45,7 +45,7 @@ class Network:
         values = self.random.normal(0, 0.1, shape).astype(np.float32)
         if not quantized:
             return self.constant(name, values)
-        others = tuple(index for index in range(values.ndim) if index != axis)
+        others = tuple(index for index in range(values.ndim) if index != axis % values.ndim)
         scales = np.abs(values).max(axis=others, keepdims=True) / 127
         operands = [
             self.constant(f"{name}_int8", np.rint(values / scales).astype(np.int8)),

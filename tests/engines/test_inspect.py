@@ -11,7 +11,7 @@ from engines.backends.backend import Log
 from engines.backends.log import read_kernels
 from engines.backends.tensorrt_rtx import TensorRTRTX
 from engines.inspect import Operator, counted, findings_of, operators_of
-from engines.kernels import Kernel
+from engines.kernels import Kernel, KernelTensor
 from engines.lint import Finding
 from engines.passes.half import to_half
 from engines.shapes import Profile
@@ -135,6 +135,19 @@ def test_a_product_with_one_row_is_found_in_a_generated_kernel(built: Any, netwo
 def test_an_operator_that_no_kernel_names(convolutions: onnx.ModelProto) -> None:
     assert [(operator.precision, operator.kernel) for operator in operators_of(convolutions, ())] == [(None, None)] * 2
     assert findings_of(convolutions, ()) == ()
+
+
+def test_operators_whose_names_the_builder_forgot(convolutions: onnx.ModelProto) -> None:
+    def nameless(word: str) -> Kernel:
+        tensor = (KernelTensor("", word, (1,)),)
+        return Kernel("", "runtime_fusion", (), tensor, tensor, tensor)
+
+    def precisions_with(*kernels: Kernel) -> list[str | None]:
+        return [operator.precision for operator in operators_of(convolutions, kernels)]
+
+    assert precisions_with(nameless("Half"), nameless("Half")) == ["FP16", "FP16"]
+    assert precisions_with(nameless("Half"), nameless("Float")) == [None, None]
+    assert precisions_with(nameless("Half")) == [None, None]
 
 
 def test_counts_are_narrowest_first() -> None:

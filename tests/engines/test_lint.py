@@ -115,6 +115,7 @@ def test_scales_behind_constant_nodes_and_casts(network: Any) -> None:
     ("op_type", "shape", "axis", "attributes", "right"),
     [
         ("Conv", (8, 16, 3, 3), 1, {}, 0),
+        ("Conv", (8, 16, 3, 3), -3, {}, 0),
         ("ConvTranspose", (16, 8, 2, 2), 0, {}, 1),
         ("Gemm", (8, 16), 1, {"transB": 1}, 0),
         ("Gemm", (16, 8), 0, {}, 1),
@@ -130,6 +131,14 @@ def test_weights_scaled_along_another_axis_than_the_output_channels(
         findings = structure_of(built.model(built.node(op_type, operands, "op", **attributes))).findings
         assert [finding.rule for finding in findings] == (["weight-axis"] if chosen == axis else [])
         assert all(f"one per output channel: axis {right}" in finding.message for finding in findings)
+
+
+def test_an_axis_counted_from_the_end(network: Any) -> None:
+    built = network("N", 16, 8, 8)
+    operands = [built.quantized("x", "in"), built.weights("w", (8, 16, 3, 3), axis=-4)]
+    structure = structure_of(built.model(built.node("Conv", operands, "op")))
+    assert structure.findings == ()
+    assert str(structure.operators[0].inputs[1]) == "INT8 per channel (8, axis 0)"
 
 
 @pytest.mark.parametrize("follower", ["Relu", "Sigmoid", "BatchNormalization"])

@@ -105,8 +105,7 @@ def build(
     if timing_cache is not None and backend != "tensorrt":
         raise BuildError(
             "--timing-cache is of no use to TensorRT-RTX, which times nothing when it builds, and setting one makes "
-            "it ask for a GPU: "
-            "leave it out"
+            "it ask for a GPU: leave it out"
         )
     if cache is not None and images is not None:
         raise BuildError("give either --cache or --images: the ranges of an INT8 build come from one of them")

@@ -83,7 +83,7 @@ def _inspect_engine(path: Path, *, json: bool) -> None:
             )
         folded = [f"{operator.op_type} {operator.node}" for operator in record.operators if operator.precision is None]
         if folded:
-            console.say(f"named by no kernel: {', '.join(folded)}")
+            console.say(f"of unknown precision: {', '.join(folded)}")
     _show(record.findings)
     for note in record.notes:
         console.say(f"note: {note}")

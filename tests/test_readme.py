@@ -1,0 +1,93 @@
+"""What the README says is run: its commands, its Python, its TOML, its links; and the examples."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("tensorrt_rtx", reason="the README's tour builds engines: pip install trtcal[rtx]")
+pytest.importorskip("sklearn", reason="the README's tour begins with the demo: pip install trtcal[demo]")
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def tour(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which every command of the README has been run, in order."""
+    folder = tmp_path_factory.mktemp("tour")
+    commands = [line for block in blocks("sh") for line in block.splitlines() if line]
+    assert len(commands) >= 10
+    for command in commands:
+        program, *arguments = command.split()
+        assert program == "trtcal", command
+        result = run(folder, "-c", "from trtcal.cli import main; main()", *arguments)
+        assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+    return folder
+
+
+def test_the_tour_leaves_what_it_says(tour: Path) -> None:
+    for name in ("digits.cache", "digits.cache.json", "digits.int8.onnx", "digits.engine", "digits.fp16.engine"):
+        assert (tour / name).stat().st_size > 100, name
+
+
+def test_the_python_runs_and_gives_the_same_cache(tour: Path) -> None:
+    from_commands = (tour / "digits.cache").read_bytes()
+    (block,) = blocks("python")
+    result = run(tour, "-c", block)
+    assert result.returncode == 0, result.stderr
+    assert (tour / "digits.cache").read_bytes() == from_commands
+
+
+@pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("[0-9]*.py")))
+def test_the_examples_run(tour: Path, example: str) -> None:
+    result = run(tour, str(ROOT / "examples" / example), "demo/digits.onnx", "demo/calibration", "unit")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip()
+
+
+def test_the_preprocessing_is_one(tmp_path: Path) -> None:
+    from trtcal.preprocess import Preprocess
+
+    (block,) = blocks("toml")
+    path = tmp_path / "preprocess.toml"
+    path.write_text(block, encoding="utf-8")
+    assert "letterbox" in str(Preprocess.load(path))
+
+
+def test_the_presets_are_all_named() -> None:
+    from trtcal.commands import options
+    from trtcal.preprocess import PRESETS
+
+    help_text = options.Preprocess.__metadata__[0].help
+    for name in PRESETS:
+        assert f"`{name}`" in README, name
+        assert name in help_text, name
+
+
+def test_the_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_every_verb_is_mentioned() -> None:
+    import typer.main
+
+    from trtcal.cli import app
+
+    for verb in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
+        assert f"trtcal {verb}" in README, verb
