@@ -52,14 +52,15 @@ def fetches(model: bytes, outputs: Sequence[str], options: Options, data: str | 
     def opened(source: bytes | str, settings: Any) -> Any:
         return ort.InferenceSession(source, settings, providers=["CPUExecutionProvider"])
 
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "optimized.onnx"
-        settings = options(data)
-        settings.optimized_model_filepath = os.fspath(file)
-        settings.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
-        settings.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
-        plain = Fetch(opened(model, settings), {name: name for name in outputs})
-        try:
+    names = {name: name for name in outputs}
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "optimized.onnx"
+            settings = options(data)
+            settings.optimized_model_filepath = os.fspath(file)
+            settings.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
+            settings.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+            plain = Fetch(opened(model, settings), names)
             optimized = onnx.load(file, load_external_data=False)
             renamed = _without_reordering(optimized)
             if not renamed:
@@ -68,9 +69,9 @@ def fetches(model: bytes, outputs: Sequence[str], options: Options, data: str | 
             settings = options(None)
             settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
             return plain, Fetch(opened(os.fspath(file), settings), {name: renamed.get(name, name) for name in outputs})
-        except Exception:
-            logging.getLogger(__name__).debug("activations are fetched in plain order", exc_info=True)
-            return plain, None
+    except Exception:  # a full disk, say: none of this is needed to calibrate
+        logging.getLogger(__name__).debug("activations are fetched in plain order", exc_info=True)
+        return Fetch(opened(model, options(data)), names), None
 
 
 def same_values(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:

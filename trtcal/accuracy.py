@@ -1,7 +1,7 @@
 """Accuracy: models side by side over the same samples, and the bound on what quantization may cost."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,7 @@ def evaluate(
     renamings = {name: _renaming(name, reference or name, models) for name in models}
     scores = {name: Score() for name in models}
     for each in batches:
-        batch = each if isinstance(each, Batch) else Batch(each)
+        batch = each if isinstance(each, Batch) else Batch(each if isinstance(each, Mapping) else {IMAGE: each})
         results = {name: _run(model, batch, renamings[name]) for name, model in models.items()}
         expected = results[reference] if reference is not None else None
         for name, outputs in results.items():

@@ -264,17 +264,18 @@ def floating_network(channels=16):
     return net.model("y")
 
 
+@pytest.fixture(scope="module")
+def once():
+    """A model, its samples, and their statistics from one thread and batches of one."""
+    model = floating_network()
+    samples = samples_of(model, 24)
+    samples[5]["x"][:] = 0
+    samples[6]["x"] *= 1000
+    return model, samples, collect(model, samples, threads=1)
+
+
 class TestPartitions:
     """The same samples in any batches, in any order and on any number of threads give the same bits."""
-
-    @pytest.fixture(scope="class")
-    @staticmethod
-    def once():
-        model = floating_network()
-        samples = samples_of(model, 24)
-        samples[5]["x"][:] = 0
-        samples[6]["x"] *= 1000
-        return model, samples, collect(model, samples, threads=1)
 
     @pytest.mark.parametrize("size", [3, 8, 24])
     def test_batches(self, once, size):
@@ -497,6 +498,11 @@ class TestBadData:
         with pytest.raises(type(error)) as caught:
             collect(model, loader())
         assert caught.value is error
+
+    def test_no_place_for_temporary_files_is_no_obstacle(self, once, monkeypatch):
+        model, samples, expected = once
+        monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+        assert dict(collect(model, samples)) == dict(expected)
 
     def test_an_interruption_leaves_no_thread_and_no_file(self, tmp_path, monkeypatch):
         for name in ("TMPDIR", "TEMP", "TMP"):
