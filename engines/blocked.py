@@ -24,6 +24,9 @@ values."""
 
 POINTWISE = frozenset({"Clip", "Elu", "HardSigmoid", "HardSwish", "LeakyRelu", "Relu", "Sigmoid", "Softplus", "Tanh"})
 
+MOST_WEIGHTS = 2**28
+"""1 GB of them: ONNX Runtime writes the weights of the model that it has optimized to the disk, which takes time."""
+
 Options = Callable[[str | None], Any]
 """Gives fresh session options, for a model in memory whose external data are in that folder, or for a file (None)."""
 
@@ -41,11 +44,20 @@ class Fetch:
     names: Mapping[str, str]
 
 
-def fetches(model: bytes, outputs: Sequence[str], options: Options, data: str | None) -> tuple[Fetch, Fetch | None]:
+def fetches(
+    model: bytes, outputs: Sequence[str], options: Options, data: str | None, *, weights: int
+) -> tuple[Fetch, Fetch | None]:
     """Open a model whose outputs are the activations to fetch: as it is, and blocked where there is something to gain.
 
     Who uses the blocked one first compares what it gives with what the plain one does: it rests on how ONNX Runtime
     optimizes.
+
+    Args:
+        model: Serialized.
+        outputs: The activations.
+        options: Of the sessions.
+        data: The folder of its external data.
+        weights: How many numbers its weights are.
     """
     import onnxruntime as ort
 
@@ -53,6 +65,8 @@ def fetches(model: bytes, outputs: Sequence[str], options: Options, data: str | 
         return ort.InferenceSession(source, settings, providers=["CPUExecutionProvider"])
 
     names = {name: name for name in outputs}
+    if weights > MOST_WEIGHTS:
+        return Fetch(opened(model, options(data)), names), None
     try:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "optimized.onnx"

@@ -1,5 +1,6 @@
 """Calibration without a GPU: the FP32 model runs in ONNX Runtime, its activations go into statistics."""
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -322,8 +323,9 @@ def _sessions(
         return settings
 
     data = None if isinstance(model, onnx.ModelProto) else os.fspath(Path(model).resolve().parent)
+    weights = sum(math.prod(tensor.dims) for tensor in proto.graph.initializer)
     try:
-        return fetches(graph.SerializeToString(), outputs, options, data)
+        return fetches(graph.SerializeToString(), outputs, options, data, weights=weights)
     except Exception as error:
         raise ModelError(f"ONNX Runtime cannot load the model: {' '.join(str(error).split())[:300]}") from error
 

@@ -97,24 +97,24 @@ def test_an_array_that_fits_is_not_copied() -> None:
         (
             images(),
             [IMAGES, WORDS],
-            "the data holds image but the model's inputs are data, words; name each array as its input",
+            "the data holds image, but the model's inputs are data, words: name each array as its input",
         ),
         (
             {"picture": images()},
             [IMAGES],
-            "the data holds picture but the model's inputs are data; name each array as its input",
+            "the data holds picture, but the model's inputs are data: name each array as its input",
         ),
         (
             {"data": images(), "words": np.ones((2, 7), np.int64), "b": images(), "a": images()},
             [IMAGES, WORDS],
-            "the data holds a, b, data, words but the model's inputs are data, words; name each array as its input",
+            "the data holds a, b, data, words, but the model's inputs are data, words: name each array as its input",
         ),
         (
             {"data": images()},
             [],
-            "the data holds data but the model's inputs are nothing; name each array as its input",
+            "the data holds data, but the model's inputs are nothing: name each array as its input",
         ),
-        ({}, [IMAGES], "the data holds nothing but the model's inputs are data; name each array as its input"),
+        ({}, [IMAGES], "the data holds nothing, but the model's inputs are data: name each array as its input"),
         (
             np.zeros((2, 8, 8, 3), np.float32),
             [IMAGES],

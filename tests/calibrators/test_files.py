@@ -216,7 +216,7 @@ def test_a_device_or_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_too_long_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="cannot write .*m: File name too long; choose another place"):
+    with pytest.raises(OutputError, match=r"cannot write .*m: File name too long; choose another place"):
         require_writable(tmp_path / ("m" * 300))
 
 

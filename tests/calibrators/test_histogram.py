@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibrators.errors import RangeError
@@ -17,7 +17,8 @@ LARGEST = float(np.finfo(np.float32).max)
 
 magnitudes = st.floats(SMALLEST, LARGEST, width=32) | st.integers(-149, 127).map(lambda k: 2.0**k)
 values = st.lists(magnitudes, max_size=20)
-histograms = values.map(lambda values: of(values))
+histograms = values.map(lambda magnitudes: TensorStatistics.of(magnitudes).positive)
+few = settings(max_examples=30)
 
 
 def of(values: npt.ArrayLike) -> Histogram:
@@ -77,26 +78,31 @@ def test_exponents(magnitude: float, exponent: int) -> None:
 
 
 @given(histograms, histograms)
+@few
 def test_addition_commutes(a: Histogram, b: Histogram) -> None:
     assert a + b == b + a
 
 
 @given(histograms, histograms, histograms)
+@few
 def test_addition_is_associative(a: Histogram, b: Histogram, c: Histogram) -> None:
     assert (a + b) + c == a + (b + c)
 
 
 @given(histograms)
+@few
 def test_the_empty_histogram_is_neutral(histogram: Histogram) -> None:
     assert histogram + Histogram.empty() == histogram == Histogram.empty() + histogram
 
 
 @given(values, values)
+@few
 def test_a_sum_is_the_histogram_of_both_sets(a: list[float], b: list[float]) -> None:
     assert of(a) + of(b) == of(a + b)
 
 
 @given(magnitudes, st.integers(0, 50))
+@few
 def test_one_magnitude_repeated(magnitude: float, times: int) -> None:
     assert Histogram.repeated(magnitude, times) == of([magnitude] * times)
 
@@ -112,6 +118,7 @@ def test_a_wider_range_counts_the_same_values(values: list[float], more: int) ->
 
 
 @given(values, values)
+@few
 def test_equality_is_of_all_parts(a: list[float], b: list[float]) -> None:
     one, other = of(a), of(b)
     same = one.maximum == other.maximum and bool((one.counts == other.counts).all())
@@ -149,6 +156,7 @@ def test_nonsense_is_refused_at_birth(parts: dict[str, Any], reason: str) -> Non
 
 
 @given(values, st.integers(1, 9000), st.floats(1.0, 3.0))
+@few
 def test_a_view_over_the_whole_range_loses_nothing(values: list[float], bins: int, stretch: float) -> None:
     histogram = of(values)
     counts = histogram.over(histogram.maximum * stretch, bins)
@@ -158,6 +166,7 @@ def test_a_view_over_the_whole_range_loses_nothing(values: list[float], bins: in
 
 
 @given(values.filter(bool), st.integers(1, 9000), st.floats(0.0, 1.0, exclude_max=True))
+@few
 def test_a_view_over_less_leaves_out_what_is_above(values: list[float], bins: int, share: float) -> None:
     histogram = of(values)
     amax = histogram.maximum * share
@@ -197,7 +206,7 @@ def test_a_view_is_exact_where_the_largest_value_is_a_power_of_two(exponent: int
 @pytest.mark.parametrize("amax", [0.7, 1.0, 1.3, 1.999, 100.0])
 @pytest.mark.parametrize("shape", ["uniform", "gauss", "laplace"])
 def test_a_view_of_smooth_data_follows_a_count(shape: str, amax: float) -> None:
-    """Where edges do not coincide, only values in bins that an edge cuts can be misplaced: a few square roots of their number."""
+    """Where edges do not coincide, only values in bins that an edge cuts are misplaced: a few square roots of their number."""
     rng = np.random.default_rng(2)
     draws = {
         "uniform": rng.random(400_000),

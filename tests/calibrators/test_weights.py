@@ -37,10 +37,14 @@ def test_nothing_is_clipped_and_the_error_is_half_a_step_at_most(axis: int) -> N
     ),
     st.data(),
 )
-def test_the_largest_weight_of_each_channel_stands_on_the_largest_level(weight: np.ndarray, data: st.DataObject) -> None:  # type: ignore[type-arg]
+def test_the_largest_weight_of_each_channel_stands_on_the_largest_level(
+    weight: np.ndarray, data: st.DataObject
+) -> None:  # type: ignore[type-arg]
     axis = data.draw(st.integers(-weight.ndim, weight.ndim - 1))
     encoding = weight_encoding(weight, axis=axis)
-    for levels, values in zip(np.moveaxis(encoding.quantize(weight), axis, 0), np.moveaxis(weight, axis, 0), strict=True):
+    for levels, values in zip(
+        np.moveaxis(encoding.quantize(weight), axis, 0), np.moveaxis(weight, axis, 0), strict=True
+    ):
         assert np.abs(levels).max() == (127 if np.abs(values).max() > 0 else 0)
         assert (np.sign(levels) * np.sign(values) >= 0).all()
 

@@ -20,7 +20,8 @@ from engines.graph import (
     output_specs,
     scale_groups,
 )
-from tests.engines.networks import ZOO, Net
+from tests.engines.networks import Net
+from tests.engines.zoo import ZOO
 
 
 def saved(path, model):

@@ -119,7 +119,7 @@ def test_all_candidates_at_once_are_each_candidate_by_itself(shape: Callable[[Ra
 @given(
     arrays(np.float64, 2048, elements=st.integers(1, 10**6), fill=st.just(0.0)).filter(lambda bins: bins.any()),
 )
-@settings(max_examples=12)
+@settings(max_examples=6)
 def test_any_histogram(bins: Floats) -> None:
     expected, got = divergences(bins), kl_divergences(bins)
     finite = np.isfinite(expected)
@@ -206,15 +206,17 @@ def test_a_power_of_two_scales_it_to_the_bit(name: str, k: int) -> None:
 
 
 @given(arrays(np.float32, 200, elements=st.floats(-100, 100, width=32)), st.integers(-20, 20))
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_any_values_scale_by_powers_of_two(values: npt.NDArray[np.float32], k: int) -> None:
     values = np.where(np.abs(values) < 1e-20, np.float32(0), values)
     assert amax_of(values * np.float32(2.0**k)) == amax_of(values) * 2.0**k
 
 
 @given(arrays(np.float32, st.integers(1, 50), elements=st.floats(width=32, allow_nan=False, allow_infinity=False)))
-@settings(max_examples=40)
-def test_it_lies_between_a_sixteenth_of_the_largest_magnitude_and_half_a_bin_beyond(values: npt.NDArray[np.float32]) -> None:
+@settings(max_examples=25)
+def test_it_lies_between_a_sixteenth_of_the_largest_magnitude_and_half_a_bin_beyond(
+    values: npt.NDArray[np.float32],
+) -> None:
     largest = float(np.abs(values).max())
     assert 128.5 / 2048 * largest <= amax_of(values) <= 2048.5 / 2048 * largest
 
@@ -228,7 +230,7 @@ def test_a_constant_is_kept(value: float, times: int) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_few_distinct_values_are_all_kept(seed: int) -> None:
-    """Each has a level of its own: the divergence is 0 with and without the larger ones, and the last minimum is to be taken."""
+    """Each has a level of its own: the divergence is 0 with the larger ones and without; the last minimum is to be taken."""
     rng = np.random.default_rng(seed)
     distinct = rng.choice(np.arange(1, 16), rng.integers(1, 3), replace=False) / 16
     values = np.concatenate([np.full(rng.integers(1, 5000), value, np.float32) for value in (*distinct, 1.0)])
@@ -264,8 +266,9 @@ def test_the_zeros_of_a_relu_do_not_pull_the_threshold_down() -> None:
     assert sqnr(laplace, amax_of(laplace)) >= 31
 
 
-def test_an_outlier_is_clipped() -> None:
-    """What the method is for: one value at 100 must not take all the levels from those around 1."""
-    values = np.append(TENSORS["gauss"], np.float32(100))
-    assert amax_of(values) < 12
-    assert sqnr(TENSORS["gauss"], amax_of(values)) > sqnr(TENSORS["gauss"], 100.0) + 15
+@pytest.mark.parametrize("outlier", [10.0, -20.0])
+def test_an_outlier_is_clipped(outlier: float) -> None:
+    """What the method is for: a single value must not take the levels from all others."""
+    values = np.append(TENSORS["gauss"], np.float32(outlier))
+    assert 3 < amax_of(values) < 5
+    assert sqnr(TENSORS["gauss"], amax_of(values)) > sqnr(TENSORS["gauss"], abs(outlier)) + 4

@@ -3,7 +3,7 @@ import struct
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -18,6 +18,7 @@ samples = arrays(np.float32, st.integers(1, 30), elements=st.floats(width=32, al
 
 
 @given(st.lists(samples, min_size=1, max_size=4))
+@settings(max_examples=30)
 def test_it_is_the_largest_magnitude_to_the_bit(samples: list[npt.NDArray[np.float32]]) -> None:
     assert minmax_amax(TensorStatistics.of(*samples)) == max(float(np.abs(sample).max()) for sample in samples)
 
@@ -35,6 +36,7 @@ def test_one_outlier_is_enough() -> None:
 
 
 @given(samples, st.integers(-20, 20))
+@settings(max_examples=30)
 def test_a_power_of_two_scales_it_to_the_bit(sample: npt.NDArray[np.float32], k: int) -> None:
     sample = np.where((np.abs(sample) < 1e-30) | (np.abs(sample) > 1e30), np.float32(1), sample)
     factor = np.float32(2.0**k)

@@ -208,7 +208,7 @@ def test_the_sidecar_must_name_the_model_and_the_cache(
     code, _, err = command("check", lenet, path)
     assert code == 1
     assert err.splitlines()[-1].endswith("its side-car names another model (SHA-256 differs): calibrate this one")
-    cache.with_scales({"data": 1.0}).save(path)
+    CalibrationCache.parse(cache.with_scales({"data": 1.0}).dumps()).save(path)
     code, _, err = command("check", lenet, path)
     assert code == 1
     assert "its side-car describes another cache" in err.splitlines()[-1]

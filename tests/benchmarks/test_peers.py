@@ -1,0 +1,43 @@
+"""ONNX Runtime's own calibrators, on two images."""
+
+from pathlib import Path
+
+import onnx
+import pytest
+
+from benchmarks.models import mobilenet_v2
+from benchmarks.peers import PEERS, peer_peak, peer_searches, peer_timings, whole_batches
+from benchmarks.processes import in_fresh_process
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "mobilenetv2.onnx"
+    onnx.save(mobilenet_v2(), path)
+    return path
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_wall_time_is_split_and_stands_beside_a_floor(
+    model: Path, peer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rounds = peer_timings(model, peer, images=2, rounds=2)
+    assert len(rounds.seconds) == len(rounds.floor) == len(rounds.collect) == len(rounds.search) == 2
+    assert rounds.ratio > 1
+    assert capsys.readouterr().out == ""  # what ONNX Runtime prints would stand among the tables
+
+
+def test_entropy_keeps_every_activation_in_memory(model: Path) -> None:
+    few, more = (in_fresh_process(peer_peak, model, "Entropy", images=count) for count in (8, 16))
+    assert more - few > 300  # MB; the activations of an image are 52 MB
+
+
+def test_its_search_over_2048_bins_is_hundreds_of_times_that_over_its_default(model: Path) -> None:
+    searches = peer_searches(model)
+    assert set(searches) == {128, 2048}
+    assert all(1 <= search.tensors <= 8 for search in searches.values())
+    assert searches[2048].median > 20 * searches[128].median
+
+
+def test_peers_get_whole_batches() -> None:
+    assert [whole_batches(count) for count in (1, 7, 8, 12, 128)] == [1, 7, 8, 8, 128]
