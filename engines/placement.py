@@ -1,7 +1,7 @@
 """Where quantization goes in a graph: the operators whose inputs get Q/DQ nodes, and why the others do not."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -96,9 +96,18 @@ def _live(graph: ir.Graph) -> set[ir.Value]:
     """Values that depend on an input's values, not only on its shape."""
     live = set(graph.inputs)
     for node in graph:
-        if node.op_type not in ("Shape", "Size") and any(value in live for value in node.inputs):
+        if node.op_type not in ("Shape", "Size") and any(value in live for value in _read(node)):
             live.update(node.outputs)
     return live
+
+
+def _read(node: ir.Node) -> Iterator[ir.Value | None]:
+    """A node's inputs, and what the branches of a control-flow node take from outside."""
+    yield from node.inputs
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            for inner in ir.traversal.RecursiveGraphIterator(attribute.as_graph()):
+                yield from inner.inputs
 
 
 def _weighted(node: ir.Node, live: set[ir.Value]) -> Site | str:
@@ -146,7 +155,7 @@ def _skip(node: ir.Node, live: set[ir.Value], fusible: set[ir.Node]) -> Site | N
 
 
 def _before_moves(node: ir.Node, place: int) -> Site:
-    """The site of an input, moved back before operators that only move or pad its values and have no other reader.
+    """The site of an input, moved back before operators that only move or pad its values for no other reader.
 
     There it is quantized where the block's first convolution wants it quantized anyway; behind a Slice or Pad, a pair
     of its own would only be a round trip through INT8.
@@ -155,7 +164,8 @@ def _before_moves(node: ir.Node, place: int) -> Site:
     producer = value.producer() if value is not None else None
     if value is None or producer is None or len(value.uses()) != 1 or value.is_graph_output():
         return Site(node, place)
-    if producer.op_type in MOVES or _pads_with_zero(producer):
+    alone = all(other is value or not (other.uses() or other.is_graph_output()) for other in producer.outputs)
+    if alone and (producer.op_type in MOVES or _pads_with_zero(producer)):
         return _before_moves(producer, 0)
     return Site(node, place)
 

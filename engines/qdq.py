@@ -144,8 +144,11 @@ class _Writer:
         self.graph = graph
         self.scales: dict[str, float] = {}
         self._quantized: dict[str, ir.Value] = {}
-        self._taken = {value.name for node in graph for value in node.outputs} | set(graph.initializers)
-        self._taken |= {value.name for value in graph.inputs}
+        self._taken: set[str | None] = {*graph.initializers, *(value.name for value in graph.inputs)}
+        for node in ir.traversal.RecursiveGraphIterator(graph):
+            self._taken |= {node.name, *(value.name for value in node.outputs)}
+            if node.graph is not graph and node.graph is not None:
+                self._taken |= {*node.graph.initializers, *(value.name for value in node.graph.inputs)}
 
     def write(self, site: Site, scale: float) -> None:
         """Quantize an operator's activation, and its weight where it has one."""

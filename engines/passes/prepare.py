@@ -76,11 +76,10 @@ def _fold_batch_normalization(graph: ir.Model) -> None:
     grouped = any(node.op_type == "ConvTranspose" and node.attributes.get_int("group", 1) != 1 for node in graph.graph)
     if not grouped:
         chosen.append(rules.fuse_batchnorm_into_conv_transpose_rule)
-    names = {
-        node.outputs[0].name: producer.name
-        for node in graph.graph
-        if node.op_type == "BatchNormalization" and node.inputs[0] and (producer := node.inputs[0].producer())
-    }
+    names: dict[str | None, str | None] = {}  # of the operator that each normalization may be folded into
+    for node in graph.graph:
+        if node.op_type == "BatchNormalization" and node.inputs[0] and (producer := node.inputs[0].producer()):
+            names[node.outputs[0].name] = names.get(producer.outputs[0].name, producer.name)
     RewriteRuleSet(chosen).apply_to_model(graph)
     for node in graph.graph:
         if node.op_type != "BatchNormalization" and names.get(node.outputs[0].name):

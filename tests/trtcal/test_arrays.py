@@ -108,7 +108,7 @@ def test_what_are_images(tmp_path: Path, array: np.ndarray, images: bool) -> Non
 def test_arrays_that_do_not_fit_the_model(tmp_path: Path) -> None:
     path = npz(tmp_path, a=FLOATS, c=FLOATS)
     inputs = [spec("a", "N", 1, 6), spec("b", "N", 6)]
-    with pytest.raises(DataError, match=r"x\.npz: the data holds a, c but the model's inputs are a, b"):
+    with pytest.raises(DataError, match=r"x\.npz: the data holds a, c, but the model's inputs are a, b"):
         ArrayFile.read(path, inputs=inputs).check_fed(inputs)
     path = npz(tmp_path, a=FLOATS)
     inputs = [spec("a", "N", 1, 7)]

@@ -106,7 +106,7 @@ def test_a_folder_that_cannot_be_made_is_said_in_one_line(command: Command, tmp_
     (tmp_path / "file").write_text("mine")
     code, out, err = command("demo", "--output", tmp_path / "file" / "demo")
     assert (code, out) == (2, "")
-    assert err == f"trtcal: cannot write {tmp_path / 'file' / 'demo'}: Not a directory\n"
+    assert err == f"trtcal: cannot write {tmp_path / 'file' / 'demo'}: Not a directory; choose another place\n"
 
 
 @pytest.mark.parametrize(
