@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import onnx
 import onnx_ir as ir
@@ -29,15 +31,16 @@ def prepared(model: ModelSource) -> ir.Model:
     from onnxscript.optimizer import fold_constants
 
     graph = _read(model)
-    common.InlinePass()(graph)
-    common.RemoveInitializersFromInputsPass()(graph)
-    graph = _raised(graph)
-    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
-    common.ShapeInferencePass()(graph)
-    fold_constants(graph, onnx_shape_inference=False)
-    _fold_batch_normalization(graph)
-    common.RemoveUnusedNodesPass()(graph)
-    common.RemoveUnusedOpsetsPass()(graph)
+    with _quiet():
+        common.InlinePass()(graph)
+        common.RemoveInitializersFromInputsPass()(graph)
+        graph = _raised(graph)
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
+        common.ShapeInferencePass()(graph)
+        fold_constants(graph, onnx_shape_inference=False)
+        _fold_batch_normalization(graph)
+        common.RemoveUnusedNodesPass()(graph)
+        common.RemoveUnusedOpsetsPass()(graph)
     graph.ir_version = max(graph.ir_version, LOWEST_IR_VERSION)
     return graph
 
@@ -49,13 +52,26 @@ def _read(model: ModelSource) -> ir.Model:
     return ir.load(os.fspath(model))
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the libraries log of shapes they cannot infer and nodes they cannot fold, tracebacks and all."""
+    loggers = [logging.getLogger(name) for name in ("onnx_ir", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
 def _raised(graph: ir.Model) -> ir.Model:
     from onnxscript.version_converter import ConvertVersionPass
 
     opset = graph.opset_imports.get("", 0)
     if opset >= LOWEST_OPSET:
         return graph
-    logging.getLogger("onnxscript.version_converter").setLevel(logging.ERROR)
     graph = ConvertVersionPass(LOWEST_OPSET, fallback=True)(graph).model
     if graph.opset_imports.get("", 0) < LOWEST_OPSET:
         raise ModelError(

@@ -206,7 +206,7 @@ def test_a_view_is_exact_where_the_largest_value_is_a_power_of_two(exponent: int
 @pytest.mark.parametrize("amax", [0.7, 1.0, 1.3, 1.999, 100.0])
 @pytest.mark.parametrize("shape", ["uniform", "gauss", "laplace"])
 def test_a_view_of_smooth_data_follows_a_count(shape: str, amax: float) -> None:
-    """Where edges do not coincide, only values in bins that an edge cuts are misplaced: a few square roots of their number."""
+    """Where edges do not coincide, only values in bins that an edge cuts are misplaced: a few roots of their number."""
     rng = np.random.default_rng(2)
     draws = {
         "uniform": rng.random(400_000),

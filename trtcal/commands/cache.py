@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from calibrators.cache_check import CacheFit
     from calibrators.sidecar import Sidecar
 
-app = typer.Typer(help="Read and judge calibration caches.", no_args_is_help=True)
+app = typer.Typer(help="Read and judge calibration caches.")
 
 CachePath = Annotated[Path, typer.Argument(metavar="CACHE", help="A TensorRT calibration cache.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -230,7 +230,7 @@ def test_a_constant_is_kept(value: float, times: int) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_few_distinct_values_are_all_kept(seed: int) -> None:
-    """Each has a level of its own: the divergence is 0 with the larger ones and without; the last minimum is to be taken."""
+    """Each has a level of its own: the divergence is 0 with the larger ones and without, and the last minimum wins."""
     rng = np.random.default_rng(seed)
     distinct = rng.choice(np.arange(1, 16), rng.integers(1, 3), replace=False) / 16
     values = np.concatenate([np.full(rng.integers(1, 5000), value, np.float32) for value in (*distinct, 1.0)])
