@@ -176,9 +176,7 @@ class _Group:
     names: tuple[str, ...]
 
 
-def _samples(
-    batches: Batches, specs: Sequence[TensorSpec], group: int
-) -> Iterator[_Group]:
+def _samples(batches: Batches, specs: Sequence[TensorSpec], group: int) -> Iterator[_Group]:
     """Cut batches into groups of `group` samples; the last one is filled up with its last sample."""
     waiting: list[tuple[str, dict[str, Array]]] = []
     count = 0

@@ -21,4 +21,6 @@ merged = trtcal.Statistics.load("first.stats.npz") + trtcal.Statistics.load("sec
 
 assert merged == whole
 trtcal.calibrate(merged).save("shards.cache")
-sys.stdout.write(f"{len(merged)} tensors, the same from two shards as from one pass: {Path('shards.cache').resolve()}\n")
+sys.stdout.write(
+    f"{len(merged)} tensors, the same from two shards as from one pass: {Path('shards.cache').resolve()}\n"
+)

@@ -157,7 +157,9 @@ class TestSkipsThatMove:
     def test_before_both(self, value):
         assert self.skip(value=value) == {("sliced/Slice", "stem_relu")}
 
-    @pytest.mark.parametrize("options", [{"value": 1}, {"mode": "reflect"}, {"reader": True}, {"outputs": ("y", "padded")}])
+    @pytest.mark.parametrize(
+        "options", [{"value": 1}, {"mode": "reflect"}, {"reader": True}, {"outputs": ("y", "padded")}]
+    )
     def test_not_before_a_pad_that_brings_values_or_has_readers(self, options):
         assert self.skip(**options) == {("sum/Add", "padded")}
 

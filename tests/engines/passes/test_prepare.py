@@ -276,7 +276,9 @@ def test_an_opset_that_cannot_be_raised_is_refused():
     model = net.model("y")
     model.graph.node.append(helper.make_node("NeverWas", ["y"], ["z"]))
     model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
-    with pytest.raises(ModelError, match="the model's opset 11 cannot be raised to 13: export it with opset 13 or more"):
+    with pytest.raises(
+        ModelError, match="the model's opset 11 cannot be raised to 13: export it with opset 13 or more"
+    ):
         prepared(model)
 
 
