@@ -83,6 +83,11 @@ class ModelFigures:
     peer_search: Mapping[int, Search]
 
     @property
+    def floors(self) -> list[float]:
+        """Seconds of the floor, each time that it was measured on all images."""
+        return list(dict.fromkeys(seconds for rounds in self.rounds.values() for seconds in rounds.floor))
+
+    @property
     def growth(self) -> float:
         """Peak memory of a calibration on all images over that on the fewest."""
         peaks = self.memory["entropy"]

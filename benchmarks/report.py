@@ -18,6 +18,9 @@ HELP_TARGET = 0.3
 QUIET = 0.5
 """The load up to which nobody else's work disturbs the figures."""
 
+STEADY = 1.25
+"""The slowest floor over the fastest, up to which a run was undisturbed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -63,6 +66,13 @@ def remarks(figures: Figures) -> list[str]:
         said.append(
             f"the machine was busy (a load of {figures.load:.2f} in the minute before): run again when it is quiet"
         )
+    for name, model in figures.models.items():
+        spread = max(model.floors) / min(model.floors)
+        if spread > STEADY:
+            said.append(
+                f"{name}: the floor took up to {spread:.1f} times its fastest, so something disturbed the run; its threads "
+                "wait for each other after every layer and suffer most, hence the figures over the floor are too low"
+            )
     if settings.rounds < DEFAULTS.rounds:
         said.append(f"too few rounds to tell figures from noise: take {DEFAULTS.rounds} or more")
     if 0 < settings.peers_images < settings.images:
@@ -88,9 +98,8 @@ def _wall_time(figures: Figures) -> Table:
     }
     rows = []
     for name, model in figures.models.items():
-        floors = [seconds for rounds in model.rounds.values() for seconds in rounds.floor]
-        middle = median(floors)
-        spread = _spread([seconds / middle for seconds in floors])
+        middle = median(model.floors)
+        spread = _spread([seconds / middle for seconds in model.floors])
         rows.append([name, "plain FP32 inference: the floor", images, f"{middle:.2f}", "1.00", spread, "", ""])
         rows += [[name, labels[task], images, *_timed(rounds)] for task, rounds in model.rounds.items()]
         rows += [

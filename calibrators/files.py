@@ -5,7 +5,7 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -74,6 +74,24 @@ def require_writable(path: str | os.PathLike[str]) -> None:
         raise OutputError(f"cannot write {target}: the folder {folder} does not exist; make it first")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"cannot write {target}: no permission to write in {folder}; choose another place")
+
+
+def require_outputs(
+    paths: Sequence[str | os.PathLike[str]], *, inputs: Iterable[str | os.PathLike[str]] = ()
+) -> None:
+    """Refuse output paths that cannot be written, that are two of one file, or that are one of the inputs.
+
+    Raises:
+        OutputError: The message names the path.
+    """
+    for path in paths:
+        require_writable(path)
+    places = [Path(path).resolve() for path in paths]
+    for path, place in zip(paths, places, strict=True):
+        if places.count(place) > 1:
+            raise OutputError(f"cannot write {path}: two outputs would be this one file; give each its own name")
+        if any(place.exists() and Path(source).exists() and place.samefile(source) for source in inputs):
+            raise OutputError(f"cannot write {path}: it is read, and would be lost; choose another name")
 
 
 def explained(path: Path, error: OSError) -> OutputError:

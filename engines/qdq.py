@@ -144,6 +144,7 @@ class _Writer:
         self.graph = graph
         self.scales: dict[str, float] = {}
         self._quantized: dict[str, ir.Value] = {}
+        self._constants: dict[str, list[tuple[npt.NDArray[np.generic], ir.Value]]] = {}
         self._taken: set[str | None] = {*graph.initializers, *(value.name for value in graph.inputs)}
         for node in ir.traversal.RecursiveGraphIterator(graph):
             self._taken |= {node.name, *(value.name for value in node.outputs)}
@@ -200,12 +201,13 @@ class _Writer:
 
     def _constant(self, name: str, array: npt.NDArray[np.generic]) -> ir.Value:
         """An initializer; the same one where it was made before for the same tensor."""
-        known = self.graph.initializers.get(name)
-        if known is not None and known.const_value is not None and np.array_equal(known.const_value.numpy(), array):
-            return known
+        for made, known in self._constants.setdefault(name, []):
+            if np.array_equal(made, array):
+                return known
         value = ir.Value(name=self._free(name), const_value=ir.tensor(array, name=name))
         value.shape, value.type = ir.Shape(array.shape), ir.TensorType(ir.DataType.from_numpy(array.dtype))
         self.graph.register_initializer(value)
+        self._constants[name].append((array, value))
         return value
 
     def _free(self, name: str) -> str:

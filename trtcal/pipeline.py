@@ -9,7 +9,8 @@ import onnx
 
 from calibrators.cache import CalibrationCache
 from calibrators.errors import CacheMismatchError
-from calibrators.files import require_writable, write_whole
+from calibrators.files import require_outputs, whole_file
+from calibrators.sidecar import sidecar_path
 from calibrators.statistics_file import Statistics
 from engines import qdq
 from engines.collect import Tensors, collect
@@ -81,13 +82,16 @@ def quantize(
         TrtcalError: As `engines.qdq.quantize` and `save` raise it.
     """
     if output is not None:
-        require_writable(output)
+        sources = [source for source in (model, cache) if isinstance(source, (str, os.PathLike))]
+        require_outputs([output, sidecar_path(output)], inputs=sources)
     scales = cache if isinstance(cache, CalibrationCache) else CalibrationCache.load(cache)
     require_fit(scales, model, "it" if isinstance(cache, CalibrationCache) else str(cache))
     quantized = qdq.quantize(model, scales)
     if output is not None:
-        qdq.save(quantized, output)
-        write_whole(f"{os.fspath(output)}.json", json.dumps(_sidecar(quantized, scales, model), indent=2) + "\n")
+        text = json.dumps(_sidecar(quantized, scales, model), indent=2) + "\n"
+        with whole_file(sidecar_path(output)) as sidecar:  # neither replaces an old file before both are written
+            sidecar.write_text(text, encoding="utf-8")
+            qdq.save(quantized, output)
     return quantized
 
 

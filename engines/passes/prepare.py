@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import onnx
@@ -72,12 +72,32 @@ def _raised(graph: ir.Model) -> ir.Model:
     opset = graph.opset_imports.get("", 0)
     if opset >= LOWEST_OPSET:
         return graph
+    read = {
+        node.outputs[0].name: [None if value is None else value.name for value in node.inputs] for node in graph.graph
+    }
     graph = ConvertVersionPass(LOWEST_OPSET, fallback=True)(graph).model
+    _rename_as_read(graph, read)
     if graph.opset_imports.get("", 0) < LOWEST_OPSET:
         raise ModelError(
             f"the model's opset {opset} cannot be raised to {LOWEST_OPSET}: export it with opset 13 or more"
         )
     return graph
+
+
+def _rename_as_read(graph: ir.Model, read: Mapping[str | None, list[str | None]]) -> None:
+    """Give tensors back the names by which a node of the same output read them: an Upsample's is lost as it is raised.
+
+    Args:
+        graph: A raised model.
+        read: For each node of the one before, by its first output: the names of its inputs.
+    """
+    present = {value.name for node in graph.graph for value in node.outputs}
+    present |= {value.name for value in (*graph.graph.inputs, *graph.graph.initializers.values())}
+    for node in graph.graph:
+        for value, name in zip(node.inputs, read.get(node.outputs[0].name, ()), strict=False):
+            if value is not None and name and name not in present and value.producer() is not None:
+                value.name = name
+                present.add(name)
 
 
 def _fold_batch_normalization(graph: ir.Model) -> None:

@@ -60,17 +60,17 @@ def calibrate(
     Images are run one at a time, so that the result depends neither on the batch size nor on the number of processor
     cores.
     """
-    from calibrators.files import require_writable
+    from calibrators.files import require_outputs
     from calibrators.ranges import calibrate as calibrated
     from calibrators.ranges import method_named
+    from calibrators.sidecar import sidecar_path
     from calibrators.statistics_file import merged_files
     from engines.graph import load_model
     from trtcal.pipeline import collect_images, require_same_model
 
     method_named(method)
-    for path in (output, statistics):
-        if path is not None:
-            require_writable(path)
+    outputs = [output, sidecar_path(output), *([] if statistics is None else [statistics])]
+    require_outputs(outputs, inputs=[model, *([] if images is None else [images]), *(statistics_from or [])])
     if (images is None) == (not statistics_from):
         raise DataError("give either --images or --statistics-from: one of them says what to calibrate on")
     load_model(model, weights=False)
