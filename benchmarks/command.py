@@ -47,7 +47,11 @@ def bench(
     if json is not None:
         require_writable(json)
     settings = Settings(chosen, images, rounds, whole_batches(min(images, peers_images)) if peers else 0)
-    figures = measure(settings, say=console.note)
+    try:
+        figures = measure(settings, say=console.note)
+    except KeyboardInterrupt:
+        console.note("benchmarks: interrupted; nothing was written")
+        raise typer.Exit(130) from None
     for each in tables(figures):
         if markdown:
             console.say(each.markdown() + "\n")
@@ -70,6 +74,3 @@ def main() -> None:
     except TrtcalError as error:
         sys.stderr.write(f"benchmarks: {error}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("benchmarks: interrupted\n")
-        sys.exit(130)

@@ -70,8 +70,8 @@ def remarks(figures: Figures) -> list[str]:
         spread = max(model.floors) / min(model.floors)
         if spread > STEADY:
             said.append(
-                f"{name}: the floor took up to {spread:.1f} times its fastest, so something disturbed the run; its threads "
-                "wait for each other after every layer and suffer most, hence the figures over the floor are too low"
+                f"{name}: the floor took up to {spread:.1f} times its fastest, so something disturbed the run; as its "
+                "threads wait for each other in every layer, that slows it most, and figures over it come out too low"
             )
     if settings.rounds < DEFAULTS.rounds:
         said.append(f"too few rounds to tell figures from noise: take {DEFAULTS.rounds} or more")

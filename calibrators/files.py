@@ -5,7 +5,7 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,9 +76,7 @@ def require_writable(path: str | os.PathLike[str]) -> None:
         raise OutputError(f"cannot write {target}: no permission to write in {folder}; choose another place")
 
 
-def require_outputs(
-    paths: Sequence[str | os.PathLike[str]], *, inputs: Iterable[str | os.PathLike[str]] = ()
-) -> None:
+def require_outputs(paths: Sequence[str | os.PathLike[str]], *, inputs: Sequence[str | os.PathLike[str]] = ()) -> None:
     """Refuse output paths that cannot be written, that are two of one file, or that are one of the inputs.
 
     Raises:

@@ -153,7 +153,7 @@ def count_values(values, ceiling, counts, exponents, peaks, places):  # type: ig
     highest, lowest, ahead = np.uint32(0), np.uint32(0), np.uint32(0)
     for start in range(0, values.size, BLOCK):
         block, block_bits = values[start : start + BLOCK], bits[start : start + BLOCK]
-        up, down = _place(block, block_bits, ceiling, exponents, places)
+        up, down = _place(block, block_bits, ceiling, exponents, peaks, places)
         highest, lowest = max(highest, up), max(lowest, down)
         if max(up, down) >= np.uint32(INFINITE):
             break
@@ -165,27 +165,24 @@ def count_values(values, ceiling, counts, exponents, peaks, places):  # type: ig
             grown |= _raise(counts, exponents, peaks, 1, down)
             grown |= _raise(counts, exponents, peaks, 2, above)
             if grown:
-                _place(block, block_bits, ceiling, exponents, places)
+                _place(block, block_bits, ceiling, exponents, peaks, places)
         ahead ^= _count(counts, places, block.size, bits[start + BLOCK : start + 2 * BLOCK])
     return highest, lowest, ahead
 
 
 @_kernel
-def _place(block, bits, ceiling, exponents, places):  # type: ignore[no-untyped-def]
+def _place(block, bits, ceiling, exponents, peaks, places):  # type: ignore[no-untyped-def]
     """Find each value's counter by the present ranges, and the bits of the largest positive and negative magnitude.
 
     Where a magnitude is beyond its range, its place is of no use: raise the range and place again.
     """
-    if min(exponents[0], exponents[1], exponents[2]) > LOG_BINS - 126:
-        return _place_by(
-            block,
-            bits,
-            ceiling,
-            np.float32(2.0 ** (LOG_BINS - exponents[0])),
-            np.float32(2.0 ** (LOG_BINS - exponents[1])),
-            np.float32(2.0 ** (LOG_BINS - exponents[2])),
-            places,
-        )
+    least = np.int64(LOG_BINS - 125)  # of a side that is still empty, too: its range is of no consequence
+    e0 = exponents[0] if peaks[0] else least
+    e1 = exponents[1] if peaks[1] else least
+    e2 = exponents[2] if peaks[2] else least
+    if min(e0, e1, e2) >= least:
+        positive, negative, high = 2.0 ** (LOG_BINS - e0), 2.0 ** (LOG_BINS - e1), 2.0 ** (LOG_BINS - e2)
+        return _place_by(block, bits, ceiling, np.float32(positive), np.float32(negative), np.float32(high), places)
     return _place_by(  # a factor itself would be infinite in float32
         block,
         bits,
@@ -247,6 +244,7 @@ def _raise(counts, exponents, peaks, side, bits):  # type: ignore[no-untyped-def
     """
     if bits <= peaks[side]:
         return False
+    fresh = peaks[side] == 0
     peaks[side] = bits
     exponent = np.int64(bits >> np.uint32(23)) - 126
     if exponent == -126:  # subnormal: the leading one tells
@@ -256,7 +254,7 @@ def _raise(counts, exponents, peaks, side, bits):  # type: ignore[no-untyped-def
             exponent += 1
     step = exponent - exponents[side]
     if step <= 0:
-        return False
+        return fresh
     exponents[side] = exponent
     run = np.int64(1) << min(step, np.int64(LOG_BINS))
     first = side * BINS

@@ -1,15 +1,22 @@
 """Fixtures that every test may use."""
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+
+from trtcal import cli
 
 # A slow or busy machine is no failure.
 settings.register_profile("trtcal", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("trtcal")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +25,35 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("no real data beside the checkout (../shared/data)")
     return SHARED
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs `trtcal ...` in this process; gives the exit code, standard output and standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["trtcal", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        output = capsys.readouterr()
+        return int(left.value.code or 0), output.out, output.err
+
+    return run
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    """A folder with a small classifier, `model.onnx`, and twelve images of its size, `images/{cat,dog}/*.png`."""
+    import onnx
+    from PIL import Image
+
+    from tests.engines.networks import classifier
+
+    onnx.save(classifier(), tmp_path / "model.onnx")
+    random = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(6):
+            pixels = random.integers(0, 256, (16, 16, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
+    return tmp_path

@@ -6,6 +6,9 @@ zeros of a ReLU do not count; for each number i of kept bins from 128 to 2048, P
 tail added to its last one, Q the same bins merged into 128 levels (bin j to level floor(128 j / i)) and spread again
 over P's non-empty bins; the i with the least divergence KL(P || Q) wins, the largest where several do, and the
 threshold is the middle of bin i: (i + 0.5) / 2048 of amax.
+
+Where the last level holds nothing but the tail, Q would be 0 and the divergence infinite: a lone outlier far away could
+never be clipped. There Q counts as one value.
 """
 
 from functools import lru_cache
@@ -62,11 +65,13 @@ def kl_divergences(bins: Floats) -> Floats:
     mass, spread = _differences(below, edges), _differences(occupied, edges)
     spread[-1] += (bins[kept - 1] == 0) & (last > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        tail_cross = np.where(tail > 0, tail * (np.log(mass[-1]) - np.log(np.maximum(spread[-1], 1.0))), 0.0)
+        only_tail = (mass[-1] == 0) & (tail > 0)
+        share = np.where(only_tail, 1.0, mass[-1])
+        tail_cross = np.where(tail > 0, tail * (np.log(share) - np.log(np.maximum(spread[-1], 1.0))), 0.0)
         log_share = np.log(np.maximum(mass, TINY))
         log_share -= np.log(np.maximum(spread, 1.0, out=spread), out=spread)
         cross = np.einsum("lc,lc->c", mass, log_share) + tail_cross
-        divergences = (own - cross) / total - np.log(total) + np.log(below[kept])
+        divergences = (own - cross) / total - np.log(total) + np.log(below[kept] + only_tail)
     return np.where(below[kept] > 0, divergences, np.inf)
 
 

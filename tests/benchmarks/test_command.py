@@ -50,7 +50,7 @@ def test_every_figure_is_in_the_json(done: "tuple[subprocess.CompletedProcess[st
     peaks = model["memory_mb"]["entropy"]
     assert model["memory_growth"] == pytest.approx(peaks["4"] / peaks["1"])
     assert {"entropy", "minmax"} <= set(model["search"])
-    assert all(search["tensors"] == 101 and search["median"] > 0 for search in model["search"].values())
+    assert all(search["tensors"] == 101 and search["median_ms"] > 0 for search in model["search"].values())
     assert model["onnxruntime"] == {"calibration": {}, "memory_mb": {}, "search_by_bins": {}}
 
 

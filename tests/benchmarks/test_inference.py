@@ -22,8 +22,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_floor_gives_the_models_own_output(path: Path) -> None:
     session = plain_session(path)
     assert [value.name for value in session.get_outputs()] == [OUTPUT]
-    (logits,) = run(session, SyntheticImages(9))
-    assert logits.shape == (1, 1000)  # of the last batch
+    run(session, SyntheticImages(9))
 
 
 def test_the_reference_line_fetches_every_activation_but_the_input(path: Path) -> None:
@@ -31,6 +30,7 @@ def test_the_reference_line_fetches_every_activation_but_the_input(path: Path) -
     names = [value.name for value in session.get_outputs()]
     assert len(names) == len(set(names)) == 100
     assert {*names, INPUT} == set(activations(onnx.load(path)))
-    values = dict(zip(names, run(session, SyntheticImages(2)), strict=True))
-    (logits,) = run(plain_session(path), SyntheticImages(2))
+    (batch,) = SyntheticImages(2)
+    values = dict(zip(names, session.run(None, batch), strict=True))
+    (logits,) = plain_session(path).run(None, batch)
     np.testing.assert_allclose(values[OUTPUT], logits, rtol=1e-4, atol=1e-4)

@@ -79,3 +79,9 @@ def test_remarks_say_what_to_doubt() -> None:
         "the machine was busy",
         "too few rounds",
     ]
+
+
+def test_a_floor_that_varies_gives_the_disturbance_away() -> None:
+    disturbed = replace(MODEL, rounds={**MODEL.rounds, "fetch": Rounds([7.0, 9.0, 8.0], [5.0, 9.0, 6.0])})
+    (line,) = remarks(replace(FIGURES, settings=Settings(peers_images=0), models={"resnet50": disturbed}))
+    assert "resnet50: the floor took up to 1.8 times its fastest" in line

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from calibrators.errors import OutputError
-from calibrators.files import require_writable, sha256_of, whole_file, write_whole
+from calibrators.files import require_outputs, require_writable, sha256_of, whole_file, write_whole
 
 OLD = b"what was there before"
 
@@ -257,6 +257,37 @@ def test_a_folder_that_may_not_be_looked_into_really_refuses(target: Path) -> No
 def test_asking_leaves_no_trace(tmp_path: Path) -> None:
     require_writable(tmp_path / "model.cache")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_several_outputs_are_asked_for_at_once(target: Path) -> None:
+    require_outputs([])
+    require_outputs(
+        [target, target.with_name("new"), str(target.with_name("other"))], inputs=[target.parent, "none.onnx"]
+    )
+    with pytest.raises(OutputError, match="it is a folder"):
+        require_outputs([target, target.parent])
+    assert_untouched(target)
+
+
+@pytest.mark.parametrize("spelling", ["model.cache", "./model.cache", "../{folder}/model.cache", "link"])
+def test_two_outputs_in_one_file_are_refused(target: Path, spelling: str) -> None:
+    (target.parent / "link").symlink_to(target)
+    twin = target.parent / spelling.format(folder=target.parent.name)
+    with pytest.raises(OutputError, match="two outputs would be this one file; give each its own name"):
+        require_outputs([target, twin])
+    (target.parent / "link").unlink()
+    assert_untouched(target)
+
+
+def test_an_output_that_is_an_input_is_refused(target: Path) -> None:
+    symbolic, hard = target.with_name("symbolic"), target.with_name("hard")
+    symbolic.symlink_to(target)
+    hard.hardlink_to(target)
+    for source in (target, str(target), symbolic, hard):
+        with pytest.raises(OutputError) as error:
+            require_outputs([target.with_name("new"), target], inputs=["none.onnx", source])
+        assert str(error.value) == f"cannot write {target}: it is read, and would be lost; choose another name"
+    assert target.read_bytes() == OLD
 
 
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1])

@@ -81,3 +81,19 @@ def samples_of(model, count, *, seed=0, batch=1):
         }
         for start in range(0, count, batch)
     ]
+
+
+def classifier(channels=3, size=16, classes=4, seed=0):
+    """Scores of images N,channels,size,size: two convolutions, the second behind a pooling, and a matrix product."""
+    net = Net(seed=seed)
+    net.conv(net.input("image", ("N", channels, size, size)), "a", 16, channels, 3, 3, bias=False)
+    net.batch_norm("a", "a_bn", 16)
+    net.node("Relu", "a_bn", "a_relu")
+    net.node("MaxPool", "a_relu", "pooled", kernel_shape=[2, 2], strides=[2, 2])
+    net.conv("pooled", "b", 16, 16, 3, 3)
+    net.node("Relu", "b", "b_relu")
+    net.node("GlobalAveragePool", "b_relu", "average")
+    net.node("Flatten", "average", "flat")
+    net.weight("w", 16, classes, fan_in=16)
+    net.node("MatMul", "flat w", "scores")
+    return net.model("scores")

@@ -30,8 +30,10 @@ def divergence(bins: Floats, kept: int) -> float:
     q = np.where(occupied, mass[level] / np.maximum(number[level], 1), 0.0)
     if q.sum() == 0:
         return math.inf
+    if occupied[-1] and q[-1] == 0:  # the last level holds nothing but the tail
+        q[-1] = 1.0
     p, q = p[occupied] / p.sum(), q[occupied] / q.sum()
-    return math.inf if (q == 0).any() else float((p * np.log(p / q)).sum())
+    return float((p * np.log(p / q)).sum())
 
 
 def divergences(bins: Floats) -> Floats:

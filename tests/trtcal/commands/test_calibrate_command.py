@@ -1,0 +1,195 @@
+"""`trtcal calibrate`: what it writes and what it says."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+import trtcal
+from calibrators.cache import CalibrationCache
+from calibrators.sidecar import Sidecar
+from calibrators.statistics_file import Statistics
+from engines.graph import activations, load_model, model_digest
+from tests.engines.networks import Net
+from trtcal.preprocess import Preprocess
+
+
+@pytest.fixture
+def calibrate(command, job):
+    """Calibrates the job's model with further options; gives code, output, messages."""
+
+    def run(*options, images=job / "images", output=job / "model.cache"):
+        source = [] if images is None else ["--images", images]
+        return command("calibrate", job / "model.onnx", "-o", output, *source, *options)
+
+    return run
+
+
+def test_writes_a_cache_of_every_activation_and_its_side_car(calibrate, job):
+    code, out, err = calibrate("--preprocess", "unit")
+    assert (code, err) == (0, "")
+    cache = CalibrationCache.load(job / "model.cache")
+    assert tuple(cache) == activations(load_model(job / "model.onnx"))
+    assert (cache.algorithm, cache.version) == ("EntropyCalibration2", 101600)
+    assert out.splitlines()[0] == f"{job / 'model.cache'}: {len(cache)} tensors from 12 images by entropy"
+    assert out.splitlines()[1].startswith("preprocessing: ")
+    sidecar = Sidecar.beside(job / "model.cache")
+    assert sidecar.model_sha256 == model_digest(job / "model.onnx")
+    assert (sidecar.method, sidecar.tensors, sidecar.images, sidecar.seed) == ("entropy", "all", 12, 0)
+    assert sidecar.cache_sha256 == cache.sha256
+    assert set(sidecar.versions) >= {"onnxruntime", "numpy"}
+    assert Preprocess.from_dict(sidecar.preprocess).scale == pytest.approx(1 / 255)
+
+
+def test_is_what_python_gives(calibrate, job):
+    calibrate("--preprocess", "unit", "--method", "minmax")
+    loader = trtcal.ImageLoader(job / "images", preprocess="unit")
+    cache = trtcal.calibrate(trtcal.collect(job / "model.onnx", loader), method="minmax")
+    assert CalibrationCache.load(job / "model.cache").dumps() == cache.dumps()
+    assert cache.amax("image") == 1
+
+
+def test_json_alone_is_on_standard_output(calibrate, job):
+    code, out, err = calibrate("--json", "--preprocess", "unit")
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    assert result["cache"] == str(job / "model.cache")
+    assert (result["tensors"], result["images"], result["method"]) == (9, 12, "entropy")
+    assert (result["skipped"], result["zero"], result["statistics"]) == ([], [], None)
+
+
+@pytest.mark.parametrize("size", [1, 5, 100])
+def test_the_batch_size_changes_no_byte(calibrate, job, size):
+    calibrate()
+    expected = (job / "model.cache").read_bytes()
+    calibrate("--batch-size", size)
+    assert (job / "model.cache").read_bytes() == expected
+
+
+def test_the_seed_chooses_images(calibrate, job):
+    caches = []
+    for seed in (0, 0, 1):
+        code, out, _ = calibrate("--count", 4, "--seed", seed, "--json")
+        assert json.loads(out)["images"] == 4
+        caches.append((job / "model.cache").read_bytes())
+    assert caches[0] == caches[1] != caches[2]
+
+
+def test_only_the_quantizable_tensors(calibrate, job):
+    calibrate("--tensors", "quantizable")
+    cache = CalibrationCache.load(job / "model.cache")
+    assert set(cache) == {"image", "a_relu", "pooled", "b_relu", "average", "flat"}
+    assert cache.sidecar.tensors == "quantizable"
+
+
+class TestStatistics:
+    def test_another_method_follows_from_them_without_the_images(self, calibrate, job):
+        kept = job / "model.stats.npz"
+        code, out, _ = calibrate("--statistics", kept, "--json")
+        assert (code, json.loads(out)["statistics"]) == (0, str(kept))
+        calibrate("--method", "minmax", output=job / "direct.cache")
+        code, _, err = calibrate("--statistics-from", kept, "--method", "minmax", images=None)
+        assert (code, err) == (0, "")
+        for name in ("cache", "cache.json"):
+            assert (job / f"model.{name}").read_bytes() == (job / f"direct.{name}").read_bytes()
+
+    def test_shards_give_what_one_pass_gives(self, calibrate, job):
+        for name in ("cat", "dog"):
+            calibrate("--statistics", job / f"{name}.npz", images=job / "images" / name)
+        calibrate(output=job / "whole.cache")
+        code, out, _ = calibrate("--statistics-from", job / "cat.npz", job / "dog.npz", "--json", images=None)
+        assert (code, json.loads(out)["images"]) == (0, 12)
+        assert (job / "model.cache").read_bytes() == (job / "whole.cache").read_bytes()
+
+    def test_merged_statistics_can_be_kept(self, calibrate, job):
+        calibrate("--statistics", job / "cat.npz", images=job / "images" / "cat")
+        options = ["--statistics-from", job / "cat.npz", "--statistics", job / "again.npz"]
+        assert calibrate(*options, images=None)[0] == 0
+        assert dict(Statistics.load(job / "again.npz")) == dict(Statistics.load(job / "cat.npz"))
+
+    @pytest.mark.parametrize(
+        "spoil, message",
+        [
+            (lambda path: path.unlink(), "no statistics file"),
+            (lambda path: path.write_bytes(b"PK no zip"), "is not a statistics file"),
+            (lambda path: np.savez(path, header=np.zeros(3)), "is not a statistics file"),
+        ],
+    )
+    def test_a_file_that_is_none(self, calibrate, job, spoil, message):
+        path = job / "model.stats.npz"
+        path.write_bytes(b"")
+        spoil(path)
+        code, out, err = calibrate("--statistics-from", path, images=None)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert message in err
+
+    def test_those_of_another_model(self, calibrate, command, job):
+        calibrate("--statistics", job / "model.npz")
+        net = Net()
+        net.conv(net.input("image", ("N", 3, 16, 16)), "y", 8, 3, 3, 3)
+        onnx.save(net.model("y"), job / "other.onnx")
+        options = ["--statistics-from", job / "model.npz", "-o", job / "other.cache"]
+        code, out, err = command("calibrate", job / "other.onnx", *options)
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert "gathered from another model" in err
+        assert not (job / "other.cache").exists()
+
+    def test_the_same_shard_twice(self, calibrate, job):
+        calibrate("--statistics", job / "cat.npz", images=job / "images" / "cat")
+        code, _, err = calibrate("--statistics-from", job / "cat.npz", job / "cat.npz", images=None)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "give each shard once" in err
+
+    def test_an_output_that_is_read(self, calibrate, job):
+        calibrate("--statistics", job / "cat.npz")
+        before = (job / "cat.npz").read_bytes()
+        code, _, err = calibrate("--statistics-from", job / "cat.npz", images=None, output=job / "cat.npz")
+        assert (code, err.count("\n")) == (2, 1)
+        assert "it is read, and would be lost" in err
+        assert (job / "cat.npz").read_bytes() == before
+
+
+class TestChoices:
+    @pytest.mark.parametrize("options", [[], ["--statistics-from", "some.npz"]])
+    def test_images_or_statistics_but_not_both(self, calibrate, job, options):
+        code, out, err = calibrate(*options, images=job / "images" if options else None)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "give either --images or --statistics-from" in err
+
+    def test_a_method_that_there_is_not(self, calibrate, job):
+        code, out, err = calibrate("--method", "entropie", images=job / "nowhere")
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "no range method 'entropie': choose among entropy, minmax" in err
+
+    @pytest.mark.parametrize("statistics", ["model.cache", "model.cache.json"])
+    def test_one_file_for_two_outputs(self, calibrate, job, statistics):
+        code, _, err = calibrate("--statistics", job / statistics)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "two outputs would be this one file" in err
+        assert not (job / "model.cache").exists()
+
+
+def test_images_that_are_skipped_are_named(calibrate, job):
+    (job / "images" / "dog" / "bad.png").write_bytes(b"no image")
+    code, out, err = calibrate("--on-bad-image", "skip")
+    assert code == 0
+    assert "from 12 images" in out
+    assert err.startswith("skipped dog/bad.png: ")
+    code, out, err = calibrate("--on-bad-image", "skip", "--json")
+    assert json.loads(out)["skipped"][0]["image"] == "dog/bad.png"
+
+
+def test_tensors_that_were_always_zero_are_named(command, tmp_path):
+    net = Net()
+    net.node("Abs", net.input("x", ("N", 8, 8, 8)), "a")
+    net.node("Neg", "a", "b")
+    net.node("Relu", "b", "dead")
+    net.conv("dead", "y", 8, 8, 3, 3, bias=False)
+    onnx.save(net.model("y"), tmp_path / "model.onnx")
+    np.save(tmp_path / "x.npy", np.ones((3, 8, 8, 8), np.float32))
+    options = ["--images", tmp_path / "x.npy", "-o", tmp_path / "model.cache"]
+    code, _, err = command("calibrate", tmp_path / "model.onnx", *options)
+    assert code == 0
+    assert "note: dead was zero in every image; its scale is 0, and it will stay in float" in err
+    assert "\ndead: 0\n" in (tmp_path / "model.cache").read_text()

@@ -1,0 +1,80 @@
+"""`trtcal quantize`: what it writes and what it says."""
+
+import json
+
+import onnx
+import pytest
+
+from calibrators.cache import CalibrationCache
+from engines.graph import load_model
+from tests.engines.networks import classifier
+
+
+@pytest.fixture
+def cache(command, job):
+    assert command("calibrate", job / "model.onnx", "--images", job / "images", "-o", job / "model.cache")[0] == 0
+    return job / "model.cache"
+
+
+@pytest.fixture
+def quantize(command, job, cache):
+    """Quantizes the job's model with further options; gives code, output, messages."""
+
+    def run(*options, model=job / "model.onnx"):
+        return command("quantize", model, "--cache", cache, "-o", job / "int8.onnx", *options)
+
+    return run
+
+
+def test_writes_a_model(quantize, job):
+    code, out, err = quantize()
+    assert (code, err) == (0, "")
+    assert out == f"{job / 'int8.onnx'}: 3 operators in INT8, 3 activation scales\n"
+    operators = [node.op_type for node in load_model(job / "int8.onnx").graph.node]
+    assert (operators.count("QuantizeLinear"), operators.count("DequantizeLinear")) == (3, 6)
+    assert json.loads((job / "int8.onnx.json").read_text())["left_float"] == {}
+
+
+def test_json_alone_is_on_standard_output(quantize, job, cache):
+    code, out, err = quantize("--json")
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    assert result["model"] == str(job / "int8.onnx")
+    assert result["quantized"] == ["a/Conv", "b/Conv", "scores/MatMul"]
+    assert set(result["scales"]) == {"image", "pooled", "flat"}
+    assert result["scales"]["image"] == CalibrationCache.load(cache)["image"]
+    assert (result["left_float"], result["unused"]) == ({}, [])
+
+
+def test_what_stays_in_float_is_said(quantize, job, cache):
+    text = cache.read_text().splitlines()
+    cache.write_text("\n".join(line for line in text if not line.startswith(("flat", "average", "b_relu"))) + "\n")
+    code, out, err = quantize()
+    assert code == 0
+    assert "2 operators in INT8" in out
+    assert err == "left in float: scores/MatMul, for its input flat has no scale in the cache\n"
+
+
+def test_names_that_the_model_does_not_have_are_counted(quantize, cache):
+    with cache.open("a") as file:
+        file.write("(Unnamed Layer* 3) [Shuffle]_output: 3c010204\nelsewhere: 3c010204\n")
+    code, _, err = quantize()
+    assert code == 0
+    assert err == "note: 2 names in the cache are not in the model, such as (Unnamed Layer* 3) [Shuffle]_output\n"
+
+
+def test_a_cache_of_another_model(quantize, job):
+    onnx.save(classifier(seed=1), job / "other.onnx")
+    code, out, err = quantize(model=job / "other.onnx")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "model.cache was made of another model" in err
+    assert "calibrate this model" in err
+    assert not (job / "int8.onnx").exists()
+
+
+def test_the_result_again(quantize, command, job, cache):
+    quantize()
+    (job / "model.cache.json").unlink()
+    code, out, err = command("quantize", job / "int8.onnx", "--cache", cache, "-o", job / "twice.onnx")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "the model is quantized already: give the float model" in err
