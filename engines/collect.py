@@ -25,8 +25,10 @@ from engines.graph import (
     activations,
     input_specs,
     loaded,
+    is_quantized,
     model_digest,
     scale_groups,
+    with_types,
 )
 from engines.session import usable_cores
 
@@ -34,6 +36,9 @@ Tensors = Literal["all", "quantizable"]
 
 _GROUPINGS = (COMMUTES | AVERAGES, COMMUTES)
 """Which operators share a scale in a cache, and between Q/DQ nodes."""
+
+_SAMPLES = "trtcal.samples"
+"""The name that the axis of samples is followed by."""
 
 MOST_WORKERS = 4
 """Each worker holds one sample's activations: more of them cost memory and, with more threads for each, gain
@@ -67,6 +72,8 @@ def collect(
         DataError: There is no sample, a sample does not fit the model, or an activation is NaN or infinite.
     """
     proto = loaded(model)
+    if is_quantized(proto):
+        raise ModelError("the model has Q/DQ nodes already, and with them its ranges: give the float model")
     wanted = _wanted(proto, model, tensors)
     derived = _derived(proto, wanted)
     specs = input_specs(proto)
@@ -232,6 +239,7 @@ class _Run:
         floats = {"tensor(float)", "tensor(float16)", "tensor(double)"}
         self.outputs = [name for name in outputs if types.get(name) in floats]
         self.inputs = [name for name in fetched if name in inputs]
+        self.turned = _turned(proto) if self.group > 1 else frozenset[str]()
         self.accumulators = {name: Accumulator(ceilings.get(name)) for name in (*self.inputs, *self.outputs)}
 
     def all_of(self, groups: Iterable[_Group]) -> Iterator[int]:
@@ -257,7 +265,8 @@ class _Run:
         values = {name: group.arrays[name] for name in self.inputs}
         values |= self._activations(self.fetch, group)
         for name, array in values.items():
-            for sample, part in zip(group.names, _split(array, self.group), strict=False):
+            parts = _split(array, 1 if name in self.turned else self.group)
+            for sample, part in zip(group.names, parts, strict=False):
                 try:
                     self.accumulators[name].add(part)
                 except RangeError as error:
@@ -287,6 +296,23 @@ class _Run:
             raise DataError(
                 f"ONNX Runtime could not run the model on {group.names[0]}: {' '.join(str(error).split())[:300]}"
             ) from error
+
+
+def _turned(proto: onnx.ModelProto) -> frozenset[str]:
+    """Tensors that carry the samples on another axis than the first, as far as their shapes tell."""
+    model = onnx.ModelProto()
+    model.CopyFrom(proto)
+    for value in (*model.graph.value_info, *model.graph.output):
+        value.type.tensor_type.ClearField("shape")
+    for value in model.graph.input:
+        if value.type.tensor_type.shape.dim:
+            value.type.tensor_type.shape.dim[0].dim_param = _SAMPLES
+    graph = with_types(model).graph
+    axes = {
+        value.name: [dim.dim_param for dim in value.type.tensor_type.shape.dim]
+        for value in (*graph.value_info, *graph.output)
+    }
+    return frozenset(name for name, dims in axes.items() if _SAMPLES in dims[1:] and dims[0] != _SAMPLES)
 
 
 def _split(values: Array, group: int) -> list[npt.NDArray[np.float32]]:
@@ -320,7 +346,7 @@ def _sessions(
             settings.add_session_config_entry("session.model_external_initializers_file_folder_path", data)
         return settings
 
-    data = None if isinstance(model, onnx.ModelProto) else os.fspath(Path(model).resolve().parent)
+    data = None if isinstance(model, onnx.ModelProto) else os.fspath(Path(model).absolute().parent)
     weights = sum(math.prod(tensor.dims) for tensor in proto.graph.initializer)
     try:
         return fetches(graph.SerializeToString(), outputs, options, data, weights=weights)

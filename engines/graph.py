@@ -27,6 +27,9 @@ MOVES = frozenset(
 COMMUTES = MOVES | {"GlobalMaxPool", "MaxPool"}
 """Operators that give the same result before and after quantization: both sides share one scale."""
 
+QUANTIZERS = frozenset({"DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "QuantizeLinear"})
+"""Operators that only a quantized model has."""
+
 SHAPE_SIZED = 64
 """Elements in an initializer that may state a shape, an axis or a slice; larger ones are weights."""
 
@@ -75,10 +78,14 @@ def loaded(model: ModelSource) -> onnx.ModelProto:
 
 
 def model_digest(model: ModelSource) -> str:
-    """The SHA-256, in hexadecimal, of a model and of the external data it names."""
+    """The SHA-256, in hexadecimal, of a model and of the external data it names.
+
+    Raises:
+        ModelError: The file is missing, is no ONNX model, or lacks its external data.
+    """
     if isinstance(model, onnx.ModelProto):
         return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
-    locations = sorted(_external_locations(onnx.load(model, load_external_data=False)))
+    locations = sorted(_external_locations(loaded(model)))
     digests = [sha256_of(model), *(sha256_of(Path(model).parent / location) for location in locations)]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
@@ -120,6 +127,11 @@ def data_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
         if node.op_type not in ("Shape", "Size") and (live & set(node.input) or live & _captured(node)):
             live.update(node.output)
             yield node
+
+
+def is_quantized(model: onnx.ModelProto) -> bool:
+    """Whether the model holds quantization operators already."""
+    return any(node.op_type in QUANTIZERS for node in model.graph.node)
 
 
 def scale_groups(model: onnx.ModelProto, *, through: frozenset[str] = COMMUTES | AVERAGES) -> tuple[ScaleGroup, ...]:

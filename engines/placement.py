@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from calibrators.errors import ModelError
-from engines.graph import MOVES
+from engines.graph import MOVES, QUANTIZERS
 
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 WEIGHTED = CONVOLUTIONS | {"Gemm", "MatMul"}
-QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from onnx_ir.passes import common
 
 from calibrators.cache import CalibrationCache, usable
 from calibrators.errors import CacheError, ModelError, RangeError
-from calibrators.files import whole_file
+from calibrators.files import write_whole
 from calibrators.weights import weight_encoding
 from engines.graph import COMMUTES, ModelSource, loaded, scale_groups
 from engines.passes.prepare import prepared
@@ -41,6 +41,8 @@ class QuantizedModel:
         scales: The scale of each quantized activation.
         quantized: Labels of the operators that take quantized inputs.
         left_float: Label of each weighted operator or residual Add that stays in float -> why.
+        from_sidecar: Activations whose scale is the side-car's, not the cache's: behind an average pooling, where TensorRT's
+            caches repeat the scale before it.
         unused: Names in the cache that the model does not have.
     """
 
@@ -48,6 +50,7 @@ class QuantizedModel:
     scales: Mapping[str, float]
     quantized: tuple[str, ...]
     left_float: Mapping[str, str]
+    from_sidecar: tuple[str, ...]
     unused: tuple[str, ...]
 
 
@@ -87,7 +90,15 @@ def quantize(model: ModelSource, cache: Mapping[str, float]) -> QuantizedModel:
     common.RemoveUnusedNodesPass()(graph)
     ir.external_data.load_to_model(graph)
     unused = tuple(name for name in cache if name not in names)
-    return QuantizedModel(ir.to_proto(graph), writer.scales, tuple(quantized), left, unused)
+    explicit = cache.sidecar.explicit if isinstance(cache, CalibrationCache) and cache.sidecar is not None else {}
+    return QuantizedModel(
+        ir.to_proto(graph),
+        writer.scales,
+        tuple(quantized),
+        left,
+        from_sidecar=tuple(name for name in writer.scales if name in explicit),
+        unused=unused,
+    )
 
 
 def quantizable_tensors(model: ModelSource) -> tuple[str, ...]:
@@ -99,11 +110,10 @@ def quantizable_tensors(model: ModelSource) -> tuple[str, ...]:
     return tuple(dict.fromkeys(site.tensor for site in planned(prepared(model)).sites))
 
 
-def save(quantized: QuantizedModel, path: str | os.PathLike[str]) -> None:
-    """Check the model and write it, whole or not at all.
+def checked_bytes(quantized: QuantizedModel) -> bytes:
+    """The model's file, once the ONNX checker has found nothing wrong with it.
 
     Raises:
-        OutputError: The file cannot be written.
         ModelError: The checker refuses the model, or one file cannot hold it.
     """
     if quantized.model.ByteSize() > LARGEST_FILE:
@@ -114,8 +124,17 @@ def save(quantized: QuantizedModel, path: str | os.PathLike[str]) -> None:
         raise ModelError(
             f"the quantized model is not valid ({str(error).splitlines()[0]}): report the model"
         ) from error
-    with whole_file(path) as temporary:
-        onnx.save(quantized.model, os.fspath(temporary), format="protobuf")
+    return quantized.model.SerializeToString()
+
+
+def save(quantized: QuantizedModel, path: str | os.PathLike[str]) -> None:
+    """Check the model and write it, whole or not at all.
+
+    Raises:
+        OutputError: The file cannot be written.
+        ModelError: As `checked_bytes`.
+    """
+    write_whole(path, checked_bytes(quantized))
 
 
 def shared_scales(cache: Mapping[str, float], model: onnx.ModelProto) -> dict[str, float]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import trtcal
 
+if len(sys.argv) != 4:
+    sys.exit(__doc__)
 model, images, preprocess = sys.argv[1:]
 inputs = trtcal.OnnxRuntimeSession(model).inputs
 loader = trtcal.ImageLoader(images, preprocess=preprocess, batch_size=4, count=100, inputs=inputs)

@@ -7,6 +7,8 @@ import sys
 
 import trtcal
 
+if len(sys.argv) != 4:
+    sys.exit(__doc__)
 model, images, preprocess = sys.argv[1:]
 inputs = trtcal.OnnxRuntimeSession(model).inputs
 statistics = trtcal.collect(model, trtcal.ImageLoader(images, preprocess=preprocess, count=100, inputs=inputs))

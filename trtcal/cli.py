@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from calibrators.errors import TrtcalError
+from trtcal import __version__
 from trtcal.commands import accuracy, benchmark, build, cache, calibrate, demo, doctor, inspect, quantize
 
 INTERRUPTED = 130
@@ -36,8 +37,12 @@ app.command("doctor")(doctor.doctor)
 def options(
     context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
     """From a float ONNX model and images to a checked INT8 TensorRT engine."""
+    if version:
+        sys.stdout.write(f"trtcal {__version__}\n")
+        raise typer.Exit
     if context.invoked_subcommand is None:
         sys.stdout.write(context.get_help() + "\n")
 

@@ -1,5 +1,6 @@
 """The main job as functions: images to a cache, a cache to a Q/DQ model."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -9,7 +10,7 @@ import onnx
 
 from calibrators.cache import CalibrationCache
 from calibrators.errors import CacheMismatchError
-from calibrators.files import require_outputs, whole_file
+from calibrators.files import require_outputs, whole_file, write_whole
 from calibrators.sidecar import sidecar_path
 from calibrators.statistics_file import Statistics
 from engines import qdq
@@ -88,10 +89,11 @@ def quantize(
     require_fit(scales, model, "it" if isinstance(cache, CalibrationCache) else str(cache))
     quantized = qdq.quantize(model, scales)
     if output is not None:
-        text = json.dumps(_sidecar(quantized, scales, model), indent=2) + "\n"
         with whole_file(sidecar_path(output)) as sidecar:  # neither replaces an old file before both are written
-            sidecar.write_text(text, encoding="utf-8")
-            qdq.save(quantized, output)
+            data = qdq.checked_bytes(quantized)
+            record = {"sha256": hashlib.sha256(data).hexdigest(), **_sidecar(quantized, scales, model)}
+            sidecar.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            write_whole(output, data)
     return quantized
 
 
@@ -130,4 +132,5 @@ def _sidecar(quantized: qdq.QuantizedModel, cache: CalibrationCache, model: Mode
         "quantized": list(quantized.quantized),
         "left_float": dict(quantized.left_float),
         "scales": dict(quantized.scales),
+        "from_sidecar": list(quantized.from_sidecar),
     }

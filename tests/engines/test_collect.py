@@ -318,6 +318,19 @@ class TestPartitions:
         for size in (1, 3, 4, 10):
             assert dict(collect(exact_network(4, channels=3), batched(samples, size))) == expected
 
+    @pytest.mark.parametrize("count", [1, 4, 5])
+    def test_a_fixed_batch_whose_samples_lie_on_another_axis(self, count):
+        """As recurrent networks have them: such a tensor counts as a whole, and none of its values is left out."""
+        net = Net()
+        net.node("Transpose", net.input(shape=(2, 4)), "turned", perm=[1, 0])
+        net.node("Abs", "turned", "whole")
+        net.node("Transpose", "whole", "y", perm=[1, 0])
+        samples = [{"x": np.array([[1, 2, 3, -100 - place]], np.float32)} for place in range(count)]
+        gathered = collect(net.model("y"), samples)
+        assert gathered["x"] == counted([sample["x"] for sample in samples])
+        assert gathered["whole"].amax == 99 + count
+        assert gathered["whole"].total == 4 * (count + count % 2)
+
     def test_a_fixed_batch_of_one(self):
         samples = whole_samples((3, 7, 7), 3)
         assert dict(collect(exact_network(1, channels=3), batched(samples, 3))) == dict(
@@ -393,6 +406,16 @@ class TestWhatIsCollected:
         gathered = collect(path, samples)
         assert dict(gathered) == dict(collect(model, samples))
         assert tuple(collect(path, samples, tensors="quantizable")) == ("x", "b")
+
+    def test_a_link_to_a_model_beside_its_external_data(self, tmp_path):
+        model = ZOO["conv_bn_relu"]().model
+        stored = ZOO["conv_bn_relu"]().model
+        onnx.save(stored, tmp_path / "model.onnx", save_as_external_data=True, location="data.bin", size_threshold=100)
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "model.onnx").rename(tmp_path / "elsewhere" / "blob")
+        (tmp_path / "model.onnx").symlink_to("elsewhere/blob")
+        samples = samples_of(model, 2)
+        assert dict(collect(tmp_path / "model.onnx", samples)) == dict(collect(model, samples))
 
     def test_a_model_over_2_gigabytes(self, tmp_path, monkeypatch):
         """A table of 2.2 GB, most of it a hole in the file, of which a few rows are read."""

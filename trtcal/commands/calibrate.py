@@ -74,8 +74,7 @@ def calibrate(
     if (images is None) == (not statistics_from):
         raise DataError("give either --images or --statistics-from: one of them says what to calibrate on")
     load_model(model, weights=False)
-    skipped: list[tuple[str, str]] = []
-    described = None
+    loader = None
     if images is not None:
         with console.images_progress("Calibrating") as progress:
             gathered, loader = collect_images(
@@ -89,7 +88,6 @@ def calibrate(
                 on_bad_image=on_bad_image,
                 progress=progress,
             )
-        skipped, described = loader.skipped, str(loader.preprocess)
     else:
         gathered = merged_files(statistics_from or [])
         require_same_model(gathered, model)
@@ -106,17 +104,17 @@ def calibrate(
                 "tensors": len(cache),
                 "images": samples,
                 "method": method,
-                "preprocess": described,
-                "skipped": [{"image": name, "reason": reason} for name, reason in skipped],
+                "preprocess": None if loader is None else str(loader.preprocess),
+                "skipped": [] if loader is None else [{"image": n, "reason": why} for n, why in loader.skipped],
                 "zero": zeros,
                 "statistics": None if statistics is None else str(statistics),
             }
         )
     else:
         console.say(f"{output}: {len(cache)} tensors from {samples} images by {method}")
-        if described is not None:
-            console.say(f"preprocessing: {described}")
-    for name, reason in skipped:
-        console.note(f"skipped {name}: {reason}")
+        if loader is not None:
+            console.say(f"preprocessing: {loader.preprocess}")
+    if loader is not None:
+        options.say_what_was_calibrated_on(loader, stated=preprocess is not None)
     for name in zeros:
         console.note(f"note: {name} was zero in every image; its scale is 0, and it will stay in float")

@@ -1,9 +1,17 @@
 """Options that several verbs share: the same words, the same meaning."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from trtcal import console
+
+if TYPE_CHECKING:
+    from trtcal.images import ImageLoader
+
+FEW = 100
+"""Images below which ranges are likely to change with the choice of images; NVIDIA's advice for ImageNet is 500."""
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The float model.", show_default=False)]
 Preprocess = Annotated[
@@ -24,3 +32,18 @@ OnBadImage = Annotated[
 ]
 Method = Annotated[str, typer.Option(help="How ranges are chosen: entropy or minmax.", metavar="NAME")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def say_what_was_calibrated_on(loader: "ImageLoader", *, stated: bool) -> None:
+    """Tell, on standard error, what a user should know about the images that ranges rest on."""
+    if not stated and not loader.preprocess.as_is:
+        console.note(
+            f"warning: no --preprocess was given; taken by the model's input: {loader.preprocess}. "
+            "If that is not how the model was trained, INT8 will lose accuracy for no reason of its own"
+        )
+    for name, reason in loader.skipped:
+        console.note(f"skipped {name}: {reason}")
+    if loader.count < loader.available:
+        console.note(f"note: {loader.count} of {loader.available} images, by --count and --seed")
+    if loader.count < FEW:
+        console.note(f"note: {loader.count} images are few to calibrate on; ranges settle with some hundreds")

@@ -33,6 +33,7 @@ def quantize(
                 "quantized": list(result.quantized),
                 "scales": dict(result.scales),
                 "left_float": dict(result.left_float),
+                "from_sidecar": list(result.from_sidecar),
                 "unused": list(result.unused),
             }
         )
@@ -40,5 +41,10 @@ def quantize(
         console.say(f"{output}: {len(result.quantized)} operators in INT8, {len(result.scales)} activation scales")
     for name, why in result.left_float.items():
         console.note(f"left in float: {name}, for {why}")
+    if result.from_sidecar:
+        console.note(
+            f"note: {len(result.from_sidecar)} scales, such as {result.from_sidecar[0]}'s, are from the cache's side-car: "
+            "TensorRT's caches repeat the scale before an average pooling behind it, which Q/DQ nodes need not"
+        )
     if result.unused:
         console.note(f"note: {len(result.unused)} names in the cache are not in the model, such as {result.unused[0]}")
