@@ -1,5 +1,6 @@
 """Batches: what loaders yield, and how they meet a model's inputs."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -41,6 +42,9 @@ class Batch(dict[str, Array]):
         arrays: By input name; a single array of images may stand under `IMAGE`.
         names: One per sample, for messages: a file name, or a position in an array.
         labels: Class numbers, int64 of shape (samples,), where they are known.
+
+    Raises:
+        DataError: An array has no axis of samples, or names or labels are not as many as the samples.
     """
 
     def __init__(
@@ -51,8 +55,15 @@ class Batch(dict[str, Array]):
         labels: npt.NDArray[np.int64] | None = None,
     ) -> None:
         super().__init__(arrays)
+        for name, array in self.items():
+            if np.ndim(array) == 0:
+                raise DataError(f"array {name} of a batch is a single number: samples are on its first axis")
         self.names = tuple(names) or tuple(f"sample {index}" for index in range(self.size))
         self.labels = labels
+        if len(self.names) != self.size:
+            raise DataError(f"a batch of {self.size} samples has {len(self.names)} names: give one per sample")
+        if labels is not None and len(labels) != self.size:
+            raise DataError(f"a batch of {self.size} samples has {len(labels)} labels: give one per sample")
 
     @property
     def size(self) -> int:
@@ -61,7 +72,19 @@ class Batch(dict[str, Array]):
 
 
 def fitted(batches: Batches, inputs: Iterable[TensorSpec]) -> Batches:
-    """The batches for a model with these inputs: a loader that has a `for_model` fits its preprocessing to them."""
+    """The batches for a model with these inputs: a loader that has a `for_model` fits its preprocessing to them.
+
+    Raises:
+        DataError: They are no iterable of batches but one batch, a path or something else, or do not fit the model.
+    """
+    if isinstance(batches, np.ndarray):
+        raise DataError("the data is one array: give an iterable of batches, such as [array]")
+    if isinstance(batches, Mapping):
+        raise DataError(f"the data is one batch ({_listed(batches)}): give an iterable of batches, such as [batch]")
+    if isinstance(batches, (str, os.PathLike)):
+        raise DataError(f"the data is a path, {os.fspath(batches)!r}: open it with trtcal.ImageLoader")
+    if not (hasattr(batches, "__iter__") or hasattr(batches, "__getitem__")):
+        raise DataError(f"the data is of type {type(batches).__name__}: give an iterable of batches, such as [array]")
     fit = getattr(batches, "for_model", None)
     return batches if fit is None else fit(tuple(inputs))
 
@@ -70,10 +93,11 @@ def bind(batch: Mapping[str, Array] | Array, inputs: Iterable[TensorSpec]) -> di
     """Give every model input its array: by name, or a lone array to a lone input.
 
     Raises:
-        DataError: Names, shapes or kinds of number do not fit; the message names the input and both shapes.
+        DataError: Names, shapes, kinds of number or a number's size do not fit; the message names the input.
     """
     specs = {spec.name: spec for spec in inputs}
-    arrays = dict(batch) if isinstance(batch, Mapping) else {IMAGE: np.asarray(batch)}
+    given = batch if isinstance(batch, Mapping) else {IMAGE: batch}
+    arrays = {name: np.asarray(array) for name, array in given.items()}
     if len(arrays) == 1 and len(specs) == 1 and set(arrays) <= {IMAGE}:
         arrays = {next(iter(specs)): next(iter(arrays.values()))}
     missing, unknown = sorted(set(specs) - set(arrays)), sorted(set(arrays) - set(specs))
@@ -91,15 +115,32 @@ def _fitted(array: Array, spec: TensorSpec) -> Array:
         for axis, (wanted, got) in enumerate(zip(spec.shape, array.shape, strict=True))
     )
     if not fits:
-        got = "x".join(map(str, array.shape))
+        got = "x".join(map(str, array.shape)) or "a single number"
         raise DataError(
             f"the model takes {spec}, not {got}: change the preprocessing (size, layout, channels) or the data"
         )
     if array.dtype != spec.dtype:
         if array.dtype.kind != np.dtype(spec.dtype).kind:
             raise DataError(f"input {spec.name} takes {spec.dtype}, not {array.dtype}: change the data or `dtype`")
-        array = array.astype(spec.dtype)
+        array = _converted(array, spec)
     return np.ascontiguousarray(array)
+
+
+def _converted(array: Array, spec: TensorSpec) -> Array:
+    """In another width of the same kind of number, where every value fits in it."""
+    if array.dtype.kind in "iu" and array.size:
+        limits = np.iinfo(str(spec.dtype))
+        low, high = int(array.min()), int(array.max())
+        if low < limits.min or high > limits.max:
+            wrong = low if low < limits.min else high
+            raise DataError(f"input {spec.name} takes {spec.dtype}, which does not hold {wrong}: change the data")
+    try:
+        with np.errstate(over="raise"):
+            return array.astype(spec.dtype)
+    except FloatingPointError as error:
+        raise DataError(
+            f"input {spec.name} takes {spec.dtype}, and the data holds numbers too large for it: change the data"
+        ) from error
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -176,7 +176,10 @@ def remarks_of(cache: CalibrationCache) -> dict[str, tuple[Remark, ...]]:
 def oddities_of(cache: CalibrationCache) -> tuple[str, ...]:
     """What a TensorRT calibrator may stumble over in the header and the layout; scales for Q/DQ are none the worse."""
     version, algorithm, data = cache.version, cache.algorithm, cache.dumps()
-    ignored = "a TensorRT calibrator may ignore the cache and calibrate again"
+    ignored = (
+        "a TensorRT calibrator may ignore the cache and calibrate again; recalibrate, or use the cache with "
+        "`trtcal quantize`, which goes by names and scales alone"
+    )
     return _said(
         (cache.header.startswith("\ufeff"), f"a byte order mark stands before the header: {ignored}"),
         (version is None, f"the header {cache.header!r} ({header_text(cache)}) is of an odd form: {ignored}"),

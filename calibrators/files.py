@@ -88,7 +88,18 @@ def require_outputs(paths: Sequence[str | os.PathLike[str]], *, inputs: Sequence
     for path, place in zip(paths, places, strict=True):
         if places.count(place) > 1:
             raise OutputError(f"cannot write {path}: two outputs would be this one file; give each its own name")
-        if any(place.exists() and Path(source).exists() and place.samefile(source) for source in inputs):
+    require_apart(paths, inputs)
+
+
+def require_apart(outputs: Sequence[str | os.PathLike[str]], inputs: Sequence[str | os.PathLike[str]]) -> None:
+    """Refuse outputs that are one of the inputs, be it under another name (a symbolic or hard link).
+
+    Raises:
+        OutputError: The message names the output.
+    """
+    read = [Path(source) for source in inputs if Path(source).exists()]
+    for path in map(Path, outputs):
+        if path.exists() and any(path.samefile(source) for source in read):
             raise OutputError(f"cannot write {path}: it is read, and would be lost; choose another name")
 
 

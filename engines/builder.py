@@ -71,6 +71,7 @@ def build_engine(
         rest=rest,
         compute_capabilities=compute_capabilities,
         log=log,
+        inputs=[cache] if isinstance(cache, (str, os.PathLike)) else [],
     )
     return fulfil(order, cache=cache, progress=progress)
 
@@ -127,10 +128,10 @@ def _require_cache(order: Order, cache: CacheSource | None) -> None:
             "calibrate on (--images), or a model with Q/DQ nodes"
         )
     if cache is not None and not order.needs_ranges:
-        why = "the model has Q/DQ nodes already" if order.precision == "int8" else f"the build is in {order.precision}"
-        raise BuildError(f"a calibration cache is for INT8 builds of float models, and {why}: leave out the cache")
-    if isinstance(cache, (str, os.PathLike)) and Path(cache).resolve() == order.output.resolve():
-        raise BuildError(f"the build would overwrite the cache {cache}: choose another output")
+        raise BuildError(
+            f"a calibration cache is for INT8 builds of float models, and {order.no_ranges_because}: "
+            "leave out the cache"
+        )
 
 
 def _prepared(order: Order, cache: CalibrationCache | None) -> "tuple[onnx.ModelProto, tuple[str, ...]]":
@@ -235,16 +236,18 @@ def _preprocess(order: Order, cache: CalibrationCache | None) -> Mapping[str, An
     """What images go through: as the cache's side-car has it, or that of a Q/DQ model."""
     if cache is not None:
         return cache.sidecar.preprocess if cache.sidecar is not None else None
-    return _recorded(model_sidecar_path(order.model)) if isinstance(order.model, (str, os.PathLike)) else None
+    return _recorded(order.model) if isinstance(order.model, (str, os.PathLike)) else None
 
 
-def _recorded(sidecar: Path) -> dict[str, Any] | None:
-    """The preprocessing that the side-car of a Q/DQ model holds."""
+def _recorded(model: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The preprocessing that the side-car of a Q/DQ model holds; nothing where it is of another file than `model`."""
     try:
-        value = json.loads(sidecar.read_bytes())
+        value = json.loads(model_sidecar_path(model).read_bytes())
     except (OSError, ValueError):
         return None
-    found = value.get("preprocess") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or value.get("sha256") != sha256_of(model):
+        return None
+    found = value.get("preprocess")
     return found if isinstance(found, dict) else None
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from engines.graph import label
 from engines.kernels import Kernel
-from engines.lint import DEQUANTIZE, QUANTIZE, WEIGHTED, Finding
+from engines.lint import WEIGHTED, Finding
+from engines.quantizers import DEQUANTIZE, QUANTIZE
 
 if TYPE_CHECKING:
     import onnx
@@ -83,6 +84,26 @@ def findings_of(model: "onnx.ModelProto", kernels: Iterable[Kernel]) -> tuple[Fi
     )
 
 
+def rescaling(kernels: Iterable[Kernel]) -> int:
+    """How many FP32 kernels finish what an INT8 kernel wrote in FP32.
+
+    TensorRT-RTX's INT8 convolutions write FP32 (its log shows it); a generated kernel behind each adds the bias,
+    activates, and quantizes for the next.
+    """
+    kernels = tuple(kernels)
+    written = {
+        tensor.name
+        for kernel in kernels
+        if kernel.precision == "INT8" and not kernel.generated
+        for tensor in kernel.outputs
+        if tensor.type == "Float"
+    }
+    return sum(
+        kernel.generated and kernel.precision == "FP32" and any(tensor.name in written for tensor in kernel.inputs)
+        for kernel in kernels
+    )
+
+
 def counted(precisions: Iterable[str | None]) -> dict[str, int]:
     """How many of each precision, narrowest first; what has none is not counted."""
     order = ("INT4", "FP4", "INT8", "FP8", "FP16", "BF16", "FP32", "FP64")
@@ -112,9 +133,10 @@ def _round_trips(model: "onnx.ModelProto", kernels: tuple[Kernel, ...]) -> Itera
         if len(naming) == 1 and naming[0].generated and quantize in naming[0].nodes:
             message = (
                 f"{quantize} and {dequantize} are a round trip within the {naming[0].precision} kernel "
-                f"{naming[0].name}: no INT8 comes of them"
+                f"{naming[0].name}: no INT8 comes of them, which costs a little time and is harmless otherwise; "
+                "nothing needs to be done"
             )
-            yield Finding("warning", "round-trip", (quantize, dequantize), message)
+            yield Finding("hint", "round-trip", (quantize, dequantize), message)
 
 
 def _lone_quantizers(model: "onnx.ModelProto", kernels: tuple[Kernel, ...]) -> Iterator[Finding]:
@@ -139,11 +161,18 @@ def _lone_quantizers(model: "onnx.ModelProto", kernels: tuple[Kernel, ...]) -> I
             )
             yield Finding("warning", "weights-dequantized", found, message)
         elif entry:
-            message = f"{entry[0]} quantizes an input of the engine, and is a kernel of its own ({kernel.name})"
+            message = (
+                f"{entry[0]} quantizes an input of the engine, and is a kernel of its own ({kernel.name}): {_COSTS}"
+            )
             yield Finding("hint", "lone-quantize", (entry[0],), message)
         elif lone and writes and quantizes == found:
-            message = f"{', '.join(found)} is a kernel of its own ({kernel.name}): it reads {kernel.inputs[0]}"
+            message = (
+                f"{', '.join(found)} is a kernel of its own ({kernel.name}): it reads {kernel.inputs[0]}; {_COSTS}"
+            )
             yield Finding("hint", "lone-quantize", found, message)
+
+
+_COSTS = "that costs a little time, and nothing needs to be done"
 
 
 def _dequantized(model: "onnx.ModelProto") -> set[str]:

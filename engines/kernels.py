@@ -1,6 +1,6 @@
 """Kernels: what an engine really runs, and in which precision."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,8 @@ class KernelTensor:
     shape: tuple[int, ...]
 
     def __str__(self) -> str:
-        return f"{self.type}[{','.join(map(str, self.shape))}]"
+        """The type in our words and the shape, N where the size is free: FP32 Nx16x8x8."""
+        return f"{type_name(self.type)} {shape_text(self.shape)}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,19 @@ class Kernel:
             for side in ("inputs", "constants", "outputs")
         }
         return cls(name=value["name"], kind=value["kind"], nodes=tuple(value["nodes"]), **sides)
+
+
+def type_name(word: str) -> str:
+    """A type of TensorRT's in our words, whether from its log (Half) or its API (HALF): FP16."""
+    return _NAMES.get(word.upper(), word.upper())
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """A shape such as Nx3x32x32, where N is a size that is free; empty for a scalar."""
+    return "x".join("N" if size == -1 else str(size) for size in shape)
+
+
+_NAMES = {word.upper(): name for word, name in PRECISIONS.items()}
 
 
 def _widest(types: list[str]) -> str | None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from engines.graph import data_nodes, input_specs, label
+from engines.graph import label
+from engines.quantizers import DEQUANTIZE, QUANTIZE, Graph, Quantizer
 
 if TYPE_CHECKING:
     import onnx
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators that run in INT8 when their inputs are quantized."""
 
-QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
+_CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 _FUSED_AFTER = frozenset(
     {
@@ -67,56 +68,6 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Quantizer:
-    """A DequantizeLinear, with the QuantizeLinear before it where there is one.
-
-    Attributes:
-        node: The DequantizeLinear's label.
-        quantize: The QuantizeLinear's label; None where the data is stored in INT8.
-        tensor: What is quantized.
-        scales: float32 of shape (), or (channels,); None where it is not constant.
-        zero_point: The constant zero point; None where there is none.
-        type: ONNX's name of the quantized type, such as INT8; empty where it cannot be told.
-        axis: The channels' axis; None per tensor.
-        constant: Whether it quantizes weights rather than activations.
-    """
-
-    node: str
-    quantize: str | None
-    tensor: str
-    scales: "np.ndarray[Any, np.dtype[Any]] | None"
-    zero_point: "np.ndarray[Any, np.dtype[Any]] | None"
-    type: str
-    axis: int | None
-    constant: bool
-
-    @property
-    def per_channel(self) -> bool:
-        """Whether there is more than one scale."""
-        return self.scales is not None and self.scales.size > 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "node": self.node,
-            "quantize": self.quantize,
-            "tensor": self.tensor,
-            "type": self.type or None,
-            "axis": self.axis,
-            "constant": self.constant,
-            "scales": None if self.scales is None else self.scales.reshape(-1).astype(float).tolist(),
-            "zero_point": None if self.zero_point is None else self.zero_point.reshape(-1).astype(int).tolist(),
-        }
-
-    def __str__(self) -> str:
-        if self.scales is None:
-            return f"{self.type}, scale computed"
-        if self.per_channel:
-            return f"{self.type} per channel ({self.scales.size}, axis {self.axis})"
-        return f"{self.type} {self.scales.item():.6g}"
-
-
-@dataclass(frozen=True, slots=True)
 class WeightedOperator:
     """A Conv, ConvTranspose, Gemm or MatMul.
 
@@ -158,7 +109,7 @@ class Structure:
 
 def structure_of(model: "onnx.ModelProto") -> Structure:
     """Describe and judge the Q/DQ nodes of `model`; a float model has operators and no quantizers."""
-    graph = _Graph(model)
+    graph = Graph(model)
     quantizers = {node.output[0]: graph.quantizer(node) for node in model.graph.node if node.op_type == DEQUANTIZE}
     operators = tuple(
         WeightedOperator(label(node), node.op_type, (quantizers.get(node.input[0]), quantizers.get(node.input[1])))
@@ -177,58 +128,6 @@ def structure_of(model: "onnx.ModelProto") -> Structure:
 def has_quantizers(model: "onnx.ModelProto") -> bool:
     """Whether there is any Q/DQ node."""
     return any(node.op_type in (QUANTIZE, DEQUANTIZE) for node in model.graph.node)
-
-
-class _Graph:
-    """Who makes and who reads each tensor."""
-
-    def __init__(self, model: "onnx.ModelProto") -> None:
-        self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
-        self.producers = {name: node for node in model.graph.node for name in node.output if name}
-        self.consumers: dict[str, list[onnx.NodeProto]] = {}
-        for node in model.graph.node:
-            for name in dict.fromkeys(node.input):
-                self.consumers.setdefault(name, []).append(node)
-            if node.op_type == "Constant":
-                self.constants.update((node.output[0], item.t) for item in node.attribute if item.name == "value")
-        self.activations = {spec.name for spec in input_specs(model)}
-        self.activations.update(name for node in data_nodes(model) for name in node.output)
-
-    def value(self, name: str) -> "np.ndarray[Any, np.dtype[Any]] | None":
-        from onnx import numpy_helper
-
-        while name in self.producers and self.producers[name].op_type in ("Identity", "Cast"):
-            name = self.producers[name].input[0]
-        return numpy_helper.to_array(self.constants[name]) if name in self.constants else None
-
-    def quantizer(self, dequantize: "onnx.NodeProto") -> Quantizer:
-        source = self.producers.get(dequantize.input[0])
-        quantize = source if source is not None and source.op_type == QUANTIZE else None
-        tensor = quantize.input[0] if quantize is not None else dequantize.input[0]
-        scales, zero_point = (
-            self.value(dequantize.input[index]) if len(dequantize.input) > index and dequantize.input[index] else None
-            for index in (1, 2)
-        )
-        types = [
-            _type_of(self.constants[name])
-            for name in (dequantize.input[0], *dequantize.input[2:])
-            if name in self.constants
-        ]
-        if not types and quantize is not None:
-            types = [_output_type(quantize)]
-        axis = next((item.i for item in dequantize.attribute if item.name == "axis"), 1)
-        if axis < 0 and tensor in self.constants:
-            axis += len(self.constants[tensor].dims)
-        return Quantizer(
-            node=label(dequantize),
-            quantize=label(quantize) if quantize is not None else None,
-            tensor=tensor,
-            scales=scales,
-            zero_point=zero_point,
-            type=types[0] if types else "",
-            axis=axis if scales is not None and scales.size > 1 else None,
-            constant=tensor not in self.activations,
-        )
 
 
 def _judge_quantizer(quantizer: Quantizer) -> Iterator[Finding]:
@@ -278,7 +177,7 @@ def _judge_quantizer(quantizer: Quantizer) -> Iterator[Finding]:
         )
 
 
-def _judge_node(graph: _Graph, node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer]) -> Iterator[Finding]:
+def _judge_node(graph: Graph, node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer]) -> Iterator[Finding]:
     if node.op_type in WEIGHTED:
         yield from _judge_weighted(node, quantizers)
     elif node.op_type == QUANTIZE:
@@ -323,7 +222,7 @@ def _judge_groups(model: "onnx.ModelProto", quantizers: Mapping[str, Quantizer])
         yield Finding("hint", "padded-groups", tuple(padded), message)
 
 
-def _judge_quantize(graph: _Graph, node: "onnx.NodeProto") -> Iterator[Finding]:
+def _judge_quantize(graph: Graph, node: "onnx.NodeProto") -> Iterator[Finding]:
     """Q right behind a convolution whose result goes on into what would have been fused with it."""
     maker = graph.producers.get(node.input[0])
     if maker is None or maker.op_type not in WEIGHTED:
@@ -338,13 +237,19 @@ def _judge_quantize(graph: _Graph, node: "onnx.NodeProto") -> Iterator[Finding]:
                 yield Finding("warning", "between-fused", (label(node), label(maker), label(reader)), message)
 
 
-def _judge_add(graph: _Graph, node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer]) -> Iterator[Finding]:
-    """A residual Add of INT8 convolutions that reads its skip input in float."""
-    if any(name in quantizers or name not in graph.activations for name in node.input):
+def _judge_add(graph: Graph, node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer]) -> Iterator[Finding]:
+    """A residual Add of an INT8 convolution that reads its skip input in float.
+
+    It is asked for where `engines.placement` quantizes: inputs of one shape, one of them a convolution's that nothing
+    else reads, and the other not quantized before operators that only move its values either.
+    """
+    if any(name not in graph.activations or graph.quantized_before_moves(name, quantizers) for name in node.input):
+        return
+    if graph.different(*node.input):
         return
     makers = [_behind_normalization(graph, name) for name in node.input]
     quantized = [
-        maker is not None and maker.op_type in WEIGHTED and all(name in quantizers for name in maker.input[:2])
+        maker is not None and maker.op_type in _CONVOLUTIONS and all(name in quantizers for name in maker.input[:2])
         for maker in makers
     ]
     if any(quantized):
@@ -353,23 +258,12 @@ def _judge_add(graph: _Graph, node: "onnx.NodeProto", quantizers: Mapping[str, Q
         yield Finding("hint", "residual", (label(node),), message)
 
 
-def _type_of(tensor: "onnx.TensorProto") -> str:
-    from onnx import TensorProto
-
-    return str(TensorProto.DataType.Name(tensor.data_type))
-
-
-def _output_type(quantize: "onnx.NodeProto") -> str:
-    """The type that a QuantizeLinear without a zero point gives."""
-    from onnx import TensorProto
-
-    kind = next((item.i for item in quantize.attribute if item.name == "output_dtype"), 0)
-    return str(TensorProto.DataType.Name(kind)) if kind else ""
-
-
-def _behind_normalization(graph: _Graph, name: str) -> "onnx.NodeProto | None":
-    maker = graph.producers.get(name)
-    return graph.producers.get(maker.input[0]) if maker is not None and maker.op_type == "BatchNormalization" else maker
+def _behind_normalization(graph: Graph, name: str) -> "onnx.NodeProto | None":
+    """What makes a tensor, normalized or not; None where anything but one node reads it."""
+    maker = graph.producers.get(name) if graph.read_once(name) else None
+    if maker is not None and maker.op_type == "BatchNormalization":
+        return _behind_normalization(graph, maker.input[0])
+    return maker
 
 
 def _weight_axis(node: "onnx.NodeProto") -> int:

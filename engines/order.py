@@ -1,13 +1,13 @@
 """What is to be built: everything that can be checked before the long work of calibrating and building."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from calibrators.errors import BuildError, MissingDependencyError
-from calibrators.files import require_writable
+from calibrators.files import require_outputs
 from engines.backends.backend import Backend
 from engines.graph import ModelSource, input_specs, load_model
 from engines.lint import has_quantizers, structure_of
@@ -52,6 +52,15 @@ class Order:
     notes: tuple[str, ...]
     needs_ranges: bool
 
+    @property
+    def no_ranges_because(self) -> str:
+        """Why the build has no use for a cache or for images; empty where it has."""
+        if self.needs_ranges:
+            return ""
+        if self.precision == "int8":
+            return "the model has Q/DQ nodes already, so its ranges are in it"
+        return f"the build is in {self.precision}"
+
 
 def checked_order(
     model: ModelSource,
@@ -63,8 +72,11 @@ def checked_order(
     rest: Rest | None = None,
     compute_capabilities: Iterable[str] = (),
     log: str | os.PathLike[str] | None = None,
+    inputs: Sequence[str | os.PathLike[str]] = (),
 ) -> Order:
     """Check what `engines.builder.build_engine` is asked for; the arguments are those.
+
+    `inputs` are files that are read beside the model, such as the cache: nothing may be written to them.
 
     Raises:
         BuildError: It does not go together, or the model is one that TensorRT would get wrong.
@@ -79,7 +91,8 @@ def checked_order(
             f"--rest {rest} is for INT8 builds, whose other layers it means: leave it out of a build in {precision}"
         )
     target, log_path = Path(output), None if log is None else Path(log)
-    _require_outputs(target, log_path, model)
+    read = [*([model] if isinstance(model, (str, os.PathLike)) else []), *inputs]
+    require_outputs([target, sidecar_path(target), *([] if log_path is None else [log_path])], inputs=read)
     builder = open_backend(backend)
     capabilities = _capabilities(compute_capabilities, builder)
     graph = load_model(model) if isinstance(model, (str, os.PathLike)) else model
@@ -120,16 +133,6 @@ def open_backend(name: BackendName = "auto") -> Backend:
     if name not in get_args(BackendName):
         raise BuildError(f"there is no backend {name}: take tensorrt-rtx, or auto")
     return TensorRTRTX()
-
-
-def _require_outputs(target: Path, log: Path | None, model: ModelSource) -> None:
-    written = [target, sidecar_path(target), *([log] if log is not None else [])]
-    for path in written:
-        require_writable(path)
-    if isinstance(model, (str, os.PathLike)) and Path(model).resolve() in [path.resolve() for path in written]:
-        raise BuildError(f"the build would overwrite the model {model}: choose another output")
-    if len({path.resolve() for path in written}) < len(written):
-        raise BuildError(f"the log {log} would overwrite the engine or its side-car: choose another name for it")
 
 
 def _capabilities(wanted: Iterable[str], backend: Backend) -> tuple[str, ...]:

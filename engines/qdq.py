@@ -41,8 +41,8 @@ class QuantizedModel:
         scales: The scale of each quantized activation.
         quantized: Labels of the operators that take quantized inputs.
         left_float: Label of each weighted operator or residual Add that stays in float -> why.
-        from_sidecar: Activations whose scale is the side-car's, not the cache's: behind an average pooling, where TensorRT's
-            caches repeat the scale before it.
+        from_sidecar: Activations whose scale is the side-car's, not the cache's: behind an average pooling, where
+            TensorRT's caches repeat the scale before it.
         unused: Names in the cache that the model does not have.
     """
 
@@ -124,7 +124,7 @@ def checked_bytes(quantized: QuantizedModel) -> bytes:
         raise ModelError(
             f"the quantized model is not valid ({str(error).splitlines()[0]}): report the model"
         ) from error
-    return quantized.model.SerializeToString()
+    return bytes(quantized.model.SerializeToString())
 
 
 def save(quantized: QuantizedModel, path: str | os.PathLike[str]) -> None:

@@ -126,10 +126,9 @@ class EngineRecord:
                     f"{source} has format {value['format']}, this trtcal reads {FORMAT}: update trtcal or {remedy}"
                 )
             return cls._from_dict(value)
-        except (ValueError, KeyError, TypeError) as error:
-            raise BuildError(
-                f"{source} is no side-car of an engine ({type(error).__name__}: {error}): {remedy}"
-            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            why = f"it lacks {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+            raise BuildError(f"{source} is no side-car of an engine ({why}): {remedy}") from error
 
     @classmethod
     def _from_dict(cls, value: Mapping[str, Any]) -> "EngineRecord":
@@ -159,17 +158,24 @@ class EngineRecord:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Engine:
     """A serialized engine on disk.
 
     Attributes:
         path: The engine.
-        record: Its side-car.
+        record: Its side-car: where it comes from and all that it runs.
     """
 
     path: Path
     record: EngineRecord
+
+    def __repr__(self) -> str:
+        """One line; `record` has the rest."""
+        counts = self.record.kernels_by_precision
+        kernels = ", ".join(f"{count} {precision}" for precision, count in counts.items())
+        kernels = "unknown" if self.record.kernels is None else kernels or "none"
+        return f"<Engine {self.path}: {self.record.precision}, {self.record.backend}, kernels: {kernels}>"
 
     @property
     def sidecar(self) -> Path:
@@ -186,6 +192,9 @@ class Engine:
         engine, sidecar = Path(path), sidecar_path(path)
         if not engine.is_file():
             raise BuildError(f"no engine {engine}: give the path of an engine that trtcal build wrote")
+        other = _what_else(engine)
+        if other:
+            raise BuildError(f"{engine} is no engine but {other}")
         if not sidecar.is_file():
             raise BuildError(
                 f"{engine} has no side-car {sidecar.name}, and an engine gives away its layers only on a GPU: put "
@@ -198,6 +207,41 @@ class Engine:
                 f"{sidecar} belongs to another engine than {engine} (SHA-256 differs): build the engine again"
             )
         return cls(engine, record)
+
+
+def _what_else(path: Path) -> str:
+    """What a file is that is plainly no engine, and what to do with it; empty for one that may be."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    if not head:
+        return "an empty file: build the engine again"
+    for start, what in _STARTS.items():
+        if head.startswith(start):
+            return what
+    if path.suffix.lower() == ".onnx" or (head.startswith(b"\x08") and _is_onnx(path)):
+        return "an ONNX model: trtcal build makes an engine of it, trtcal inspect MODEL.onnx shows its Q/DQ nodes"
+    return ""
+
+
+_STARTS = {
+    b"TRT-": "a calibration cache: trtcal cache show reads it",
+    b"PK\x03\x04": "a ZIP archive, as .npz files are (arrays or statistics: trtcal calibrate --statistics-from)",
+    b"\x93NUMPY": "an .npy file of numbers: trtcal calibrate --images reads it",
+    b"{": "JSON: give the file that it is the side-car of",
+}
+"""Other files that stand beside engines, by their first bytes."""
+
+
+def _is_onnx(path: Path) -> bool:
+    """Whether it is a model; its first byte says that it may be one."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError:
+        return False
+    return bool(model.ir_version and model.graph.node)
 
 
 def sidecar_path(engine: str | os.PathLike[str]) -> Path:

@@ -42,6 +42,19 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes standard output and standard error a terminal of so many columns, without colours."""
+
+    def of(columns: int) -> None:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setenv("TERM", "dumb")
+        for stream in (sys.stdout, sys.stderr):
+            monkeypatch.setattr(stream, "isatty", lambda: True)
+
+    return of
+
+
+@pytest.fixture
 def job(tmp_path: Path) -> Path:
     """A folder with a small classifier, `model.onnx`, and twelve images of its size, `images/{cat,dog}/*.png`."""
     import onnx

@@ -1,16 +1,21 @@
 """Accuracy: models side by side over the same samples, and the bound on what quantization may cost."""
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from calibrators.batches import IMAGE, Array, Batch, Batches, fitted
 from calibrators.errors import CheckFailedError, DataError, ModelError, TrtcalError
-from engines.session import Session
+from engines.session import Session, open_session
 from trtcal.measures import Labels, Score, Share, class_output, score
+
+Model = str | os.PathLike[str] | Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,7 @@ class Report:
 
 
 def evaluate(
-    models: Mapping[str, Session],
+    models: Model | Mapping[str, Model],
     batches: Batches,
     *,
     reference: str | None = None,
@@ -44,9 +49,10 @@ def evaluate(
     """Run models side by side over the same samples, in one pass.
 
     Args:
-        models: Sessions by name.
-        batches: Arrays by input name, samples on the first axis; a `Batch` may carry labels, which count for models
-            with class scores (`trtcal.measures.class_output`).
+        models: Paths or sessions by name, or one of them: a path then goes by its file's name, a session by "model".
+            What is opened here is closed again.
+        batches: An iterable of arrays by input name, samples on the first axis; a `Batch` may carry labels, which
+            count for models with class scores (`trtcal.measures.class_output`).
         reference: The name among `models` that the others are compared with; None compares nothing.
         class_names: What the labels number, where it is names in sorted order: as many as the models have classes. None
             takes those of an `ImageLoader`.
@@ -54,31 +60,18 @@ def evaluate(
 
     Raises:
         DataError: There are no samples, they do not fit an input, or the labels do not fit the classes.
-        ModelError: A model fails, or its outputs cannot be compared with the reference's.
+        ModelError: A model cannot be opened or fails, or its outputs cannot be compared with the reference's.
+        TrtcalError: `models` holds something that is neither a path nor a session.
     """
-    if reference is not None and reference not in models:
-        raise ModelError(f"the reference {reference} is not among the models: {', '.join(models)}")
-    batches = fitted(batches, next(iter(models.values())).inputs) if models else batches
-    named = getattr(batches, "class_names", ()) if class_names is None else class_names
-    renamings = {name: _renaming(name, reference or name, models) for name in models}
-    scores = {name: Score() for name in models}
-    for each in batches:
-        batch = each if isinstance(each, Batch) else Batch(each if isinstance(each, Mapping) else {IMAGE: each})
-        results = {name: _run(model, batch, renamings[name]) for name, model in models.items()}
-        expected = results[reference] if reference is not None else None
-        for name, outputs in results.items():
-            _require_samples(name, outputs, batch)
-            if reference is not None and expected is not None:
-                _require_same_shapes(name, outputs, reference, expected)
-            if batch.labels is not None:
-                _require_labels(name, outputs, batch.labels, batch.names, named)
-            other = expected if name != reference else None
-            scores[name] += score(outputs, labels=batch.labels, reference=other)
-        if progress is not None:
-            progress(batch.size)
-    if not any(each.samples for each in scores.values()):
-        raise DataError("there are no samples to measure the accuracy on: give a folder with images, or arrays")
-    return Report(scores, reference)
+    named_models = _by_name(models)
+    if reference is not None and reference not in named_models:
+        raise ModelError(f"the reference {reference} is not among the models: {', '.join(named_models)}")
+    with ExitStack() as stack:
+        sessions = {
+            name: stack.enter_context(open_session(model)) if isinstance(model, (str, os.PathLike)) else model
+            for name, model in named_models.items()
+        }
+        return _evaluated(sessions, batches, reference=reference, class_names=class_names, progress=progress)
 
 
 def check_drop(report: Report, max_drop: float) -> None:
@@ -116,6 +109,52 @@ def require_bound(max_drop: float) -> None:
     """
     if not 0 <= max_drop <= 100:
         raise TrtcalError(f"the drop allowed must be from 0 to 100 points, not {max_drop:g}")
+
+
+def _by_name(models: Model | Mapping[str, Model]) -> dict[str, Model]:
+    if isinstance(models, (str, os.PathLike)):
+        return {Path(models).name: models}
+    named: dict[str, Model] = {**models} if isinstance(models, Mapping) else {"model": models}
+    for model in named.values():
+        if not isinstance(model, (str, os.PathLike)) and not all(
+            hasattr(model, attribute) for attribute in ("run", "inputs", "outputs")
+        ):
+            raise TrtcalError(
+                f"cannot evaluate a {type(model).__name__}: give the path of a model, a session, or a mapping of names "
+                "to them"
+            )
+    return named
+
+
+def _evaluated(
+    models: Mapping[str, Session],
+    batches: Batches,
+    *,
+    reference: str | None,
+    class_names: Sequence[str] | None,
+    progress: Callable[[int], None] | None,
+) -> Report:
+    batches = fitted(batches, next(iter(models.values())).inputs) if models else batches
+    named = getattr(batches, "class_names", ()) if class_names is None else class_names
+    renamings = {name: _renaming(name, reference or name, models) for name in models}
+    scores = {name: Score() for name in models}
+    for each in batches:
+        batch = each if isinstance(each, Batch) else Batch(each if isinstance(each, Mapping) else {IMAGE: each})
+        results = {name: _run(model, batch, renamings[name]) for name, model in models.items()}
+        expected = results[reference] if reference is not None else None
+        for name, outputs in results.items():
+            _require_samples(name, outputs, batch)
+            if reference is not None and expected is not None:
+                _require_same_shapes(name, outputs, reference, expected)
+            if batch.labels is not None:
+                _require_labels(name, outputs, batch.labels, batch.names, named)
+            other = expected if name != reference else None
+            scores[name] += score(outputs, labels=batch.labels, reference=other)
+        if progress is not None:
+            progress(batch.size)
+    if not any(each.samples for each in scores.values()):
+        raise DataError("there are no samples to measure the accuracy on: give a folder with images, or arrays")
+    return Report(scores, reference)
 
 
 def _loss(each: Score) -> tuple[int, int]:

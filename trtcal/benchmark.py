@@ -51,8 +51,8 @@ class Latency:
 
     @property
     def throughput(self) -> float:
-        """Samples per second, over all runs: batch size / mean."""
-        return 1000 * self.batch_size / self.mean
+        """Samples per second at the median latency: batch size / median."""
+        return 1000 * self.batch_size / self.median
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: `_ms` and `_percent` are units, throughput is in samples per second."""
@@ -188,13 +188,12 @@ def remarks(latencies: Mapping[str, Latency], quantized: Sequence[str]) -> list[
         quantized: The models with Q/DQ nodes.
     """
     said = []
-    for name, each in latencies.items():
-        if each.variation > STEADY:
-            said.append(f"{name}: the runs vary by {each.variation:.1f} %, more than {STEADY} %: go by the median")
-        if each.runs < 100:
-            said.append(
-                f"{name}: p99 of {each.runs} runs is next to the slowest one: a longer --duration gives more runs"
-            )
+    most = max(each.variation for each in latencies.values())
+    if most > STEADY:
+        said.append(f"timings vary (CV up to {most:.{0 if most >= 10 else 1}f} %): compare medians")
+    fewest = min(each.runs for each in latencies.values())
+    if fewest < 100:
+        said.append(f"p99 of {fewest} runs is next to the slowest one: a longer --duration gives more runs")
     fastest = min(latencies, key=lambda name: latencies[name].median)
     if quantized:
         slower = f"{', '.join(quantized)} is INT8, yet {fastest} is the fastest here: "

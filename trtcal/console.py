@@ -1,10 +1,13 @@
 """The terminal: progress bars, tables, JSON. Nothing below `trtcal.commands` prints."""
 
 import json
+import os
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 if TYPE_CHECKING:
     from trtcal.images import ImageLoader
@@ -56,40 +59,139 @@ def table(
     rows: Sequence[Sequence[str]],
     *,
     numeric: Sequence[str] = (),
+    whole: Sequence[str] = (),
+    optional: Sequence[str] = (),
+    legend: bool = False,
     styles: Sequence[str | None] | None = None,
 ) -> None:
-    """Print a table on standard output.
+    """Print a table on standard output, whole where that is no terminal.
+
+    In a terminal with too little room the optional columns go; then the text columns share what the numbers leave, text
+    wraps at words, and words that are longer than their column are cut in the middle. Numbers are never broken.
 
     Args:
         title: Above the table.
         columns: Headings.
         rows: Cells as text, in the order of `columns`.
-        numeric: Headings of the columns to align right.
+        numeric: Headings of the columns to align right; they are never broken.
+        whole: Headings of the other columns that are never broken.
+        optional: Headings of columns to leave out where they do not fit.
+        legend: Where the first column has no room either, number the rows and list what is in it below.
         styles: A rich style per row, such as "red", or None.
     """
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console() if sys.stdout.isatty() else Console(width=200)
-    grid = Table(title=escape(title), title_justify="left")
-    for heading in columns:
-        grid.add_column(escape(heading), justify="right" if heading in numeric else "left", overflow="fold")
+    room = _width(sys.stdout)
+    widths = _natural(columns, rows)
+    if room is not None and _total(widths) > room and optional:
+        kept = [index for index, heading in enumerate(columns) if heading not in optional]
+        columns, rows = [columns[index] for index in kept], [[row[index] for index in kept] for row in rows]
+        widths = _natural(columns, rows)
+    flexible = [index for index, heading in enumerate(columns) if heading not in (*numeric, *whole)]
+    below: list[str] = []
+    if room is not None and _total(widths) > room:
+        shared = _shared(widths, flexible, room)
+        if legend and shared[0] < min(_LEAST, widths[0]):
+            below = [f"{number}: {row[0]}" for number, row in enumerate(rows, 1)]
+            rows = [(str(number), *row[1:]) for number, row in enumerate(rows, 1)]
+            shared = _shared(_natural(columns, rows), flexible, room)
+        widths = shared
+        rows = [
+            [cut(cell, min(widths[index], _LONGEST)) if index in flexible else cell for index, cell in enumerate(row)]
+            for row in rows
+        ]
+    grid = Table()
+    for index, heading in enumerate(columns):
+        justify: Literal["left", "right"] = "right" if heading in numeric else "left"
+        width = widths[index] if index in flexible else None
+        grid.add_column(escape(heading), justify=justify, no_wrap=width is None, overflow="fold", width=width)
     for row, style in zip(rows, styles or [None] * len(rows), strict=True):
         grid.add_row(*(escape(cell) for cell in row), style=style)
-    console.print(grid)
+    if title:
+        say(title)
+    # With a height, as rich takes the width of a "dumb" terminal for 80 otherwise.
+    Console(width=max(room or 0, _total(widths)), height=len(rows)).print(grid)
+    sys.stdout.writelines(f"{line}\n" for line in below)
+
+
+def cut(text: str, longest: int) -> str:
+    """Cut the words that are longer than `longest` characters in the middle."""
+    return re.sub(rf"\S{{{longest + 1},}}", lambda word: _shortened(word[0], longest), text)
 
 
 def say(message: str) -> None:
-    """Print one line on standard output."""
-    sys.stdout.write(message + "\n")
+    """Print lines on standard output; in a terminal they wrap at words."""
+    sys.stdout.write(_wrapped(message, _width(sys.stdout)) + "\n")
 
 
 def note(message: str) -> None:
-    """Print one line on standard error: what a reader of the result should know, but a program should not parse."""
-    sys.stderr.write(message + "\n")
+    """Print a line on standard error: what a reader of the result should know, but a program should not parse.
+
+    In a terminal it wraps at words; elsewhere it stays one line.
+    """
+    sys.stderr.write(_wrapped(message, _width(sys.stderr)) + "\n")
 
 
 def emit_json(value: Any) -> None:
     """Print `value` as JSON on standard output."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+_LEAST = 20
+"""Characters of a name that tell it from others, cut in the middle."""
+
+_LONGEST = 48
+"""Characters of a word that are shown where not everything fits."""
+
+
+def _width(stream: TextIO) -> int | None:
+    """Columns of a terminal; None for a file or a pipe, which has no width."""
+    if not stream.isatty():
+        return None
+    try:
+        return int(os.environ.get("COLUMNS", "")) or 80
+    except ValueError:
+        pass
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except OSError:
+        return 80
+
+
+def _wrapped(message: str, width: int | None) -> str:
+    if width is None:
+        return message
+    return "\n".join(
+        textwrap.fill(line, max(width, 20), break_on_hyphens=False, break_long_words=False)
+        for line in message.split("\n")
+    )
+
+
+def _natural(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    """The width of each column where nothing wraps."""
+    return [max(len(cell) for cell in cells) for cells in zip(columns, *rows, strict=True)]
+
+
+def _total(widths: Sequence[int]) -> int:
+    """The width of a table: each column with a space on both sides, and lines between and around them."""
+    return sum(widths) + 3 * len(widths) + 1
+
+
+def _shared(widths: Sequence[int], flexible: Sequence[int], room: int) -> list[int]:
+    """Widths within `room`: the flexible columns share what the others leave, none wider than it needs."""
+    level = max((widths[index] for index in flexible), default=0)
+    spare = room - _total([0 if index in flexible else width for index, width in enumerate(widths)])
+    while level > _NARROWEST and sum(min(widths[index], level) for index in flexible) > spare:
+        level -= 1
+    return [min(width, level) if index in flexible else width for index, width in enumerate(widths)]
+
+
+_NARROWEST = 8
+"""Characters that a text column keeps, whatever the terminal."""
+
+
+def _shortened(word: str, longest: int) -> str:
+    head = (longest - 1) * 3 // 5  # what names differ in stands rather in front
+    return f"{word[:head]}…{word[len(word) - (longest - 1 - head) :]}"

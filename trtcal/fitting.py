@@ -9,7 +9,7 @@ import numpy as np
 from calibrators.batches import TensorSpec
 from calibrators.errors import DataError
 from trtcal import geometry
-from trtcal.geometry import Size, spelled
+from trtcal.geometry import spelled
 
 if TYPE_CHECKING:
     from trtcal.preprocess import Channels, DType, Layout, Preprocess
@@ -33,7 +33,7 @@ def fitted(preprocess: "Preprocess", inputs: Sequence[TensorSpec]) -> "Preproces
     if isinstance(height, int) and isinstance(width, int) and (preprocess.adapts or ours is None):
         resize, crop = geometry.fitted(resize, crop, (height, width))
     else:
-        _check_size(spec, (height, width), ours)
+        _check_size(spec, (height, width), preprocess)
     try:
         whole = replace(preprocess, resize=resize, crop=crop, channels=channels, layout=layout, dtype=dtype)
         return whole.settled()
@@ -100,10 +100,15 @@ def _dtype(spec: TensorSpec, stated: "DType | None") -> "DType":
     return stated or kind
 
 
-def _check_size(spec: TensorSpec, size: tuple[object, ...], ours: Size | None) -> None:
-    """A free length takes any; a fixed one must be ours."""
+def _check_size(spec: TensorSpec, size: tuple[object, ...], preprocess: "Preprocess") -> None:
+    """A free length takes any; a fixed one must be what the preprocessing gives."""
+    ours = geometry.result_size(preprocess.resize, preprocess.crop)
     if all(not isinstance(length, int) or (ours and length == ours[axis]) for axis, length in enumerate(size)):
         return
     wanted = "x".join(str(length) if isinstance(length, int) else "?" for length in size)
-    given = f"gives {spelled(ours)}" if ours else "leaves each image its own size"
-    raise DataError(f"input {spec} takes images of {wanted}, and the preprocessing {given}: state resize and crop")
+    takes = f"input {spec} takes images of {wanted} (height x width), and the preprocessing"
+    if ours is None:
+        raise DataError(f"{takes} leaves each image its own size: state size or crop = [height, width]")
+    whole = [length if isinstance(length, int) else ours[axis] for axis, length in enumerate(size)]
+    key = "crop" if preprocess.crop else "size"
+    raise DataError(f"{takes} gives {spelled(ours)}: write {key} = {whole}")

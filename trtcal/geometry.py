@@ -21,7 +21,7 @@ class Resize:
         mode: "short-side" scales the short side to `size` and keeps the proportions (the long side is rounded down, as
             in torchvision); "exact" scales to `size` whatever the proportions; "letterbox" keeps the proportions, fits
             the image into `size` and fills the rest, half on each side, an odd pixel right or below.
-        size: One number for "short-side", (height, width) for the others; None is the model's size.
+        size: One number for "short-side"; (height, width), in this order, for the others; None is the model's size.
         interpolation: The filter.
         fill: Grey level, 0 to 255, of what a letterbox adds; scale, mean and std apply to it as to any pixel.
     """

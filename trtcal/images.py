@@ -54,6 +54,7 @@ class ImageLoader:
         preprocess: What is done to each image, nothing left open.
         batch_size: As given.
         seed: As given.
+        available: How many samples the source holds, chosen or not.
         names: The chosen samples in order: paths relative to the folder, sorted, or positions in the arrays.
         labels: Their class numbers, int64, where they are known.
         class_names: By class number, where they are known.
@@ -95,6 +96,7 @@ class ImageLoader:
         self._key = inputs[0].name if inputs else IMAGE
         self._skip = on_bad_image == "skip"
         self._skipped: dict[str, str] = {}
+        self.available = len(self._samples.names)
         known = self._samples.labels
         self._positions = chosen(self._samples.names, count=count, seed=seed, labels=known)
         self.names = tuple(self._samples.names[position] for position in self._positions)

@@ -92,7 +92,8 @@ class Preprocess:
 
         Keys of the file: `preset` (what the other keys change; `raw` if left out), `resize` (a table of `mode`, `size`,
         `interpolation`, `fill`), `crop`, `channels`, `scale` (a number, or a fraction as text: "1/255"), `mean`, `std`,
-        `layout`, `dtype`. A size is one number or [height, width]; mean and std are one number or one per channel.
+        `layout`, `dtype`. A size is one number or [height, width], the height first: `size = [240, 320]` gives images
+        of 240 rows and 320 columns. Mean and std are one number or one per channel.
         A `resize.mode` takes the place of the preset's resize and crop together.
 
         Raises:
@@ -300,7 +301,7 @@ def _check_keys(value: Mapping[str, Any], valid: Sequence[str], *, within: str =
 
 
 def _nearest(word: str, valid: Iterable[str]) -> str:
-    close = get_close_matches(word, list(valid), n=1, cutoff=0.5)
+    close = get_close_matches(word, list(valid), n=1, cutoff=0.7)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 

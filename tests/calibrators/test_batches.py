@@ -1,10 +1,11 @@
 from dataclasses import FrozenInstanceError
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from calibrators.batches import IMAGE, Batch, TensorSpec, bind
+from calibrators.batches import IMAGE, Batch, TensorSpec, bind, fitted
 from calibrators.errors import DataError
 
 FLOAT = np.dtype(np.float32)
@@ -152,3 +153,73 @@ def test_what_does_not_fit_is_refused_in_one_line(batch: Any, inputs: list[Tenso
         bind(batch, inputs)
     assert str(error.value) == reason
     assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"names": ["a", "b"]}, "a batch of 3 samples has 2 names: give one per sample"),
+        ({"labels": np.arange(4)}, "a batch of 3 samples has 4 labels: give one per sample"),
+    ],
+)
+def test_names_and_labels_are_as_many_as_the_samples(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(DataError) as error:
+        Batch({"data": images(3)}, **options)
+    assert str(error.value) == reason
+
+
+def test_a_single_number_is_no_sample() -> None:
+    with pytest.raises(DataError) as error:
+        Batch({"data": np.array(1.0)})
+    assert str(error.value) == "array data of a batch is a single number: samples are on its first axis"
+    with pytest.raises(DataError, match="the model takes data:Nx3x8x8, not a single number: change"):
+        bind(np.array(1.0), [IMAGES])
+
+
+@pytest.mark.parametrize(
+    ("given", "dtype", "reason"),
+    [
+        (np.array([[1, 2**31]]), np.int32, "input x takes int32, which does not hold 2147483648: change the data"),
+        (np.array([[-(2**31) - 1]]), np.int32, "input x takes int32, which does not hold -2147483649: change the data"),
+        (np.array([[256]], np.uint16), np.uint8, "input x takes uint8, which does not hold 256: change the data"),
+        (
+            np.array([[7e4]], np.float32),
+            np.float16,
+            "input x takes float16, and the data holds numbers too large for it: change the data",
+        ),
+    ],
+)
+def test_numbers_that_the_input_does_not_hold_are_refused(given: Any, dtype: Any, reason: str) -> None:
+    with pytest.raises(DataError) as error:
+        bind(given, [TensorSpec("x", ("N", None), np.dtype(dtype))])
+    assert str(error.value) == reason
+
+
+def test_numbers_at_the_limits_are_kept() -> None:
+    limits = np.array([[-(2**31), 2**31 - 1]])
+    bound = bind(limits, [TensorSpec("x", ("N", 2), np.dtype(np.int32))])["x"]
+    assert (bound.dtype, bound.tolist()) == (np.int32, limits.tolist())
+    spec = TensorSpec("x", ("N", 2), np.dtype(np.float16))
+    assert np.isinf(bind(np.array([[np.inf, 1.0]]), [spec])["x"]).tolist() == [[True, False]]
+
+
+@pytest.mark.parametrize(
+    ("batches", "reason"),
+    [
+        (images(), "the data is one array: give an iterable of batches, such as [array]"),
+        ({"data": images()}, "the data is one batch (data): give an iterable of batches, such as [batch]"),
+        (Batch({IMAGE: images()}), "the data is one batch (image): give an iterable of batches, such as [batch]"),
+        ("images", "the data is a path, 'images': open it with trtcal.ImageLoader"),
+        (Path("images"), "the data is a path, 'images': open it with trtcal.ImageLoader"),
+        (7, "the data is of type int: give an iterable of batches, such as [array]"),
+    ],
+)
+def test_what_is_no_iterable_of_batches_is_refused(batches: Any, reason: str) -> None:
+    with pytest.raises(DataError) as error:
+        fitted(batches, [IMAGES])
+    assert str(error.value) == reason
+
+
+def test_an_iterable_of_batches_is_taken_as_it_is() -> None:
+    for batches in ([images()], iter([{"data": images()}])):
+        assert fitted(batches, [IMAGES]) is batches

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from calibrators.errors import OutputError
-from calibrators.files import require_outputs, require_writable, sha256_of, whole_file, write_whole
+from calibrators.files import require_apart, require_outputs, require_writable, sha256_of, whole_file, write_whole
 
 OLD = b"what was there before"
 
@@ -287,6 +287,10 @@ def test_an_output_that_is_an_input_is_refused(target: Path) -> None:
         with pytest.raises(OutputError) as error:
             require_outputs([target.with_name("new"), target], inputs=["none.onnx", source])
         assert str(error.value) == f"cannot write {target}: it is read, and would be lost; choose another name"
+        for output in (target, symbolic, hard):
+            with pytest.raises(OutputError, match=f"cannot write {output}: it is read"):
+                require_apart([output], [source])
+    require_apart([target.with_name("new"), target], ["none.onnx", target.parent])
     assert target.read_bytes() == OLD
 
 

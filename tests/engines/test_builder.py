@@ -92,6 +92,8 @@ def test_a_quantized_model_and_all_that_its_sidecar_says(quantized: Path, target
     assert record["layers_absent"] == ""
     assert any("dynamic batch" in note for note in record["notes"])
     assert Engine.load(target) == engine
+    kernels = ", ".join(f"{count} {name}" for name, count in record["kernels_by_precision"].items())
+    assert str(engine) == repr(engine) == f"<Engine {target}: int8, tensorrt-rtx, kernels: {kernels}>"
     assert EngineRecord.parse(engine.record.dumps()) == engine.record
 
 
@@ -156,8 +158,11 @@ def test_tensors_without_a_usable_scale_are_listed(plain: Path, cache: Path, tar
 
 
 def test_a_quantized_model_hands_on_its_preprocessing(quantized: Path, target: Path) -> None:
-    Path(f"{quantized}.json").write_text(json.dumps({"format": 1, "preprocess": {"scale": 2}}))
+    content = {"format": 1, "sha256": digest(quantized), "preprocess": {"scale": 2}}
+    Path(f"{quantized}.json").write_text(json.dumps(content))
     assert build_engine(quantized, output=target).record.preprocess == {"scale": 2}
+    Path(f"{quantized}.json").write_text(json.dumps({**content, "sha256": "0" * 64}))
+    assert build_engine(quantized, output=target).record.preprocess is None
 
 
 def test_shapes_by_text(quantized: Path, target: Path) -> None:
@@ -229,7 +234,7 @@ def test_a_log_of_an_unknown_form_leaves_the_layers_unknown(
         ({"precision": "fp32", "rest": "fp16"}, "--rest fp16 is for INT8 builds"),
         ({"precision": "fp16"}, "has Q/DQ nodes and is to be built in fp16: give the float model"),
         ({"precision": "fp32"}, "has Q/DQ nodes and is to be built in fp32"),
-        ({"cache": "plain.cache"}, "the model has Q/DQ nodes already: leave out the cache"),
+        ({"cache": "plain.cache"}, "the model has Q/DQ nodes already, so its ranges are in it: leave out the cache"),
         ({"shapes": "y:1x2"}, "shapes are given for y"),
         ({"shapes": "x:1x16x16x17"}, "do not fit the input"),
         ({"compute_capabilities": ["99"]}, r"does not build for compute capability 99: it knows 7.5, 8.0, 8.6"),
@@ -288,12 +293,19 @@ def test_outputs_that_cannot_be_written(quantized: Path, target: Path) -> None:
 
 def test_outputs_that_would_overwrite_what_is_read(quantized: Path, plain: Path, cache: Path) -> None:
     before = [path.read_bytes() for path in (quantized, plain, cache)]
-    with pytest.raises(BuildError, match="would overwrite the model"):
-        build_engine(quantized, output=quantized)
-    with pytest.raises(BuildError, match="would overwrite the cache"):
-        build_engine(plain, output=cache, cache=cache)
-    with pytest.raises(BuildError, match="would overwrite the engine or its side-car"):
-        build_engine(plain, output=plain.with_name("m.engine"), log=plain.with_name("m.engine.json"))
+    link, new = plain.with_name("link.engine"), plain.with_name("m.engine")
+    link.symlink_to(plain)
+    cases: list[tuple[Path, dict[str, Any], str]] = [
+        (quantized, {"output": quantized}, "it is read, and would be lost"),
+        (plain, {"output": link}, "it is read, and would be lost"),
+        (plain, {"output": cache, "cache": cache}, "it is read, and would be lost"),
+        (plain, {"output": new, "log": plain}, "it is read, and would be lost"),
+        (plain, {"output": new, "log": cache, "cache": cache}, "it is read, and would be lost"),
+        (plain, {"output": new, "log": f"{new}.json"}, "two outputs would be this one file"),
+    ]
+    for model, options, said in cases:
+        with pytest.raises(OutputError, match=f"cannot write .*: {said}"):
+            build_engine(model, **options)
     assert [path.read_bytes() for path in (quantized, plain, cache)] == before
 
 
@@ -341,7 +353,8 @@ def test_an_engine_without_its_sidecar(quantized: Path, target: Path) -> None:
     cases = {
         "gives away its layers only on a GPU": None,
         "SHA-256 differs": replace(engine.record, engine_sha256="0" * 64).dumps(),
-        "is no side-car of an engine": "{}",
+        "is no side-car of an engine .it lacks 'format'": "{}",
+        "is no side-car of an engine .TypeError": "[]",
         "is no side-car of an engine .JSONDecodeError": "{",
         "has format 2": text.replace('"format": 1', '"format": 2', 1),
     }
@@ -352,6 +365,19 @@ def test_an_engine_without_its_sidecar(quantized: Path, target: Path) -> None:
         assert "\n" not in str(raised.value)
     with pytest.raises(BuildError, match="no engine"):
         Engine.load(target.with_name("absent.engine"))
+
+
+def test_an_order_says_why_it_needs_no_ranges(quantized: Path, plain: Path, target: Path) -> None:
+    assert checked_order(plain, output=target).no_ranges_because == ""
+    said = checked_order(quantized, output=target).no_ranges_because
+    assert said == "the model has Q/DQ nodes already, so its ranges are in it"
+    assert checked_order(plain, output=target, precision="fp16").no_ranges_because == "the build is in fp16"
+
+
+def test_an_engine_of_unknown_kernels_is_one_line(quantized: Path, target: Path) -> None:
+    engine = build_engine(quantized, output=target)
+    unknown = Engine(target, replace(engine.record, kernels=None, kernels_absent="no list"))
+    assert repr(unknown).endswith("tensorrt-rtx, kernels: unknown>")
 
 
 @pytest.mark.parametrize("name", ["cifar10_resnet20", "mlperf_tiny_resnet8", "mlperf_tiny_kws_dscnn"])

@@ -11,6 +11,7 @@ from onnx import TensorProto
 from calibrators.batches import Batch
 from calibrators.errors import DataError, ModelError
 from engines.collect import collect
+from engines.qdq import quantize
 from tests.engines.networks import Net, samples_of
 from tests.engines.zoo import ZOO
 
@@ -125,6 +126,13 @@ class TestBadData:
 
 
 class TestBadModels:
+    def test_a_quantized_model(self):
+        """Its Q/DQ nodes hold ranges already, and others would be those of rounded values."""
+        model = ZOO["conv_bn_relu"]().model
+        quantized = quantize(model, {"x": 0.1, "a_relu": 0.1}).model
+        with pytest.raises(ModelError, match=r"has Q/DQ nodes already, .*: give the float model"):
+            collect(quantized, samples_of(model, 1))
+
     def test_no_float_activation(self):
         net = Net()
         net.node("Neg", net.input(element=TensorProto.INT64), "y")

@@ -10,7 +10,7 @@ import pytest
 from engines.backends.backend import Log
 from engines.backends.log import read_kernels
 from engines.backends.tensorrt_rtx import TensorRTRTX
-from engines.inspect import Operator, counted, findings_of, operators_of
+from engines.inspect import Operator, counted, findings_of, operators_of, rescaling
 from engines.kernels import Kernel, KernelTensor
 from engines.lint import Finding
 from engines.passes.half import to_half
@@ -42,11 +42,16 @@ def precisions(found: Built) -> dict[str, str | None]:
 
 
 def rules(found: Built) -> list[tuple[str, tuple[str, ...]]]:
-    return [(finding.rule, finding.nodes) for finding in findings_of(*found) if finding.severity != "hint"]
+    return [(finding.rule, finding.nodes) for finding in findings_of(*found) if finding.rule != "lone-quantize"]
+
+
+def after_int8(kernels: tuple[Kernel, ...]) -> set[str]:
+    """What INT8 convolutions write in FP32."""
+    return {kernel.outputs[0].name for kernel in kernels if kernel.kind == "correlation" and kernel.precision == "INT8"}
 
 
 def hints(found: Built) -> list[Finding]:
-    return [finding for finding in findings_of(*found) if finding.severity == "hint"]
+    return [finding for finding in findings_of(*found) if finding.rule == "lone-quantize"]
 
 
 def test_quantized_convolutions_run_in_int8(built: Any, convolutions: onnx.ModelProto) -> None:
@@ -56,6 +61,8 @@ def test_quantized_convolutions_run_in_int8(built: Any, convolutions: onnx.Model
     assert [finding.nodes for finding in hints(found)] == [("c1_in_Q",)]
     assert "quantizes an input of the engine" in hints(found)[0].message
     assert all(operator.quantized for operator in operators_of(*found))
+    finishing = [kernel for kernel in found[1] if kernel.generated and kernel.inputs[0].name in after_int8(found[1])]
+    assert rescaling(found[1]) == sum(kernel.precision == "FP32" for kernel in finishing) > 0
 
 
 def test_float_convolutions_run_in_float_and_that_is_no_finding(
@@ -64,6 +71,7 @@ def test_float_convolutions_run_in_float_and_that_is_no_finding(
     found = built(float_convolutions)
     assert precisions(found) == {"c1": built.rest, "c2": built.rest}
     assert findings_of(*found) == ()
+    assert rescaling(found[1]) == 0
     assert not any(operator.quantized for operator in operators_of(*found))
 
 
@@ -93,6 +101,9 @@ def test_a_pair_that_serves_no_int8_operator(built: Any, network: Any) -> None:
     middle = one.node("Sigmoid", [one.quantized("x", "lone")], "sigmoid")
     found = built(one.model(one.conv(middle, "c", (16, 32), activations=False, weights=False)))
     assert rules(found) == [("round-trip", ("lone_Q", "lone_DQ"))]
+    (finding,) = (finding for finding in findings_of(*found) if finding.rule == "round-trip")
+    assert finding.severity == "hint"
+    assert finding.message.endswith("harmless otherwise; nothing needs to be done")
 
 
 def test_a_transposed_convolution_is_float_whatever_its_quantizers(built: Any, network: Any) -> None:

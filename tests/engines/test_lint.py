@@ -167,6 +167,31 @@ def test_a_residual_add_that_reads_its_skip_input_in_float(network: Any) -> None
         assert all("Add add reads stem_relu_out in float" in finding.message for finding in findings)
 
 
+def test_a_skip_quantized_before_operators_that_only_move_it_is_no_finding(network: Any) -> None:
+    for value, hinted in ((0, False), (1, True)):
+        built = network("N", 16, 8, 8)
+        stem = built.conv("x", "stem", (16, 16))
+        branch = built.conv(stem, "branch", (16, 16), relu=False)
+        pads, filling = np.zeros(8, np.int64), np.float32(value)
+        operands = [built.quantized(stem, "skip"), built.constant("pads", pads), built.constant("filling", filling)]
+        skip = built.node("Identity", [built.node("Pad", operands, "pad")], "same")
+        findings = structure_of(built.model(built.node("Add", [branch, skip], "add"))).findings
+        assert [finding.rule for finding in findings] == (["residual"] if hinted else [])
+
+
+def test_no_pair_is_asked_for_where_the_addition_cannot_be_fused(network: Any) -> None:
+    """As `engines.placement` leaves these alone: a product, and a convolution that something else reads too."""
+    built = network("N", 16)
+    operands = [built.quantized("x", "in"), built.weights("w", (16, 16), axis=1)]
+    assert (
+        structure_of(built.model(built.node("Add", [built.node("MatMul", operands, "m"), "x"], "add"))).findings == ()
+    )
+    built = network("N", 16, 8, 8)
+    branch = built.conv("x", "branch", (16, 16), relu=False)
+    total = built.node("Add", [branch, built.node("Relu", ["x"], "r")], "add")
+    assert structure_of(built.model(built.node("Mul", [total, branch], "twice"))).findings == ()
+
+
 def test_an_add_of_a_bias_is_no_residual(network: Any) -> None:
     built = network("N", 16, 8, 8)
     shift = built.constant("shift", np.ones((16, 1, 1), np.float32))

@@ -11,7 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from calibrators.batches import IMAGE, Batch, TensorSpec
 from calibrators.errors import CheckFailedError, DataError, ModelError, TrtcalError
+from engines.collect import collect
 from engines.session import OnnxRuntimeSession
+from tests.engines.networks import classifier
 from trtcal.accuracy import Report, check_drop, evaluate
 from trtcal.images import open_images
 from trtcal.measures import Score, Share
@@ -274,3 +276,48 @@ def test_quantized_models_are_told_from_float_ones(shared_data, tmp_path: Path):
     assert score.lost - score.gained == report.scores["fp32"].top1.hits - score.top1.hits
     with pytest.raises(CheckFailedError):
         check_drop(report, 0.5)
+
+
+class TestModels:
+    """By path, as a session, or several of them by name."""
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        onnx.save(classifier(), tmp_path / "model.onnx")
+        return tmp_path / "model.onnx"
+
+    @pytest.fixture
+    def data(self):
+        return [Batch({IMAGE: np.zeros((2, 3, 16, 16), np.float32)})]
+
+    def test_a_path_goes_by_its_name(self, path, data):
+        for model in (path, str(path)):
+            assert {name: each.samples for name, each in evaluate(model, data).scores.items()} == {"model.onnx": 2}
+
+    def test_a_session_stays_open(self, path, data):
+        with OnnxRuntimeSession(path) as session:
+            assert list(evaluate(session, data).scores) == ["model"]
+            report = evaluate({"a": session, "b": path}, data, reference="a")
+            assert report.scores["b"].distortion.noise == 0
+            assert session.run(data[0])
+
+    def test_what_is_opened_is_closed(self, path, data, monkeypatch):
+        closed = []
+        close = OnnxRuntimeSession.close
+        monkeypatch.setattr(OnnxRuntimeSession, "close", lambda self: (closed.append(self), close(self)))
+        evaluate({"a": path, "b": str(path)}, data)
+        assert len(closed) == 2
+        with pytest.raises(ModelError, match=r"absent\.onnx: there is no such file"):
+            evaluate({"a": path, "b": path.with_name("absent.onnx")}, data)
+        assert len(closed) == 3
+
+    @pytest.mark.parametrize("models", [7, None, ["model.onnx"], {"a": 7}, classifier()])
+    def test_anything_else_is_refused_in_one_line(self, models, data):
+        with pytest.raises(TrtcalError, match=r"^cannot evaluate a [A-Za-z]+: give the path of a model, a session, or"):
+            evaluate(models, data)
+
+    def test_a_bare_array_is_no_iterable_of_batches(self, path, data):
+        with pytest.raises(DataError, match=r"the data is one array: give an iterable of batches, such as \[array\]"):
+            evaluate(path, data[0][IMAGE])
+        with pytest.raises(DataError, match=r"the data is one array: give an iterable of batches, such as \[array\]"):
+            collect(path, data[0][IMAGE])

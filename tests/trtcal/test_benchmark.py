@@ -76,7 +76,7 @@ class TestSummary:
         assert each.to_dict() == pytest.approx(summary(sorted(times), batch_size).to_dict())
         assert each.minimum <= each.median <= each.p90 <= each.p95 <= each.p99 <= each.maximum
         assert each.p99 == pytest.approx(np.percentile(np.array(times) / 1e6, 99))
-        assert each.throughput == pytest.approx(batch_size * len(times) / (sum(times) / 1e9))
+        assert each.throughput == pytest.approx(batch_size / (float(np.median(times)) / 1e9))
 
     def test_json_names_units(self):
         value = summary([MILLISECOND] * 3, 2).to_dict()
@@ -225,9 +225,13 @@ class TestRemarks:
     def test_unsteady_and_few_runs(self):
         said = remarks({"a": self.latency(1, variation=2.51), "b": self.latency(1, variation=2.5, runs=99)}, [])
         assert said == [
-            "a: the runs vary by 2.5 %, more than 2.5 %: go by the median",
-            "b: p99 of 99 runs is next to the slowest one: a longer --duration gives more runs",
+            "timings vary (CV up to 2.5 %): compare medians",
+            "p99 of 99 runs is next to the slowest one: a longer --duration gives more runs",
         ]
+
+    def test_one_line_however_many_models_vary(self):
+        said = remarks({"a": self.latency(1, variation=12.3), "b": self.latency(1, variation=246.7)}, [])
+        assert said == ["timings vary (CV up to 247 %): compare medians"]
 
     def test_a_quantized_model_that_is_slower(self):
         (said,) = remarks({"fp32": self.latency(1), "int8": self.latency(2)}, ["int8"])

@@ -122,7 +122,7 @@ def program(*arguments, **options):
     return subprocess.run(command, env=environment, text=True, check=False, **options)
 
 
-@pytest.mark.parametrize("place", [0, 1, 3])
+@pytest.mark.parametrize("place", [0, 3])
 def test_debug_shows_the_traceback_wherever_it_stands(place, tmp_path):
     arguments = ["quantize", tmp_path / "missing.onnx", "--cache", tmp_path / "no.cache", "-o", tmp_path / "o.onnx"]
     quiet = program(*arguments, capture_output=True)

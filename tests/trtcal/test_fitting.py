@@ -123,17 +123,24 @@ def test_none_fits_anything() -> None:
         (
             Preprocess(resize=Resize("exact", (8, 8))),
             [spec(1, 3, 8, 9)],
-            "input pixels:1x3x8x9 takes images of 8x9, and the preprocessing gives 8x8: state resize and crop",
+            "input pixels:1x3x8x9 takes images of 8x9 (height x width), and the preprocessing gives 8x8: write size = "
+            "[8, 9]",
         ),
         (
             PRESETS["imagenet"],
             [spec(1, 3, 256, "W")],
-            "takes images of 256x?, and the preprocessing gives 224x224",
+            "takes images of 256x? (height x width), and the preprocessing gives 224x224: write crop = [256, 224]",
+        ),
+        (
+            Preprocess(resize=Resize("letterbox", (320, 240))),
+            [spec(1, 3, 240, 320)],
+            "takes images of 240x320 (height x width), and the preprocessing gives 320x240: write size = [240, 320]",
         ),
         (
             PRESETS["unit"],
             [spec(1, 3, 8, "W")],
-            "takes images of 8x?, and the preprocessing leaves each image its own size",
+            "takes images of 8x? (height x width), and the preprocessing leaves each image its own size: state size or "
+            "crop = [height, width]",
         ),
         (
             Preprocess(resize=Resize("letterbox")),

@@ -99,7 +99,7 @@ def test_sampling_keeps_the_classes_shares(folder: Path) -> None:
     loader = ImageLoader(folder, preprocess="raw", count=7)
     assert loader.labels is not None
     assert np.bincount(loader.labels).tolist() == [4, 2, 1]
-    assert loader.count == 7
+    assert (loader.count, loader.available) == (7, 21)
     assert ImageLoader(folder, preprocess="raw", count=500).count == 21
     assert loader.names != ImageLoader(folder, preprocess="raw", count=7, seed=1).names
     assert loader.names == ImageLoader(folder, preprocess="raw", count=7, batch_size=3).names

@@ -9,6 +9,7 @@ import pytest
 import trtcal
 from calibrators.cache import CalibrationCache
 from calibrators.errors import CacheMismatchError, DataError, OutputError
+from calibrators.files import sha256_of
 from calibrators.sidecar import Sidecar
 from engines.graph import activations, load_model, model_digest
 from engines.session import OnnxRuntimeSession
@@ -87,6 +88,7 @@ class TestQuantize:
         assert record["model_sha256"] == model_digest(job / "model.onnx")
         assert record["cache_sha256"] == CalibrationCache.load(cache).sha256
         assert record["preprocess"] == Sidecar.beside(cache).preprocess
+        assert record["sha256"] == sha256_of(job / "int8.onnx")
         assert record["quantized"] == ["a/Conv", "b/Conv", "scores/MatMul"]
         assert record["left_float"] == {}
         assert record["scales"] == dict(result.scales)

@@ -266,13 +266,22 @@ def test_another_mode_drops_the_presets_crop_but_keeps_adapting(tmp_path: Path) 
     [
         ("men = 1", "unknown key 'men' (did you mean 'mean'?); valid: preset, resize, crop, channels, scale, mean"),
         ("adapts = true", "unknown key 'adapts'"),
+        (
+            "normalize = true",
+            "unknown key 'normalize'; valid: preset, resize, crop, channels, scale",
+        ),
+        ('preset = "coco"', "no preset 'coco': one of imagenet, imagenet-tf"),
+        ("[resize]\nwidth = 8", "unknown key 'resize.width'; valid: mode, size, interpolation, fill"),
         ('preset = "imagnet"', "no preset 'imagnet' (did you mean 'imagenet'?): one of imagenet, imagenet-tf"),
         ("preset = [1]", "no preset [1]: one of imagenet"),
         ('preset = "none"\nscale = 2', "preprocess none feeds arrays as they are"),
         ("resize = 224", "resize must be a table with mode and size, not 224"),
         ("[resize]\nsize = 224", "resize.mode is missing"),
         ('[resize]\nmod = "exact"', "unknown key 'resize.mod' (did you mean 'mode'?)"),
-        ('preset = "imagenet"\ncrop = 299', "crop 299x299 is larger than what resize short side 256 bilinear leaves"),
+        (
+            'preset = "imagenet"\ncrop = 299',
+            "crop 299x299 is larger than what resize short side 256 bilinear leaves",
+        ),
         ("scale = ", "is not TOML: "),
         ("mean = [1, 2", "is not TOML: "),
     ],

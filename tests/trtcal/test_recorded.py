@@ -1,35 +1,42 @@
-"""The preprocessing that side-cars record."""
+"""The preprocessing that side-cars record, and when they are believed."""
 
 import json
+from pathlib import Path
 
+import onnx
 import pytest
 
 from calibrators.errors import CacheError, DataError
 from calibrators.files import sha256_of
 from calibrators.sidecar import Sidecar
+from engines.graph import model_digest
+from tests.engines.networks import classifier
+from trtcal.pipeline import quantize
 from trtcal.preprocess import Preprocess
-from trtcal.recorded import recorded_preprocess
+from trtcal.recorded import Recorded, recorded_preprocess
 
 CIFAR, RAW = Preprocess.load("cifar10"), Preprocess.load("raw")
 
 
-def write_model_sidecar(model, preprocess):
+@pytest.fixture
+def model(tmp_path):
+    onnx.save(classifier(), tmp_path / "model.onnx")
+    return tmp_path / "model.onnx"
+
+
+def write_model_sidecar(model, preprocess, **more):
     path = model.with_name(model.name + ".json")
-    path.write_text(json.dumps({"model_sha256": "a" * 64, "preprocess": preprocess}))
+    content = {"sha256": sha256_of(model), "model_sha256": "a" * 64, "preprocess": preprocess, **more}
+    path.write_text(json.dumps(content))
     return path
 
 
-def write_cache(cache, preprocess, *, text="TRT-8601-EntropyCalibration2\nx: 3c010204\n", stale=False):
-    cache.write_text(text)
-    digest = "b" * 64 if stale else sha256_of(cache)
+def write_cache(model, preprocess, **more):
+    cache = model.with_suffix(".cache")
+    cache.write_text("TRT-8601-EntropyCalibration2\nx: 3c010204\n")
+    values = {"cache_sha256": sha256_of(cache), "model_sha256": model_digest(model), **more}
     sidecar = Sidecar(
-        model_sha256="a" * 64,
-        method="entropy",
-        tensors="all",
-        image_sets=("c" * 64,),
-        images=10,
-        preprocess=preprocess,
-        cache_sha256=digest,
+        method="entropy", tensors="all", image_sets=("c" * 64,), images=10, preprocess=preprocess, **values
     )
     path = cache.with_name(cache.name + ".json")
     path.write_text(sidecar.dumps())
@@ -37,54 +44,90 @@ def write_cache(cache, preprocess, *, text="TRT-8601-EntropyCalibration2\nx: 3c0
 
 
 def test_nothing_beside_the_model(tmp_path):
-    assert recorded_preprocess(tmp_path / "model.onnx") is None
+    assert recorded_preprocess(tmp_path / "model.onnx") == Recorded()
 
 
-def test_of_a_quantized_model(tmp_path):
-    path = write_model_sidecar(tmp_path / "model.int8.onnx", CIFAR.to_dict())
-    assert recorded_preprocess(tmp_path / "model.int8.onnx") == (path, CIFAR)
+def test_of_a_quantized_model(model):
+    path = write_model_sidecar(model, CIFAR.to_dict())
+    assert recorded_preprocess(model) == Recorded(path, CIFAR)
+    assert recorded_preprocess(str(model)) == Recorded(path, CIFAR)
 
 
-def test_of_the_cache_beside_a_model(tmp_path):
-    path = write_cache(tmp_path / "model.cache", RAW.to_dict())
-    assert recorded_preprocess(tmp_path / "model.onnx") == (path, RAW)
+def test_of_the_cache_beside_a_model(model):
+    path = write_cache(model, RAW.to_dict())
+    assert recorded_preprocess(model) == Recorded(path, RAW)
 
 
-def test_the_models_own_goes_before_the_caches(tmp_path):
-    write_cache(tmp_path / "model.cache", RAW.to_dict())
-    path = write_model_sidecar(tmp_path / "model.onnx", CIFAR.to_dict())
-    assert recorded_preprocess(tmp_path / "model.onnx") == (path, CIFAR)
-    write_model_sidecar(tmp_path / "model.onnx", None)
-    found = recorded_preprocess(tmp_path / "model.onnx")
-    assert found is not None
-    assert found[1] == RAW
+def test_the_models_own_goes_before_the_caches(model):
+    write_cache(model, RAW.to_dict())
+    path = write_model_sidecar(model, CIFAR.to_dict())
+    assert recorded_preprocess(model) == Recorded(path, CIFAR)
+    write_cache(model, RAW.to_dict(), model_sha256="a" * 64)
+    assert recorded_preprocess(model) == Recorded(path, CIFAR)
+    write_cache(model, RAW.to_dict())
+    write_model_sidecar(model, None)
+    assert recorded_preprocess(model).preprocess == RAW
 
 
-def test_a_side_car_of_an_earlier_cache_is_not_believed(tmp_path):
-    write_cache(tmp_path / "model.cache", RAW.to_dict(), stale=True)
-    assert recorded_preprocess(tmp_path / "model.onnx") is None
+def test_what_quantize_writes_is_believed_until_the_model_changes(job, command):
+    model, int8 = job / "model.onnx", job / "model.int8.onnx"
+    options = ["--preprocess", "unit", "-o", job / "ranges.cache"]
+    assert command("calibrate", model, "--images", job / "images", *options)[0] == 0
+    quantize(model, job / "ranges.cache", output=int8)
+    found = recorded_preprocess(int8)
+    assert found.path == Path(f"{int8}.json")
+    assert found.preprocess is not None and found.preprocess.scale == 1 / 255
+    assert found.ignored == ()
+    onnx.save(classifier(), int8)
+    assert recorded_preprocess(int8) == Recorded(
+        ignored=(f"{int8}.json is ignored: it describes another file than model.int8.onnx",)
+    )
 
 
-def test_a_cache_of_arrays_records_nothing(tmp_path):
-    write_cache(tmp_path / "model.cache", None)
-    assert recorded_preprocess(tmp_path / "model.onnx") is None
+def test_a_side_car_of_another_model_is_not_believed(model):
+    path = write_model_sidecar(model, CIFAR.to_dict(), sha256="b" * 64)
+    said = f"{path} is ignored: it describes another file than model.onnx"
+    assert recorded_preprocess(model) == Recorded(ignored=(said,))
+    beside = write_cache(model, RAW.to_dict())
+    assert recorded_preprocess(model) == Recorded(beside, RAW, (said,))
+    path.write_text(json.dumps({"preprocess": CIFAR.to_dict()}))
+    (said,) = recorded_preprocess(model).ignored
+    assert said == f"{path} is ignored: it does not say which file it describes, so it may not be model.onnx"
+
+
+@pytest.mark.parametrize(
+    ("stale", "reason"),
+    [
+        ({"cache_sha256": "b" * 64}, "it describes an earlier cache than model.cache"),
+        ({"model_sha256": "b" * 64}, "it describes a cache of another model than model.onnx"),
+        ({"model_sha256": ""}, "it describes a cache of another model than model.onnx"),
+    ],
+)
+def test_a_side_car_of_another_cache_is_not_believed(model, stale, reason):
+    path = write_cache(model, RAW.to_dict(), **stale)
+    assert recorded_preprocess(model) == Recorded(ignored=(f"{path} is ignored: {reason}",))
+
+
+def test_a_cache_of_arrays_records_nothing(model):
+    write_cache(model, None, model_sha256="b" * 64)
+    assert recorded_preprocess(model) == Recorded()
 
 
 @pytest.mark.parametrize("content", ["[]", '{"sample_rate": 22050}', '{"preprocess": "imagenet"}'])
-def test_other_programs_files_of_that_name_are_passed_over(tmp_path, content):
-    (tmp_path / "model.onnx.json").write_text(content)
-    assert recorded_preprocess(tmp_path / "model.onnx") is None
+def test_other_programs_files_of_that_name_are_passed_over(model, content):
+    Path(f"{model}.json").write_text(content)
+    assert recorded_preprocess(model) == Recorded()
 
 
-def test_malformed_files_are_named(tmp_path):
-    path = tmp_path / "model.onnx.json"
+def test_malformed_files_are_named(model):
+    path = Path(f"{model}.json")
     path.write_text("{")
     with pytest.raises(DataError, match=r"model\.onnx\.json is not JSON .*; delete it or quantize again"):
-        recorded_preprocess(tmp_path / "model.onnx")
-    write_model_sidecar(tmp_path / "model.onnx", {"scale": 0})
+        recorded_preprocess(model)
+    write_model_sidecar(model, {"scale": 0})
     with pytest.raises(DataError, match=r"model\.onnx\.json holds no preprocessing that can be used: scale must be"):
-        recorded_preprocess(tmp_path / "model.onnx")
+        recorded_preprocess(model)
     path.unlink()
-    write_cache(tmp_path / "model.cache", None).write_text("{")
+    write_cache(model, None).write_text("{")
     with pytest.raises(CacheError, match=r"model\.cache\.json is not JSON"):
-        recorded_preprocess(tmp_path / "model.onnx")
+        recorded_preprocess(model)

@@ -75,7 +75,7 @@ def accuracy(
     anchor = None if compared is None else names[compared]
     with opened(paths, threads=threads) as sessions:
         inputs = sessions[anchor or names[0]].inputs
-        chosen, warning = _preprocess(preprocess, paths, inputs)
+        chosen, remarks = _preprocess(preprocess, paths, inputs)
         loader = open_images(
             images,
             inputs,
@@ -91,8 +91,8 @@ def accuracy(
                 f"{images} has no labels, and there is no other model to compare {names[0]} with: "
                 "give --labels, a folder per class, or --reference"
             )
-        if warning:
-            console.note(warning)
+        for line in remarks:
+            console.note(line)
         with console.progress("Measuring accuracy", loader.count) as advance:
             report = evaluate(sessions, loader, reference=anchor, progress=advance)
     notes = _notes(report, loader)
@@ -105,7 +105,7 @@ def accuracy(
                 "preprocess": loader.preprocess.to_dict(),
                 "skipped": [{"name": name, "reason": reason} for name, reason in loader.skipped],
                 **report.to_dict(),
-                "notes": [*([warning] if warning else []), *notes],
+                "notes": [*remarks, *notes],
             }
         )
     else:
@@ -128,28 +128,31 @@ def _side_by_side(models: Sequence[Path], reference: Path | None) -> tuple[list[
 
 def _preprocess(
     stated: str | None, paths: Sequence[Path], inputs: "Sequence[TensorSpec]"
-) -> "tuple[Preprocess | None, str]":
+) -> "tuple[Preprocess | None, list[str]]":
     """What is stated, else what side-cars say; and what the reader should know of it."""
     from trtcal.preprocess import Preprocess
     from trtcal.recorded import recorded_preprocess
 
-    records = [record for record in map(recorded_preprocess, paths) if record is not None]
+    found = [recorded_preprocess(path) for path in paths]
+    remarks = list(dict.fromkeys(f"note: {line}" for each in found for line in each.ignored))
+    records = [(each.path, each.preprocess) for each in found if each.preprocess is not None]
     if stated is not None:
         chosen = Preprocess.load(stated)
         for path, recorded in records:
             if not _same(chosen, recorded, inputs):
-                return chosen, (
+                remarks.append(
                     f"WARNING: the preprocessing is not the one of the calibration: {path} says ({recorded}), "
                     f"--preprocess says ({chosen}); INT8 loses accuracy where the two differ"
                 )
-        return chosen, ""
+                break
+        return chosen, remarks
     for path, recorded in records[1:]:
         if not _same(records[0][1], recorded, inputs):
             said = f"{records[0][0]} ({records[0][1]}) and {path} ({recorded})"
             raise DataError(f"two preprocessings are recorded, {said}: choose one with --preprocess")
     if records:
-        return records[0][1], f"Preprocessing from {records[0][0]}"
-    return None, ""
+        return records[0][1], [*remarks, f"Preprocessing from {records[0][0]}"]
+    return None, remarks
 
 
 def _same(one: "Preprocess", other: "Preprocess", inputs: "Sequence[TensorSpec]") -> bool:
@@ -179,11 +182,19 @@ def _print(report: "Report", loader: "ImageLoader") -> None:
     rows = [_row(name, each, report.reference) for name, each in report.scores.items()]
     columns = [heading for heading in rows[0] if any(row[heading] for row in rows)]
     samples = max(each.samples for each in report.scores.values())
+    console.say(f"{samples} samples of {loader.source}, preprocessing {loader.preprocess}")
+    if report.reference is not None:
+        measured = ["agreement, SQNR"] if "agree" in columns else ["SQNR"]
+        if "drop" in columns:
+            measured = ["drop in points of top-1", "images lost and gained", *measured]
+        console.say(f"{', '.join(measured)}: against {report.reference}")
     console.table(
-        f"{samples} samples of {loader.source}, preprocessing {loader.preprocess}",
+        "",
         columns,
         [[row[heading] or "-" for heading in columns] for row in rows],
         numeric=columns[1:],
+        optional=("top-5",),
+        legend=True,
         styles=["red" if each.nonfinite else None for each in report.scores.values()],
     )
     outputs = {name: each.distortions for name, each in report.scores.items() if len(each.distortions) > 1}
@@ -198,21 +209,23 @@ def _print(report: "Report", loader: "ImageLoader") -> None:
 
 def _row(name: str, each: "Score", reference: str | None) -> dict[str, str]:
     """Cells by heading, empty where nothing was measured."""
-    interval = drop = ""
+    interval = drop = lost = gained = ""
     if each.top1.total:
         low, high = each.top1.interval()
-        interval = f"{low:.2f} to {high:.2f}"
+        interval = f"{low:.2f}-{high:.2f}"
         if reference not in (None, name):
-            drop = f"{each.drop:.2f} ({each.lost} images lost, {each.gained} gained)"
+            drop, lost, gained = f"{each.drop:.2f}", str(each.lost), str(each.gained)
     return {
-        "model": f"{name} (reference)" if name == reference else name,
+        "model": name,
         "top-1": _percent(each.top1),
-        "95 % interval": interval,
+        "95 % CI": interval,
         "top-5": _percent(each.top5),
-        "drop in points": drop,
-        "agreement": _percent(each.agreement),
+        "drop": drop,
+        "lost": lost,
+        "gained": gained,
+        "agree": _percent(each.agreement),
         "SQNR": _decibels(each.distortion.sqnr) if each.distortions else "",
-        "NaN or infinity": f"in {each.nonfinite} images" if each.nonfinite else "",
+        "NaN/Inf": str(each.nonfinite or ""),
     }
 
 

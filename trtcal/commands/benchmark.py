@@ -32,8 +32,9 @@ def benchmark(
     """Measure latency and throughput of models side by side, in ONNX Runtime on the CPU.
 
     Inputs are random numbers. The models run in turn, in an order shuffled anew each round, so that a processor that
-    slows down slows all of them; the first runs, which warm up, are not counted. The speed-up compares median latencies
-    with the first model's. Percentiles interpolate linearly between the two nearest runs.
+    slows down slows all of them; the first runs, which warm up, are not counted. Samples per second are those at the
+    median latency, and the speed-up compares it with the first model's. Percentiles interpolate linearly between the
+    two nearest runs.
     """
     import onnxruntime
 
@@ -70,7 +71,7 @@ def benchmark(
     else:
         console.table(
             f"Latency in ms, batch size {first.batch_size}: ONNX Runtime {onnxruntime.__version__} on the CPU, "
-            f"{used} thread(s), random inputs",
+            f"{used} thread(s), random inputs; samples/s at the median",
             _COLUMNS,
             [
                 [name, str(each.runs)]
@@ -80,9 +81,12 @@ def benchmark(
                 for name, each in latencies.items()
             ],
             numeric=_COLUMNS[1:],
+            optional=_DETAILS,
+            legend=True,
         )
     for line in notes:
         console.note(f"note: {line}")
 
 
 _COLUMNS = ("model", "runs", "median", "p90", "p95", "p99", "mean", "min", "max", "variation", "samples/s", "speed-up")
+_DETAILS = ("runs", "p90", "p95", "mean", "min", "max", "variation")

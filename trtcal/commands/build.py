@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from engines.lint import Finding
     from engines.record import Engine, EngineRecord
 
+LONGEST_NAME = 40
+"""Characters of a node or kernel in a line for readers; --json has whole names."""
+
 _CALIBRATION = ("preprocess", "count", "batch_size", "seed", "method", "on_bad_image")
 
 
@@ -120,11 +123,14 @@ def build(
         rest=rest,
         compute_capabilities=compute_capability or (),
         log=log,
+        inputs=[path for path in (cache, images) if path is not None],
     )
     ranges: Path | CalibrationCache | None = cache
     if images is not None:
         if not order.needs_ranges:
-            raise BuildError("--images is for INT8 builds of float models: this build needs no ranges, leave it out")
+            raise BuildError(
+                f"--images is for INT8 builds of float models, and {order.no_ranges_because}: leave out the images"
+            )
         ranges = _calibrated(
             model,
             images,
@@ -150,6 +156,20 @@ def in_words(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {precision}" for precision, count in counts.items()) or "none"
 
 
+def measure(record: "EngineRecord") -> str | None:
+    """What to think of the FP32 kernels of an engine whose INT8 convolutions write FP32; None for other engines."""
+    from engines.inspect import rescaling
+
+    found = rescaling(record.kernels or ())
+    if not found:
+        return None
+    return (
+        f"{found} of the {record.kernels_by_precision['FP32']} FP32 kernels finish INT8 convolutions and products, "
+        "which write FP32 in TensorRT-RTX: they add the bias, activate and requantize. How fast the engine is must be "
+        "measured on the GPU"
+    )
+
+
 def where(record: "EngineRecord") -> str:
     """The GPUs that an engine runs on."""
     return ", ".join(record.compute_capabilities) or record.portable
@@ -161,7 +181,8 @@ def grouped(findings: "tuple[Finding, ...]") -> list[str]:
     for finding in findings:
         kinds.setdefault(finding.rule, []).append(finding)
     return [
-        f"{found[0].severity}: {found[0].message}" + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
+        f"{found[0].severity}: {console.cut(found[0].message, LONGEST_NAME)}"
+        + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
         for found in kinds.values()
     ]
 
@@ -217,6 +238,8 @@ def _report(engine: "Engine") -> None:
     else:
         console.say(f"Conv, ConvTranspose, Gemm, MatMul: {in_words(record.operators_by_precision)}")
         console.say(f"kernels: {in_words(record.kernels_by_precision)}")
+        if remark := measure(record):
+            console.note(f"note: {remark}")
     for note in record.notes:
         console.note(f"note: {note}")
     for line in grouped(tuple(finding for finding in record.findings if finding.severity != "hint")):

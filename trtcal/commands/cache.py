@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from calibrators.errors import CacheError, CheckFailedError
+from calibrators.errors import CacheError, CheckFailedError, DataError
 from trtcal import console
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def show(
     """Show a cache's header, where it comes from, and every tensor's scale and range.
 
     Marked are the largest scale, outliers (more than 3 decades above or below the median) and scales that are of no use
-    as a range: zero, denormal, negative, infinite, not a number.
+    as a range: zero, denormal, negative, infinite, not a number. "Q/DQ: 0.0137" is the scale for Q/DQ nodes where the
+    side-car holds another one for them than the cache. `hex` is the scale as the file holds it: a float32's bits.
     """
     from calibrators.cache import CalibrationCache, header_text
     from calibrators.cache_check import oddities_of, remarks_of
@@ -71,22 +72,24 @@ def show(
         )
         return
     console.say(f"{cache}: {header_text(loaded)}; {len(loaded)} tensors")
+    explicit = {} if sidecar is None else sidecar.explicit
     if sidecar is not None:
         console.say(_provenance(sidecar))
     console.table(
-        str(cache),
-        ["tensor", "scale", "amax", "bits", "remark"],
+        "",
+        ["tensor", "scale", "amax", "hex", "remark"],
         [
             [
                 name,
                 f"{loaded[name]:.6g}",
                 f"{loaded.amax(name):.6g}",
                 loaded.bits(name),
-                ", ".join(remarks.get(name, ())),
+                ", ".join([*remarks.get(name, ()), *([f"Q/DQ: {explicit[name]:.4g}"] if name in explicit else [])]),
             ]
             for name in names
         ],
-        numeric=["scale", "amax", "bits"],
+        numeric=["scale", "amax", "hex"],
+        optional=["hex"],
         styles=[_style(remarks.get(name, ())) for name in names],
     )
     for warning in warnings:
@@ -154,17 +157,27 @@ def _provenance(sidecar: "Sidecar") -> str:
     return "\n".join(
         [
             f"made by {sidecar.method} of {sidecar.tensors} tensors" + (f" with {versions}" if versions else ""),
-            f"from {sidecar.images} images{seed} (SHA-256 {', '.join(sidecar.image_sets) or 'unknown'})",
-            f"for the model of SHA-256 {sidecar.model_sha256 or 'unknown'}",
+            f"from {sidecar.images} images{seed} (SHA-256 {', '.join(map(_brief, sidecar.image_sets)) or 'unknown'})",
+            f"for the model of SHA-256 {_brief(sidecar.model_sha256) or 'unknown'}",
             f"preprocessing: {_preprocessing(sidecar)}",
         ]
     )
 
 
 def _preprocessing(sidecar: "Sidecar") -> str:
+    from trtcal.preprocess import Preprocess
+
     if sidecar.preprocess is None:
         return "none"
-    return ", ".join(f"{key} {value}" for key, value in sidecar.preprocess.items())
+    try:
+        return str(Preprocess.from_dict(sidecar.preprocess))
+    except DataError:  # a later version's
+        return ", ".join(f"{key} {value}" for key, value in sidecar.preprocess.items())
+
+
+def _brief(digest: str) -> str:
+    """The first 12 digits of a SHA-256, enough to tell files apart; --json has them all."""
+    return digest[:12]
 
 
 def _json_row(cache: "CalibrationCache", name: str, remarks: tuple[str, ...]) -> dict[str, Any]:
@@ -207,20 +220,23 @@ def _print_fit(title: str, fit: "CacheFit") -> None:
         ("non-finite scales", fit.marked("infinite", "not a number"), "yellow"),
         ("outliers: scales over 3 decades from the median", fit.marked("outlier"), "yellow"),
     ]
+    shown = [rows[0], *(row for row in rows[1:] if row[1])]
+    reason = (
+        f"all {len(fit.quantizable)} quantizable tensors have a usable scale" if fit.fits else "; ".join(fit.errors)
+    )
+    console.say(f"{title}: {'it fits' if fit.fits else 'it does not fit'}: {reason}")
     console.table(
-        title,
+        "",
         ["", "tensors", "names"],
         [
             [what, str(len(names)), ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")]
-            for what, names, _ in rows
+            for what, names, _ in shown
         ],
         numeric=["tensors"],
-        styles=[style if names else None for _, names, style in rows],
+        styles=[style for *_, style in shown],
     )
     for warning in fit.warnings:
         console.note(f"warning: {warning}")
-    if fit.fits:
-        console.say(f"it fits: all {len(fit.quantizable)} quantizable tensors have a usable scale")
 
 
 def _style(remarks: tuple[str, ...]) -> str | None:

@@ -34,10 +34,21 @@ def demo(
     if json:
         console.emit_json(_as_dict(outcome))
     else:
-        console.table(f"FP32 against INT8; the files are in {output}", ("", "FP32", "INT8"), _rows(outcome))
+        console.table(_title(outcome), ("", "FP32", "INT8"), _rows(outcome), whole=("",))
     for remark in remarks(outcome.latencies, [outcome.places.int8.name]):
         console.note(f"note: {remark}")
     check_drop(outcome.accuracy, MAX_DROP)
+    if not json:
+        console.say(f"next: see {outcome.places.about}")
+
+
+def _title(outcome: "Outcome") -> str:
+    latency = next(iter(outcome.latencies.values()))
+    fp32 = outcome.accuracy.scores[outcome.places.fp32.name]
+    return (
+        f"FP32 against INT8 on the {fp32.samples} images of test/; the files are in {outcome.places.folder}\n"
+        f"images/s and latency: ONNX Runtime on the CPU, {outcome.threads} threads, batches of {latency.batch_size}"
+    )
 
 
 def _rows(outcome: "Outcome") -> list[tuple[str, str, str]]:
@@ -48,19 +59,15 @@ def _rows(outcome: "Outcome") -> list[tuple[str, str, str]]:
     before, after = (outcome.latencies[path.name] for path in (places.fp32, places.int8))
     return [
         ("ONNX model", _file(places.fp32), _file(places.int8)),
-        ("calibration", "", f"{outcome.images} images of calibration/, {METHOD}"),
-        ("calibration cache", "", f"{_file(places.cache)}, {len(outcome.cache)} tensors"),
-        (f"top-1 on the {fp32.samples} images of test/", f"{fp32.top1.percent:.2f} %", f"{int8.top1.percent:.2f} %"),
-        ("same class as FP32", "", f"{int8.agreement.percent:.2f} %"),
-        ("SQNR of the scores", "", _decibels(int8.distortion.sqnr)),
-        (
-            f"images/s in ONNX Runtime on the CPU, {outcome.threads} threads, batches of {before.batch_size}",
-            f"{before.throughput:,.0f}",
-            f"{after.throughput:,.0f}",
-        ),
-        ("median latency of a batch there", f"{before.median:.2f} ms", f"{after.median:.2f} ms"),
-        ("TensorRT engine, built on the CPU", _file(outcome.fp32_engine.path), _file(outcome.int8_engine.path)),
-        ("  convolutions and matrix products", _operators(outcome.fp32_engine), _operators(outcome.int8_engine)),
+        ("calibration/", "", f"{outcome.images} images, {METHOD}"),
+        ("cache", "", f"{_file(places.cache)}, {len(outcome.cache)} tensors"),
+        ("top-1", f"{fp32.top1.percent:.2f} %", f"{int8.top1.percent:.2f} %"),
+        ("same class", "", f"{int8.agreement.percent:.2f} %"),
+        ("SQNR", "", _decibels(int8.distortion.sqnr)),
+        ("images/s", f"{before.throughput:,.0f}", f"{after.throughput:,.0f}"),
+        ("latency", f"{before.median:.2f} ms", f"{after.median:.2f} ms"),
+        ("engine", _file(outcome.fp32_engine.path), _file(outcome.int8_engine.path)),
+        ("  operators", _operators(outcome.fp32_engine), _operators(outcome.int8_engine)),
         ("  kernels", _kernels(outcome.fp32_engine), _kernels(outcome.int8_engine)),
     ]
 
@@ -82,7 +89,7 @@ def _kernels(engine: "Engine") -> str:
 
 
 def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} in {precision}" for precision, count in counts.items())
+    return ", ".join(f"{count} {precision}" for precision, count in counts.items())
 
 
 def _as_dict(outcome: "Outcome") -> dict[str, Any]:

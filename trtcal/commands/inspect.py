@@ -1,22 +1,29 @@
 """`trtcal inspect`: what an engine really runs, and how an ONNX model is quantized."""
 
+import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calibrators.errors import BuildError
 from trtcal import console
 from trtcal.commands import options
-from trtcal.commands.build import in_words, where
+from trtcal.commands.build import in_words, measure, where
 
 if TYPE_CHECKING:
     from engines.kernels import Kernel, KernelTensor
     from engines.lint import Finding
+    from engines.record import EngineRecord
 
 _STYLES = {"INT8": "green", "FP32": "yellow"}
 _FINDING_STYLES = {"error": "red", "warning": "yellow", "hint": None}
 _NAMES = 4
 """ONNX nodes named per kernel in the table; --json has them all."""
+
+_TRAFFIC = "Reads and writes"
+_QUANTIZER = re.compile(r"_(?:De)?[Qq]uantizeLinear(?:_\d+)?$")
 
 
 def inspect(
@@ -27,19 +34,27 @@ def inspect(
         ),
     ],
     *,
+    kernels: Annotated[bool, typer.Option("--kernels", help="List every kernel of the engine.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Show an engine's kernels and the precision of each, or an ONNX model's Q/DQ nodes; and what is wrong with them.
+    """Show in which precision an engine runs each layer, or an ONNX model's Q/DQ nodes; and what is wrong with them.
 
-    An engine is described by its side-car, ENGINE.json, which trtcal build writes: no GPU is needed.
+    Of an engine: how many kernels run in each precision, findings, and every Conv, ConvTranspose, Gemm and MatMul; with
+    --kernels every kernel instead, the Q/DQ nodes it takes in left out. N is a size that is free. An engine is
+    described by its side-car, ENGINE.json, which trtcal build writes: no GPU is needed.
+
+    In a narrow terminal long names are cut in the middle; a pipe or --json has them whole.
     """
     if file.suffix.lower() == ".onnx":
+        if kernels:
+            raise BuildError(f"--kernels is for engines, and {file} is an ONNX model: leave it out, or build the model")
         _inspect_model(file, json=json)
     else:
-        _inspect_engine(file, json=json)
+        _inspect_engine(file, kernels=kernels, json=json)
 
 
-def _inspect_engine(path: Path, *, json: bool) -> None:
+def _inspect_engine(path: Path, *, kernels: bool, json: bool) -> None:
+    from engines.kernels import shape_text, type_name
     from engines.record import Engine
 
     engine = Engine.load(path)
@@ -55,40 +70,76 @@ def _inspect_engine(path: Path, *, json: bool) -> None:
     for tensor in (*record.inputs, *record.outputs):
         shapes = record.shapes.get(tensor["name"])
         size = (
-            "..".join("x".join(map(str, shapes[key])) for key in ("min", "opt", "max"))
+            "..".join(shape_text(shapes[key]) for key in ("min", "opt", "max"))
             if shapes
-            else "x".join(map(str, tensor["shape"]))
+            else shape_text(tensor["shape"])
         )
-        console.say(f"{'input' if tensor in record.inputs else 'output'} {tensor['name']}: {tensor['type']} {size}")
+        side = "input" if tensor in record.inputs else "output"
+        console.say(f"{side} {tensor['name']}: {type_name(tensor['type'])} {size}".rstrip())
     if record.kernels is None:
         console.say(f"what it runs is unknown: {record.kernels_absent}")
     else:
-        kernels = [kernel for kernel in record.kernels if kernel.inputs or kernel.outputs]
-        console.table(
-            "Kernels, in the order they run",
-            ("Kernel", "Kind", "Runs in", "Reads and writes", "ONNX nodes"),
-            [
-                (kernel.name, kernel.kind, kernel.precision or "-", _traffic(kernel), _nodes(kernel))
-                for kernel in kernels
-            ],
-            styles=[_STYLES.get(kernel.precision or "") for kernel in kernels],
-        )
-        console.say(f"kernels: {in_words(record.kernels_by_precision)}")
-        console.say(f"Conv, ConvTranspose, Gemm, MatMul: {in_words(record.operators_by_precision)}")
-        left = [operator for operator in record.operators if operator.precision not in ("INT8", None)]
-        if record.precision == "int8" and left:
-            console.say(
-                "not in INT8: "
-                + ", ".join(f"{operator.op_type} {operator.node} ({operator.precision})" for operator in left)
-            )
-        folded = [f"{operator.op_type} {operator.node}" for operator in record.operators if operator.precision is None]
-        if folded:
-            console.say(f"of unknown precision: {', '.join(folded)}")
-    _show(record.findings)
+        _summary(record)
     for note in record.notes:
         console.say(f"note: {note}")
     for warning in record.warnings:
         console.say(f"{record.backend} warned: {warning}")
+    _show(record.findings)
+    if record.kernels is not None and kernels:
+        _kernels(record.kernels)
+    elif record.kernels is not None and record.operators:
+        _operators(record)
+
+
+def _summary(record: "EngineRecord") -> None:
+    console.say(f"Conv, ConvTranspose, Gemm, MatMul: {in_words(record.operators_by_precision)}")
+    left = [operator for operator in record.operators if operator.precision not in ("INT8", None)]
+    if record.precision == "int8" and left:
+        console.say(
+            "not in INT8: "
+            + ", ".join(f"{operator.op_type} {operator.node} ({operator.precision})" for operator in left)
+        )
+    folded = [f"{operator.op_type} {operator.node}" for operator in record.operators if operator.precision is None]
+    if folded:
+        console.say(f"of unknown precision: {', '.join(folded)}")
+    console.say(f"kernels: {in_words(record.kernels_by_precision)}")
+    kinds = Counter(finding.severity for finding in record.findings)
+    said = (f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in kinds.items())
+    console.say(f"findings: {', '.join(said) or 'none'}")
+    if remark := measure(record):
+        console.say(f"note: {remark}")
+
+
+def _operators(record: "EngineRecord") -> None:
+    kernels = {kernel.name: kernel for kernel in record.kernels or ()}
+    console.table(
+        "Weighted operators; --kernels lists every kernel",
+        ("Node", "Operator", "Runs in", _TRAFFIC),
+        [
+            (
+                operator.node,
+                operator.op_type,
+                operator.precision or "unknown",
+                _traffic(kernels[operator.kernel]) if operator.kernel in kernels else "-",
+            )
+            for operator in record.operators
+        ],
+        whole=("Runs in", _TRAFFIC),
+        optional=(_TRAFFIC,),
+        styles=[_STYLES.get(operator.precision or "") for operator in record.operators],
+    )
+
+
+def _kernels(kernels: "tuple[Kernel, ...]") -> None:
+    shown = [kernel for kernel in kernels if kernel.inputs or kernel.outputs]
+    console.table(
+        "Kernels, in the order they run",
+        ("Kernel", "Kind", "Runs in", _TRAFFIC, "ONNX nodes"),
+        [(kernel.name, kernel.kind, kernel.precision or "-", _traffic(kernel), _nodes(kernel)) for kernel in shown],
+        whole=("Runs in",),
+        optional=("Kind",),
+        styles=[_STYLES.get(kernel.precision or "") for kernel in shown],
+    )
 
 
 def _inspect_model(path: Path, *, json: bool) -> None:
@@ -127,6 +178,8 @@ def _inspect_model(path: Path, *, json: bool) -> None:
             )
             for operator in structure.operators
         ],
+        whole=("Activation", "Meant for"),
+        optional=("Weights",),
         styles=["green" if operator.quantized else None for operator in structure.operators],
     )
     console.say(
@@ -144,6 +197,7 @@ def _show(findings: "tuple[Finding, ...]") -> None:
             "Findings",
             ("Severity", "Rule", "What"),
             [(finding.severity, finding.rule, finding.message) for finding in findings],
+            optional=("Rule",),
             styles=[_FINDING_STYLES[finding.severity] for finding in findings],
         )
 
@@ -157,5 +211,7 @@ def _listed(tensors: "tuple[KernelTensor, ...]") -> str:
 
 
 def _nodes(kernel: "Kernel") -> str:
-    more = f" and {len(kernel.nodes) - _NAMES} more" if len(kernel.nodes) > _NAMES else ""
-    return ", ".join(kernel.nodes[:_NAMES]) + more
+    """The ONNX nodes that a kernel computes, without those that only quantize and dequantize what others read."""
+    nodes = [name for name in kernel.nodes if not _QUANTIZER.search(name)]
+    more = f" and {len(nodes) - _NAMES} more" if len(nodes) > _NAMES else ""
+    return ", ".join(nodes[:_NAMES]) + more or "Q/DQ only"

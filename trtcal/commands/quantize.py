@@ -43,7 +43,7 @@ def quantize(
         console.note(f"left in float: {name}, for {why}")
     if result.from_sidecar:
         console.note(
-            f"note: {len(result.from_sidecar)} scales, such as {result.from_sidecar[0]}'s, are from the cache's side-car: "
+            f"note: {len(result.from_sidecar)} scales, such as {result.from_sidecar[0]}'s, are from the side-car: "
             "TensorRT's caches repeat the scale before an average pooling behind it, which Q/DQ nodes need not"
         )
     if result.unused:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from calibrators.files import sha256_of
 from trtcal.preprocess import Preprocess
 
 
@@ -55,6 +57,25 @@ def of_one_line(err):
     return err.startswith("trtcal: ") and err.count("\n") == 1
 
 
+def table_of(out):
+    """The rows of a table, its headings first."""
+    return [line for line in out.splitlines() if line[:1] in "│┃" and line]
+
+
+def test_numbers_stay_whole_in_a_narrow_terminal(command, resnet8, rough, cifar, terminal):
+    options = ["--images", cifar, "--preprocess", "raw", "--count", "100"]
+    wide = command("accuracy", resnet8, rough, *options)[1]
+    terminal(80)
+    code, out, _ = command("accuracy", resnet8, rough, *options)
+    assert code == 0
+    assert max(map(len, table_of(out))) <= 80
+    headings, *rows = ([cell.strip() for cell in re.split("[│┃]", row)[1:-1]] for row in table_of(out))
+    assert headings == ["model", "top-1", "95 % CI", "drop", "lost", "gained", "agree", "SQNR"]
+    assert [row[0] for row in rows] == ["1", "2"]
+    assert out.splitlines()[-2:] == ["1: mlperf_tiny_resnet8.onnx", "2: rough.onnx"]
+    assert all(cell in wide for row in rows for cell in row[1:])
+
+
 def test_json_of_one_model(command, resnet8, cifar):
     code, out, err = command("accuracy", resnet8, "--images", cifar, "--preprocess", "raw", "--json")
     assert (code, err) == (0, "")
@@ -75,10 +96,12 @@ def test_json_of_one_model(command, resnet8, cifar):
 def test_table_of_two_models(command, resnet8, rough, cifar):
     code, out, _ = command("accuracy", resnet8, rough, "--images", cifar, "--preprocess", "raw", "--count", "100")
     assert code == 0
-    assert "mlperf_tiny_resnet8.onnx (reference)" in out
-    for heading in ("top-1", "95 % interval", "top-5", "drop in points", "agreement", "SQNR"):
-        assert heading in out
-    assert "lost" in out
+    assert "drop in points of top-1, images lost and gained, agreement, SQNR: against mlperf_tiny_resnet8.onnx" in out
+    headings, first, second = ([cell.strip() for cell in re.split("[│┃]", row)[1:-1]] for row in table_of(out))
+    assert headings == ["model", "top-1", "95 % CI", "top-5", "drop", "lost", "gained", "agree", "SQNR"]
+    assert first[0] == "mlperf_tiny_resnet8.onnx"
+    assert first[4:7] == ["-"] * 3
+    assert float(second[4]) == int(second[5]) - int(second[6])  # of 100 images
     assert "NaN" not in out
     assert "100 samples of" in " ".join(out.split())
 
@@ -105,7 +128,8 @@ def test_without_labels_the_bound_is_on_agreement(command, resnet8, rough, cifar
     assert code == 1
     assert of_one_line(err)
     assert "rough.onnx differs from the reference's class for" in err
-    assert "agreement" in out
+    assert "agreement, SQNR: against mlperf_tiny_resnet8.onnx" in out
+    assert "agree " in out
     assert "top-1" not in out
 
 
@@ -149,7 +173,7 @@ def test_a_detector_has_distortions_by_output(command, shared_data, tmp_path):
     assert code == 0
     assert "SQNR by output" in out
     assert "boxes" in out
-    assert "agreement" not in out
+    assert "agree" not in out
     code, _, err = command("accuracy", path, path, *options, "--max-drop", "1")
     assert code == 2
     assert of_one_line(err)
@@ -162,12 +186,19 @@ def test_nan_is_loud(command, tmp_path):
     np.savez(tmp_path / "data.npz", x=np.eye(3, dtype=np.float32), labels=np.arange(3))
     code, out, err = command("accuracy", good, bad, "--images", tmp_path / "data.npz")
     assert code == 0
-    assert "in 3 images" in out
+    headings, *rows = ([cell.strip() for cell in re.split("[│┃]", row)[1:-1]] for row in table_of(out))
+    assert [row[headings.index("NaN/Inf")] for row in rows] == ["-", "3"]
     assert "WARNING: bad.onnx gives NaN or infinity for 3 of 3 images" in err
     code, out, err = command("accuracy", good, bad, "--images", tmp_path / "data.npz", "--json", "--max-drop", "1")
     assert code == 1
     assert json.loads(out)["models"][1]["nonfinite_samples"] == 3
     assert "bad.onnx drops top-1 by 100.00 points (3 of 3 images)" in err
+
+
+def record(model, preset, **more):
+    """Write what `trtcal quantize` records beside a model."""
+    content = {"sha256": sha256_of(model), "preprocess": Preprocess.load(preset).to_dict(), **more}
+    model.with_name(f"{model.name}.json").write_text(json.dumps(content))
 
 
 class TestRecordedPreprocessing:
@@ -177,7 +208,7 @@ class TestRecordedPreprocessing:
     def int8(self, resnet8, tmp_path):
         path = tmp_path / "resnet8.int8.onnx"
         shutil.copy(resnet8, path)
-        (tmp_path / "resnet8.int8.onnx.json").write_text(json.dumps({"preprocess": Preprocess.load("raw").to_dict()}))
+        record(path, "raw")
         return path
 
     def test_is_used_again(self, command, int8, cifar):
@@ -202,12 +233,28 @@ class TestRecordedPreprocessing:
     def test_two_that_differ_need_a_choice(self, command, int8, cifar, tmp_path):
         other = tmp_path / "other.onnx"
         shutil.copy(int8, other)
-        (tmp_path / "other.onnx.json").write_text(json.dumps({"preprocess": Preprocess.load("unit").to_dict()}))
+        record(other, "unit")
         code, out, err = command("accuracy", int8, other, "--images", cifar)
         assert (code, out) == (2, "")
         assert of_one_line(err)
         assert "two preprocessings are recorded" in err
         assert "choose one with --preprocess" in err
+
+    def test_a_reference_without_a_record_is_no_conflict(self, command, int8, resnet8, cifar):
+        code, _, err = command("accuracy", resnet8, int8, "--images", cifar, "--count", "20", "--json")
+        assert (code, err.strip()) == (0, f"Preprocessing from {int8}.json")
+
+    def test_one_of_another_file_is_ignored_and_said_so(self, command, int8, cifar, tmp_path):
+        other = tmp_path / "other.onnx"
+        shutil.copy(int8, other)
+        record(other, "unit", sha256="0" * 64)
+        code, out, err = command("accuracy", int8, other, "--images", cifar, "--count", "20", "--json")
+        said = [
+            f"note: {other}.json is ignored: it describes another file than other.onnx",
+            f"Preprocessing from {int8}.json",
+        ]
+        assert (code, err.splitlines()) == (0, said)
+        assert json.loads(out)["notes"] == said
 
 
 class TestBadInput:

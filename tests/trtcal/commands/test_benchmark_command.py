@@ -50,7 +50,7 @@ def test_json_of_real_models(command, shared_data):
     assert second["speedup"] == pytest.approx(first["median_ms"] / second["median_ms"])
     assert first["batch_size"] == second["batch_size"] == 2
     assert first["minimum_ms"] <= first["median_ms"] <= first["p90_ms"] <= first["p99_ms"] <= first["maximum_ms"]
-    assert first["throughput"] == pytest.approx(2000 / first["mean_ms"])
+    assert first["throughput"] == pytest.approx(2000 / first["median_ms"])
     assert "Measuring 2 model(s)" in err
     assert all(note in err for note in value["notes"])
 
@@ -59,11 +59,23 @@ def test_table_states_what_was_measured(command, relu, rounding):
     code, out, err = command("benchmark", relu, rounding, "--duration", "0.05", "--threads", "2")
     assert code == 0
     assert "batch size 1: ONNX Runtime" in out
-    assert "2 thread(s), random inputs" in out
+    assert "2 thread(s), random inputs; samples/s at the median" in out
     for heading in ("median", "p90", "p95", "p99", "mean", "min", "max", "variation", "samples/s", "speed-up"):
         assert heading in out
     assert "1.00x" in out
     assert "says nothing about TensorRT on a GPU" in err
+
+
+def test_a_narrow_terminal_shows_the_main_figures_whole(command, relu, rounding, terminal):
+    terminal(80)
+    code, out, _ = command("benchmark", relu, rounding, "--duration", "0.02")
+    assert code == 0
+    rows = [line.split("│")[1:-1] for line in out.splitlines() if line.startswith("│")]
+    (headings,) = [line for line in out.splitlines() if line.startswith("┃")]
+    assert [cell.strip() for cell in headings.split("┃")[1:-1]] == ["model", "median", "p99", "samples/s", "speed-up"]
+    assert [row[0].strip() for row in rows] == ["relu.onnx", "rounding.int8.onnx"]
+    assert all(float(cell.strip().removesuffix("x")) > 0 for row in rows for cell in row[1:])
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_one_model_twice_is_told_apart(command, relu):

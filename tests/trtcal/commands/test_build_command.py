@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import trtcal
 from calibrators.cache import CalibrationCache
 from engines.record import Engine
 
@@ -113,16 +115,43 @@ def test_every_option(command: Command, model: Path, cache: Path, target: Path) 
     )  # fmt: skip
     assert code == 0
     assert "compute capability 8.6, 12.0" in out
-    assert err == ""
+    (line,) = err.splitlines()
+    assert re.match(r"note: 2 of the \d FP32 kernels finish INT8 convolutions and products, which write FP32", line)
+    assert line.endswith("must be measured on the GPU")
     assert Engine.load(target).record.rest == "fp32"
     assert "[verbose] Layers:" in target.with_name("m.log").read_text()
 
 
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
 def test_in_float(command: Command, model: Path, target: Path, precision: str) -> None:
-    code, out, _ = command("build", model, "--precision", precision, "-o", target)
+    code, out, err = command("build", model, "--precision", precision, "-o", target)
     assert code == 0
     assert f"Conv, ConvTranspose, Gemm, MatMul: 2 {precision.upper()}" in out
+    assert "finish INT8" not in err
+
+
+@pytest.mark.parametrize("kind", ["cache", "images"])
+def test_a_quantized_model_has_its_ranges(
+    command: Command, model: Path, cache: Path, images: Path, target: Path, kind: str
+) -> None:
+    trtcal.quantize(model, cache, output=model.with_name("int8.onnx"))
+    given = {"cache": cache, "images": images}[kind]
+    code, _, err = command("build", model.with_name("int8.onnx"), f"--{kind}", given, "-o", target)
+    assert code == 2
+    assert f"and the model has Q/DQ nodes already, so its ranges are in it: leave out the {kind}" in err
+    assert err.count("\n") == 1
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("name", ["model", "cache", "images"])
+def test_what_is_read_is_not_overwritten(command: Command, model: Path, cache: Path, images: Path, name: str) -> None:
+    given = ["--images", images] if name == "images" else ["--cache", cache]
+    read = {"model": model, "cache": cache, "images": images}[name]
+    before = read.read_bytes()
+    code, _, err = command("build", model, *given, "-o", read)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"cannot write {read}: it is read, and would be lost; choose another name" in err
+    assert read.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -130,7 +159,7 @@ def test_in_float(command: Command, model: Path, target: Path, precision: str) -
     [
         ([], "an INT8 build of a float model needs ranges"),
         (["--cache", "CACHE", "--images", "IMAGES"], "give either --cache or --images"),
-        (["--images", "IMAGES", "--precision", "fp16"], "--images is for INT8 builds of float models"),
+        (["--images", "IMAGES", "--precision", "fp16"], "float models, and the build is in fp16: leave out the images"),
         (["--cache", "CACHE", "--count", "3"], "--count goes with --images"),
         (["--precision", "fp32", "--seed", "3"], "--seed goes with --images"),
         (["--cache", "CACHE", "--timing-cache", "t"], "--timing-cache is of no use to TensorRT-RTX"),
@@ -228,5 +257,5 @@ def test_ctrl_c_in_a_real_process(model: Path, target: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err == "trtcal: interrupted; nothing was written\n"
+    assert err == "trtcal: interrupted; no file is half-written\n"
     assert not list(target.parent.iterdir())

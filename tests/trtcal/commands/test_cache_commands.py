@@ -11,6 +11,7 @@ from calibrators.cache import CalibrationCache
 from calibrators.sidecar import Sidecar
 from engines.graph import activations, load_model, model_digest
 from trtcal import cli
+from trtcal.preprocess import Preprocess
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -116,12 +117,25 @@ def test_show_tells_where_a_cache_comes_from(command: Command, tmp_path: Path, l
         "made by entropy of all tensors with trtcal 0.1.0",
         "from 500 images",
         "seed 3",
-        sidecar.model_sha256,
-        "layout NCHW",
+        f"SHA-256 {'b' * 12})",
+        f"for the model of SHA-256 {sidecar.model_sha256[:12]}\n",
+        f"preprocessing: {Preprocess.from_dict({'scale': 0.00392, 'layout': 'NCHW'})}\n",
     ):
         assert part in out
     _, out, _ = command("show", path, "--json")
     assert json.loads(out)["sidecar"] == json.loads(replace(sidecar, cache_sha256=cache.sha256).dumps())
+
+
+def test_show_marks_the_scales_that_qdq_nodes_get_from_the_sidecar(
+    command: Command, tmp_path: Path, lenet: Path
+) -> None:
+    path = tmp_path / "m.cache"
+    sidecar = replace(sidecar_of(lenet), explicit={"pool": 0.0136612})
+    CalibrationCache({"conv": 0.5, "pool": 0.25}, sidecar=sidecar).save(path)
+    code, out, _ = command("show", path)
+    assert code == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
+    assert [(row[0], row[-1]) for row in rows] == [("conv", "largest"), ("pool", "Q/DQ: 0.01366")]
 
 
 def test_show_says_that_it_ignores_a_stale_or_malformed_sidecar(command: Command, tmp_path: Path, lenet: Path) -> None:
@@ -160,7 +174,10 @@ def test_show_refuses_what_is_no_cache_in_one_line(command: Command, tmp_path: P
 def test_tensorrts_own_cache_fits_its_model(command: Command, lenet: Path, lenet_cache: Path) -> None:
     code, out, err = command("check", lenet, lenet_cache)
     assert code == 0, err
-    assert "it fits" in out
+    assert out.startswith(f"{lenet_cache} against {lenet}: it fits: all 4 quantizable tensors have a usable scale\n")
+    rows = [line.split("│")[1].strip() for line in out.splitlines() if line.startswith("│")]
+    assert rows == ["matched: float tensors of the model with a scale"]
+    assert "recalibrate, or use the cache with `trtcal quantize`" in err
     code, out, _ = command("check", lenet, lenet_cache, "--json")
     found = json.loads(out)
     assert (code, found["fits"], found["errors"]) == (0, True, [])
@@ -175,6 +192,7 @@ def test_a_missing_scale_fails_the_check(command: Command, lenet: Path, lenet_ca
     code, out, err = command("check", lenet, path)
     assert code == 1
     assert err.splitlines()[-1].startswith(f"trtcal: {path} does not fit {lenet}: 1 quantizable tensor (ip")
+    assert out.startswith(f"{path} against {lenet}: it does not fit: 1 quantizable tensor (ip")
     assert "missing: quantizable tensors without a scale" in out
     assert "it fits" not in out
     code, out, _ = command("check", lenet, path, "--json")

@@ -14,6 +14,8 @@ from engines.graph import activations, load_model, model_digest
 from tests.engines.networks import Net
 from trtcal.preprocess import Preprocess
 
+FEW = "note: 12 images are few to calibrate on; ranges settle with some hundreds\n"
+
 
 @pytest.fixture
 def calibrate(command, job):
@@ -21,19 +23,21 @@ def calibrate(command, job):
 
     def run(*options, images=job / "images", output=job / "model.cache"):
         source = [] if images is None else ["--images", images]
+        if images is not None and "--preprocess" not in options:
+            source += ["--preprocess", "unit"]
         return command("calibrate", job / "model.onnx", "-o", output, *source, *options)
 
     return run
 
 
 def test_writes_a_cache_of_every_activation_and_its_side_car(calibrate, job):
-    code, out, err = calibrate("--preprocess", "unit")
-    assert (code, err) == (0, "")
+    code, out, err = calibrate()
+    assert (code, err) == (0, FEW)
     cache = CalibrationCache.load(job / "model.cache")
     assert tuple(cache) == activations(load_model(job / "model.onnx"))
     assert (cache.algorithm, cache.version) == ("EntropyCalibration2", 101600)
     assert out.splitlines()[0] == f"{job / 'model.cache'}: {len(cache)} tensors from 12 images by entropy"
-    assert out.splitlines()[1].startswith("preprocessing: ")
+    assert out.splitlines()[1].startswith("preprocessing: unit")
     sidecar = Sidecar.beside(job / "model.cache")
     assert sidecar.model_sha256 == model_digest(job / "model.onnx")
     assert (sidecar.method, sidecar.tensors, sidecar.images, sidecar.seed) == ("entropy", "all", 12, 0)
@@ -42,8 +46,21 @@ def test_writes_a_cache_of_every_activation_and_its_side_car(calibrate, job):
     assert Preprocess.from_dict(sidecar.preprocess).scale == pytest.approx(1 / 255)
 
 
+def test_a_preprocessing_that_was_not_stated_is_said(command, job):
+    code, _, err = command("calibrate", job / "model.onnx", "-o", job / "c", "--images", job / "images")
+    assert code == 0
+    assert err.startswith("warning: no --preprocess was given; taken by the model's input: imagenet")
+    assert Preprocess.from_dict(Sidecar.beside(job / "c").preprocess).mean == Preprocess.load("imagenet").mean
+
+
+def test_a_choice_of_images_is_said(calibrate):
+    code, _, err = calibrate("--count", 4)
+    assert code == 0
+    assert err.startswith("note: 4 of 12 images, by --count and --seed\nnote: 4 images are few")
+
+
 def test_is_what_python_gives(calibrate, job):
-    calibrate("--preprocess", "unit", "--method", "minmax")
+    calibrate("--method", "minmax")
     loader = trtcal.ImageLoader(job / "images", preprocess="unit")
     cache = trtcal.calibrate(trtcal.collect(job / "model.onnx", loader), method="minmax")
     assert CalibrationCache.load(job / "model.cache").dumps() == cache.dumps()
@@ -51,8 +68,8 @@ def test_is_what_python_gives(calibrate, job):
 
 
 def test_json_alone_is_on_standard_output(calibrate, job):
-    code, out, err = calibrate("--json", "--preprocess", "unit")
-    assert (code, err) == (0, "")
+    code, out, err = calibrate("--json")
+    assert (code, err) == (0, FEW)
     result = json.loads(out)
     assert result["cache"] == str(job / "model.cache")
     assert (result["tensors"], result["images"], result["method"]) == (10, 12, "entropy")
@@ -187,7 +204,7 @@ def test_tensors_that_were_always_zero_are_named(command, tmp_path):
     net.conv("dead", "y", 8, 8, 3, 3, bias=False)
     onnx.save(net.model("y"), tmp_path / "model.onnx")
     np.save(tmp_path / "x.npy", np.ones((3, 8, 8, 8), np.float32))
-    options = ["--images", tmp_path / "x.npy", "-o", tmp_path / "model.cache"]
+    options = ["--images", tmp_path / "x.npy", "--preprocess", "none", "-o", tmp_path / "model.cache"]
     code, _, err = command("calibrate", tmp_path / "model.onnx", *options)
     assert code == 0
     assert "note: dead was zero in every image; its scale is 0, and it will stay in float" in err

@@ -61,7 +61,8 @@ def test_the_demo_does_the_main_job_and_can_be_run_again(command: Command, tmp_p
     assert code == 0
     assert all(Path(path).name in out for path in result["files"].values())
     assert f"{int8['top1']['percent']:.2f} %" in out
-    assert "18 in INT8" in out
+    assert "18 INT8" in out
+    assert out.splitlines()[-1] == f"next: see {folder / 'README.txt'}"
     assert CalibrationCache.load(places.cache) == cache
     assert (folder / "notes.txt").read_text() == "mine"
 

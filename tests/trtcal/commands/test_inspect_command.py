@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from engines.builder import build_engine
+from engines.record import Engine
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -54,14 +56,52 @@ def test_an_engine(command: Command, engine: Path) -> None:
     code, out, err = command("inspect", engine)
     assert (code, err) == (0, "")
     assert f"{engine}: int8 from m.onnx, tensorrt-rtx " in out
-    assert "input x: FLOAT 1x16x8x8..8x16x8x8..32x16x8x8" in out
-    (row,) = [line for line in out.splitlines() if "full_myl" in line]
-    assert "INT8" in row
-    assert "Int8[-1,16,8,8] -> Float[-1,16,6,6]" in row
+    assert "input x: FP32 1x16x8x8..8x16x8x8..32x16x8x8" in out
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
+    assert ["full", "Conv", "INT8", "INT8 Nx16x8x8 -> FP32 Nx16x6x6"] in rows
+    assert ["half", "Conv", "FP32"] in [row[:3] for row in rows]
+    assert out.index("findings: ") < out.index("Findings") < out.index("Weighted operators")
+    assert "full_myl" not in out
     assert "Conv, ConvTranspose, Gemm, MatMul: 1 INT8, 1 FP32" in out
     assert "not in INT8: Conv half (FP32)" in out
     assert "float-despite-qdq" in out
     assert "w2_DQ are dequantized at every run" in " ".join(out.replace("│", " ").split())
+
+
+def test_all_kernels_of_an_engine(command: Command, engine: Path) -> None:
+    code, out, err = command("inspect", engine, "--kernels")
+    assert (code, err) == (0, "")
+    table = out[out.index("Kernels, in the order they run") :]
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in table.splitlines() if line.startswith("│")]
+    kernels = [kernel for kernel in Engine.load(engine).record.kernels or () if kernel.inputs or kernel.outputs]
+    assert [row[0] for row in rows] == [kernel.name for kernel in kernels]
+    (row,) = [row for row in rows if row[0].startswith("full_myl")]
+    assert row[2:4] == ["INT8", "INT8 Nx16x8x8 -> FP32 Nx16x6x6"]
+    assert "Weighted operators" not in out
+
+
+def test_kernels_of_a_model_are_refused(command: Command, model: Path) -> None:
+    code, out, err = command("inspect", model, "--kernels")
+    assert (code, out, err) == (
+        2,
+        "",
+        f"trtcal: --kernels is for engines, and {model} is an ONNX model: leave it out, or build the model\n",
+    )
+
+
+def test_long_names_are_cut_in_a_narrow_terminal_and_whole_elsewhere(
+    command: Command, model: Path, terminal: Callable[[int], None]
+) -> None:
+    changed, name = onnx.load(model), "/block" * 15 + "/conv"
+    changed.graph.node[3].name = name
+    onnx.save(changed, model)
+    assert name in command("inspect", model)[1]
+    terminal(80)
+    code, out, _ = command("inspect", model)
+    assert code == 0
+    assert name not in out
+    assert re.search("│ /block/block[^ ]*…[^ ]*conv +│", out)
+    assert max(len(line) for line in out.splitlines() if "│" in line) <= 80
 
 
 def test_an_engine_as_json(command: Command, engine: Path) -> None:

@@ -1,18 +1,23 @@
 """`trtcal quantize`: what it writes and what it says."""
 
 import json
+import re
 
 import onnx
 import pytest
 
 from calibrators.cache import CalibrationCache
+from calibrators.files import sha256_of
 from engines.graph import load_model
 from tests.engines.networks import classifier
+
+FROM_THE_SIDE_CAR = re.compile(r"note: 1 scales, such as flat's, are from the [^\n]*side-car: [^\n]*\n")
 
 
 @pytest.fixture
 def cache(command, job):
-    assert command("calibrate", job / "model.onnx", "--images", job / "images", "-o", job / "model.cache")[0] == 0
+    options = ["--images", job / "images", "--preprocess", "unit", "-o", job / "model.cache"]
+    assert command("calibrate", job / "model.onnx", *options)[0] == 0
     return job / "model.cache"
 
 
@@ -28,22 +33,26 @@ def quantize(command, job, cache):
 
 def test_writes_a_model(quantize, job):
     code, out, err = quantize()
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert FROM_THE_SIDE_CAR.fullmatch(err)
     assert out == f"{job / 'int8.onnx'}: 3 operators in INT8, 3 activation scales\n"
     operators = [node.op_type for node in load_model(job / "int8.onnx").graph.node]
     assert (operators.count("QuantizeLinear"), operators.count("DequantizeLinear")) == (3, 6)
-    assert json.loads((job / "int8.onnx.json").read_text())["left_float"] == {}
+    record = json.loads((job / "int8.onnx.json").read_text())
+    assert record["sha256"] == sha256_of(job / "int8.onnx")
+    assert record["left_float"] == {}
 
 
 def test_json_alone_is_on_standard_output(quantize, job, cache):
     code, out, err = quantize("--json")
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert FROM_THE_SIDE_CAR.fullmatch(err)
     result = json.loads(out)
     assert result["model"] == str(job / "int8.onnx")
     assert result["quantized"] == ["a/Conv", "b/Conv", "scores/MatMul"]
     assert set(result["scales"]) == {"image", "pooled", "flat"}
     assert result["scales"]["image"] == CalibrationCache.load(cache)["image"]
-    assert (result["left_float"], result["unused"]) == ({}, [])
+    assert (result["left_float"], result["from_sidecar"], result["unused"]) == ({}, ["flat"], [])
 
 
 def test_what_stays_in_float_is_said(quantize, job, cache):
