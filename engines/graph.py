@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.inliner
 from onnx import TensorProto, helper
 
 from calibrators.batches import TensorSpec
@@ -69,12 +70,17 @@ def load_model(path: str | os.PathLike[str], *, weights: bool = True, check: boo
             onnx.load_external_data_for_model(model, os.fspath(file.parent))
     except Exception as error:
         raise ModelError(f"{file} is not a valid ONNX model: {_first_line(error)}; export it again") from error
-    return model
+    return _inlined(model)
+
+
+def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the bodies of its local functions in place, so that their tensors have names of their own."""
+    return onnx.inliner.inline_local_functions(model) if model.functions else model
 
 
 def loaded(model: ModelSource) -> onnx.ModelProto:
     """The model itself, or the one that a path names, unchecked and without external data."""
-    return model if isinstance(model, onnx.ModelProto) else load_model(model, weights=False, check=False)
+    return _inlined(model) if isinstance(model, onnx.ModelProto) else load_model(model, weights=False, check=False)
 
 
 def model_digest(model: ModelSource) -> str:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from calibrators.errors import ModelError
-from engines.graph import ModelSource, load_model
+from engines.graph import ModelSource, load_model, loaded
 
 LOWEST_OPSET = 13
 """QuantizeLinear and DequantizeLinear take an axis, hence scales per channel, from this opset on."""
@@ -47,9 +47,10 @@ def prepared(model: ModelSource) -> ir.Model:
 
 def _read(model: ModelSource) -> ir.Model:
     if isinstance(model, onnx.ModelProto):
-        return ir.from_proto(model)
+        return ir.from_proto(loaded(model))
     load_model(model, weights=False)
-    return ir.load(os.fspath(model))
+    read = ir.load(os.fspath(model))  # weights stay in their file until they are asked for
+    return ir.from_proto(load_model(model, check=False)) if read.functions else read
 
 
 @contextmanager

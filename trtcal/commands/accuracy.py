@@ -152,7 +152,7 @@ def _preprocess(
             raise DataError(f"two preprocessings are recorded, {said}: choose one with --preprocess")
     if records:
         return records[0][1], [*remarks, f"Preprocessing from {records[0][0]}"]
-    return None, remarks
+    return None, [*remarks, options.NOT_STATED]
 
 
 def _same(one: "Preprocess", other: "Preprocess", inputs: "Sequence[TensorSpec]") -> bool:

@@ -223,8 +223,7 @@ def _calibrated(
             on_bad_image=on_bad_image,
             progress=progress,
         )
-    for name, reason in loader.skipped:
-        console.note(f"skipped {name}: {reason}")
+    options.say_what_was_calibrated_on(loader, stated=preprocess is not None)
     return calibrate(statistics, method)
 
 

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 FEW = 100
 """Images below which ranges are likely to change with the choice of images; NVIDIA's advice for ImageNet is 500."""
 
+NOT_STATED = (
+    "warning: the preprocessing was chosen by the model's input, for want of --preprocess: "
+    "results mean nothing unless the model was trained with it"
+)
+
 Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The float model.", show_default=False)]
 Preprocess = Annotated[
     str | None,
@@ -37,10 +42,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def say_what_was_calibrated_on(loader: "ImageLoader", *, stated: bool) -> None:
     """Tell, on standard error, what a user should know about the images that ranges rest on."""
     if not stated and not loader.preprocess.as_is:
-        console.note(
-            f"warning: no --preprocess was given; taken by the model's input: {loader.preprocess}. "
-            "If that is not how the model was trained, INT8 will lose accuracy for no reason of its own"
-        )
+        console.note(NOT_STATED)
     for name, reason in loader.skipped:
         console.note(f"skipped {name}: {reason}")
     if loader.count < loader.available:
