@@ -71,17 +71,16 @@ class TensorRTRTX:
         # The builder calls back into Python, and swallows what is raised there, Ctrl-C included. So it works in a
         # thread of its own, and this one, to which Ctrl-C comes, tells it to stop.
         with ThreadPoolExecutor(1, thread_name_prefix="tensorrt-rtx") as worker:
-            work = worker.submit(
-                self._build,
-                model,
-                profiles=profiles,
-                compute_capabilities=compute_capabilities,
-                log=log,
-                progress=progress,
-                stop=stop,
-            )
             try:
-                return work.result()
+                return worker.submit(
+                    self._build,
+                    model,
+                    profiles=profiles,
+                    compute_capabilities=compute_capabilities,
+                    log=log,
+                    progress=progress,
+                    stop=stop,
+                ).result()
             except KeyboardInterrupt:
                 stop.set()
                 raise
