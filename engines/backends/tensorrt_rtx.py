@@ -15,7 +15,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,20 +70,30 @@ class TensorRTRTX:
         stop = threading.Event()
         # The builder calls back into Python, and swallows what is raised there, Ctrl-C included. So it works in a
         # thread of its own, and this one, to which Ctrl-C comes, tells it to stop.
-        with ThreadPoolExecutor(1, thread_name_prefix="tensorrt-rtx") as worker:
+        done: Future[Plan] = Future()
+
+        def work() -> None:
             try:
-                return worker.submit(
-                    self._build,
+                plan = self._build(
                     model,
                     profiles=profiles,
                     compute_capabilities=compute_capabilities,
                     log=log,
                     progress=progress,
                     stop=stop,
-                ).result()
-            except KeyboardInterrupt:
-                stop.set()
-                raise
+                )
+            except BaseException as error:  # noqa: BLE001 - it comes out of this method
+                done.set_exception(error)
+            else:
+                done.set_result(plan)
+
+        try:
+            threading.Thread(target=work, name="tensorrt-rtx").start()
+            return done.result()
+        except KeyboardInterrupt:
+            stop.set()
+            wait([done])  # not the thread's own join, which an interrupt can make believe that it has ended
+            raise
 
     def _build(
         self,
