@@ -114,8 +114,7 @@ class Sidecar:
 
 def sidecar_path(cache: str | os.PathLike[str]) -> Path:
     """Where the side-car of the cache at path `cache` is: model.cache.json for model.cache."""
-    path = Path(cache)
-    return path.with_name(path.name + ".json")
+    return Path(f"{os.fspath(cache)}.json")
 
 
 def _is_digest(value: object) -> bool:

@@ -83,6 +83,17 @@ def loaded(model: ModelSource) -> onnx.ModelProto:
     return _inlined(model) if isinstance(model, onnx.ModelProto) else load_model(model, weights=False, check=False)
 
 
+def files_of(model: ModelSource) -> tuple[Path, ...]:
+    """The files that a model is read from: its own, and those of its external data."""
+    if isinstance(model, onnx.ModelProto):
+        return ()
+    try:
+        locations = sorted(_external_locations(loaded(model)))
+    except ModelError:
+        locations = []  # whoever reads the model says what is wrong with it
+    return (Path(model), *(Path(model).parent / location for location in locations))
+
+
 def model_digest(model: ModelSource) -> str:
     """The SHA-256, in hexadecimal, of a model and of the external data it names.
 
@@ -229,12 +240,18 @@ def _captured(node: onnx.NodeProto) -> set[str]:
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     kind = value.type.tensor_type
-    shape = tuple(dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in kind.shape.dim)
+    shape = tuple(_size(dim) for dim in kind.shape.dim)
     if not kind.elem_type:
         raise ModelError(
             f"the model's {value.name} is not a tensor: only models with tensor inputs and outputs are handled"
         )
     return TensorSpec(value.name, shape, np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type)))
+
+
+def _size(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    """A dimension's size, or its name; some exporters write -1 for one that is free."""
+    fixed = dim.HasField("dim_value") and dim.dim_value >= 0
+    return int(dim.dim_value) if fixed else (dim.dim_param or None)
 
 
 def _external_locations(model: onnx.ModelProto) -> set[str]:

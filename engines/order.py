@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from calibrators.errors import BuildError, MissingDependencyError
 from calibrators.files import require_outputs
 from engines.backends.backend import Backend
-from engines.graph import ModelSource, input_specs, load_model
+from engines.graph import ModelSource, files_of, input_specs, load_model
 from engines.lint import has_quantizers, structure_of
 from engines.record import sidecar_path
 from engines.shapes import Profile, parse_shapes, profiles_for
@@ -91,7 +91,7 @@ def checked_order(
             f"--rest {rest} is for INT8 builds, whose other layers it means: leave it out of a build in {precision}"
         )
     target, log_path = Path(output), None if log is None else Path(log)
-    read = [*([model] if isinstance(model, (str, os.PathLike)) else []), *inputs]
+    read = [*files_of(model), *inputs]
     require_outputs([target, sidecar_path(target), *([] if log_path is None else [log_path])], inputs=read)
     builder = open_backend(backend)
     capabilities = _capabilities(compute_capabilities, builder)

@@ -246,5 +246,4 @@ def _is_onnx(path: Path) -> bool:
 
 def sidecar_path(engine: str | os.PathLike[str]) -> Path:
     """Where the side-car of the engine at path `engine` is: model.engine.json for model.engine."""
-    path = Path(engine)
-    return path.with_name(path.name + ".json")
+    return Path(f"{os.fspath(engine)}.json")

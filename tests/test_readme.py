@@ -87,7 +87,7 @@ def test_the_links_lead_somewhere() -> None:
 def test_every_verb_is_mentioned() -> None:
     import typer.main
 
-    from trtcal.cli import app
+    from trtcal.verbs import app
 
     for verb in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
         assert f"trtcal {verb}" in README, verb

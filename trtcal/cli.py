@@ -1,85 +1,98 @@
-"""The command line: assembles the verbs of `trtcal.commands`, turns errors into one line and an exit code."""
+"""The command line: runs a verb of `trtcal.verbs`, turns errors into one line and an exit code."""
 
 import os
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, TextIO
 
-import typer
-
-from calibrators.errors import TrtcalError
-from trtcal import __version__
-from trtcal.commands import accuracy, benchmark, build, cache, calibrate, demo, doctor, inspect, quantize
+if TYPE_CHECKING:
+    import typer
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
 
-app = typer.Typer(
-    name="trtcal",
-    help="From a float ONNX model and images to a checked INT8 TensorRT engine.",
-    no_args_is_help=False,
-    invoke_without_command=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-app.command("demo")(demo.demo)
-app.command("calibrate")(calibrate.calibrate)
-app.command("quantize")(quantize.quantize)
-app.command("build")(build.build)
-app.command("accuracy")(accuracy.accuracy)
-app.command("benchmark")(benchmark.benchmark)
-app.add_typer(cache.app, name="cache")
-app.command("inspect")(inspect.inspect)
-app.command("doctor")(doctor.doctor)
+UNREAD = 141
+"""The exit code where nobody reads the output any more (`| head`), as a shell has it for such programs."""
 
-
-@app.callback()
-def options(
-    context: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
-) -> None:
-    """From a float ONNX model and images to a checked INT8 TensorRT engine."""
-    if version:
-        sys.stdout.write(f"trtcal {__version__}\n")
-        raise typer.Exit
-    if context.invoked_subcommand is None:
-        sys.stdout.write(context.get_help() + "\n")
+FILES = "--statistics-from"
 
 
 def main() -> None:
     """Run the command line; exit code 0 done, 1 a check failed, 2 bad usage or bad input, 130 interrupted."""
+    sys.stdout, sys.stderr = _stream(sys.stdout), _stream(sys.stderr)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    code: object = 0
     try:
-        code = app(args=_repeated(arguments), prog_name="trtcal", standalone_mode=False)
+        code = _app()(args=_repeated(arguments), prog_name="trtcal", standalone_mode=False)
         if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt, without a word
             raise KeyboardInterrupt
         sys.stdout.flush()
-    except (BrokenPipeError, SystemExit):  # rich and typer make an exit of a reader that has left; we never raise one
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141
+    except BrokenPipeError:
+        _give_up(sys.stdout)
+        code = UNREAD
     except BaseException as error:
         if debug:
             raise
         said = _said(error)
         if said is None:
             raise
+        from trtcal.console import printable
+
         message, code = said
-        sys.stderr.write(f"trtcal: {' '.join(message.split())}\n")
+        _tell(f"trtcal: {printable(' '.join(message.split()))}\n")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _app() -> "typer.Typer":
+    """The verbs; loaded here, so that Ctrl-C in the meantime is told of as well."""
+    from trtcal.verbs import app
+
+    return app
 
 
 def _said(error: BaseException) -> tuple[str, int] | None:
     """One line and an exit code for an error that a user can do something about; None for any other."""
+    from calibrators.errors import TrtcalError
+
     if isinstance(error, TrtcalError):
         return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
         return "interrupted; no file is half-written", INTERRUPTED
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory for this ({error or 'no size is known'}): use smaller inputs or batches", 2
+    if isinstance(error, OSError) and error.filename is None:
+        _give_up(sys.stdout)
+        return f"cannot write the output: {error.strerror or error}; what was to be written to files is done", 2
     if hasattr(error, "format_message"):  # what typer says of wrong usage, whichever click it rests on
         command = getattr(getattr(error, "ctx", None), "command_path", "trtcal")
         return f"{error.format_message().rstrip('.')}; see `{command} --help`", 2
     return None
+
+
+def _stream(stream: TextIO | None) -> TextIO:
+    """A stream that takes any text: none is closed, and what its encoding lacks is spelled out."""
+    if stream is None:
+        return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - it stays open to the end
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="backslashreplace")
+    return stream
+
+
+def _tell(line: str) -> None:
+    """Write a line on standard error, if anybody can hear it."""
+    try:
+        sys.stderr.write(line)
+        sys.stderr.flush()
+    except OSError:
+        _give_up(sys.stderr)
+
+
+def _give_up(stream: TextIO) -> None:
+    """Let what is left in a stream's buffer go nowhere, instead of failing once more at exit."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (OSError, ValueError):
+        return
 
 
 def _repeated(arguments: list[str]) -> list[str]:
@@ -92,6 +105,3 @@ def _repeated(arguments: list[str]) -> list[str]:
             repeated.append(FILES)
         repeated.append(argument)
     return repeated
-
-
-FILES = "--statistics-from"

@@ -6,7 +6,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def table(
     from rich.markup import escape
     from rich.table import Table
 
+    rows = [[printable(cell) for cell in row] for row in rows]
     room = _width(sys.stdout)
     widths = _natural(columns, rows)
     if room is not None and _total(widths) > room and optional:
@@ -121,9 +122,14 @@ def cut(text: str, longest: int) -> str:
     return re.sub(rf"\S{{{longest + 1},}}", lambda word: _shortened(word[0], longest), text)
 
 
+def printable(text: str) -> str:
+    """The text with control characters, which a name may hold and a terminal would obey, spelled out."""
+    return "".join(each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text)
+
+
 def say(message: str) -> None:
     """Print lines on standard output; in a terminal they wrap at words."""
-    sys.stdout.write(_wrapped(message, _width(sys.stdout)) + "\n")
+    sys.stdout.write(_wrapped(printable(message), _width(sys.stdout)) + "\n")
 
 
 def note(message: str) -> None:
@@ -131,7 +137,9 @@ def note(message: str) -> None:
 
     In a terminal it wraps at words; elsewhere it stays one line.
     """
-    sys.stderr.write(_wrapped(message, _width(sys.stderr)) + "\n")
+    line = _wrapped(printable(message.replace("\n", "\\n")), _width(sys.stderr)) + "\n"
+    with suppress(OSError):  # where nobody can hear it, as under cron, that is no failure of the work
+        sys.stderr.write(line)
 
 
 def emit_json(value: Any) -> None:

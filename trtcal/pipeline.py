@@ -15,7 +15,7 @@ from calibrators.sidecar import sidecar_path
 from calibrators.statistics_file import Statistics
 from engines import qdq
 from engines.collect import Tensors, collect
-from engines.graph import ModelSource, input_specs, loaded, model_digest
+from engines.graph import ModelSource, files_of, input_specs, loaded, model_digest
 from trtcal.images import ImageLoader, OnBadImage, open_images
 from trtcal.preprocess import Preprocess
 
@@ -83,7 +83,7 @@ def quantize(
         TrtcalError: As `engines.qdq.quantize` and `save` raise it.
     """
     if output is not None:
-        sources = [source for source in (model, cache) if isinstance(source, (str, os.PathLike))]
+        sources = [*files_of(model), *([cache] if isinstance(cache, (str, os.PathLike)) else [])]
         require_outputs([output, sidecar_path(output)], inputs=sources)
     scales = cache if isinstance(cache, CalibrationCache) else CalibrationCache.load(cache)
     require_fit(scales, model, "it" if isinstance(cache, CalibrationCache) else str(cache))

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from calibrators.errors import BuildError, CacheMismatchError, CheckFailedError, DataError
-from trtcal import cli
+from trtcal import verbs
 
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = ["demo", "calibrate", "quantize", "build", "accuracy", "benchmark", "cache", "inspect", "doctor"]
@@ -17,7 +17,7 @@ VERBS = ["demo", "calibrate", "quantize", "build", "accuracy", "benchmark", "cac
 
 def commands():
     """Every command with its options, as the program knows them."""
-    top = typer.main.get_command(cli.app)
+    top = typer.main.get_command(verbs.app)
     found = {}
 
     def walk(command, path):
@@ -88,9 +88,10 @@ class TestErrors:
             def work():
                 raise error
 
-            monkeypatch.setattr(cli, "app", typer.Typer(pretty_exceptions_enable=False))
-            cli.app.command("work")(work)
-            cli.app.callback()(lambda: None)
+            app = typer.Typer(pretty_exceptions_enable=False)
+            app.command("work")(work)
+            app.callback()(lambda: None)
+            monkeypatch.setattr(verbs, "app", app)
             return command(*arguments, "work")
 
         return run

@@ -12,9 +12,9 @@ import onnxruntime
 import pytest
 
 from trtcal import doctor
-from trtcal.cli import app
 from trtcal.doctor import LIBRARIES, Library, Machine, abilities, examine, probe
 from trtcal.nvml import Nvidia
+from trtcal.verbs import app
 
 
 @pytest.fixture

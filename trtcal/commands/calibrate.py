@@ -65,12 +65,13 @@ def calibrate(
     from calibrators.ranges import method_named
     from calibrators.sidecar import sidecar_path
     from calibrators.statistics_file import merged_files
-    from engines.graph import load_model
+    from engines.graph import files_of, load_model
     from trtcal.pipeline import collect_images, require_same_model
 
     method_named(method)
     outputs = [output, sidecar_path(output), *([] if statistics is None else [statistics])]
-    require_outputs(outputs, inputs=[model, *([] if images is None else [images]), *(statistics_from or [])])
+    read = [path for path in (images, None if preprocess is None else Path(preprocess)) if path is not None]
+    require_outputs(outputs, inputs=[*files_of(model), *read, *(statistics_from or [])])
     if (images is None) == (not statistics_from):
         raise DataError("give either --images or --statistics-from: one of them says what to calibrate on")
     load_model(model, weights=False)

@@ -45,7 +45,10 @@ def say_what_was_calibrated_on(loader: "ImageLoader", *, stated: bool) -> None:
         console.note(NOT_STATED)
     for name, reason in loader.skipped:
         console.note(f"skipped {name}: {reason}")
+    used = loader.count - len(loader.skipped)
     if loader.count < loader.available:
         console.note(f"note: {loader.count} of {loader.available} images, by --count and --seed")
-    if loader.count < FEW:
-        console.note(f"note: {loader.count} images are few to calibrate on; ranges settle with some hundreds")
+    if used < FEW:
+        console.note(
+            f"note: {used} image{'s are' if used > 1 else ' is'} few to calibrate on; ranges settle with hundreds"
+        )
