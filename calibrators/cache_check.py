@@ -85,7 +85,8 @@ class CacheFit:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a reader should know all the same, one line each."""
-        elsewhere = tuple(name for name in self.marked(*UNUSABLE) if name not in self.unusable)
+        unusable = set(self.unusable)
+        elsewhere = tuple(name for name in self.marked(*UNUSABLE) if name not in unusable)
         outliers = self.marked("outlier")
         return _said(
             (bool(self.stale), f"{_counted(self.stale, 'name')} in the cache that the model does not know"),
@@ -127,23 +128,22 @@ def judge(
         sidecar: The cache's, if there is one.
     """
     model, known = set(activations), {*activations, *others}
-    group_of = {name: set(group) for group in shared for name in group}
-    peers = {name: cache.keys() & group_of.get(name, {name}) for name in {*activations, *quantizable}}
+    wanted, groups = set(quantizable), tuple(shared)
+    scaled = _with_peers(set(cache), groups)
+    served = _with_peers({name for name, scale in cache.items() if usable(scale)}, groups)
     unknown = [name for name in cache if name not in model]
     other_cache = sidecar is not None and sidecar.cache_sha256 != cache.sha256
     # Of another cache's side-car nothing follows for this one.
     claimed = None if sidecar is None or other_cache else sidecar.model_sha256
-    stale = tuple(name for name in unknown if not _is_internal(name, known))
+    internal = {name for name in unknown if _is_internal(name, known)}
     return CacheFit(
         quantizable=tuple(quantizable),
         matched=tuple(name for name in activations if name in cache),
-        missing=tuple(name for name in quantizable if not peers[name]),
-        unusable=tuple(
-            name for name in quantizable if peers[name] and not any(usable(cache[peer]) for peer in peers[name])
-        ),
-        uncovered=tuple(name for name in activations if not peers[name] and name not in set(quantizable)),
-        internal=tuple(name for name in unknown if name not in set(stale)),
-        stale=stale,
+        missing=tuple(name for name in quantizable if name not in scaled),
+        unusable=tuple(name for name in quantizable if name in scaled and name not in served),
+        uncovered=tuple(name for name in activations if name not in scaled and name not in wanted),
+        internal=tuple(name for name in unknown if name in internal),
+        stale=tuple(name for name in unknown if name not in internal),
         remarks=remarks_of(cache),
         other_model=bool(claimed and model_sha256) and claimed != model_sha256,
         other_cache=other_cache,
@@ -199,6 +199,11 @@ _DERIVED = re.compile(r"(?P<source>.+)_output(?:_\d+)?", re.DOTALL)
 def _is_internal(name: str, known: Collection[str]) -> bool:
     derived = _DERIVED.fullmatch(name)
     return name in known or bool(_INTERNAL.fullmatch(name)) or (derived is not None and derived["source"] in known)
+
+
+def _with_peers(names: set[str], groups: Iterable[Collection[str]]) -> set[str]:
+    """`names`, and all that share a scale with one of them."""
+    return names.union(*(group for group in groups if not names.isdisjoint(group)))
 
 
 def _said(*lines: tuple[bool, str]) -> tuple[str, ...]:

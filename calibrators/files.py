@@ -94,7 +94,7 @@ def require_outputs(paths: Sequence[str | os.PathLike[str]], *, inputs: Sequence
 def require_apart(outputs: Sequence[str | os.PathLike[str]], inputs: Sequence[str | os.PathLike[str]]) -> None:
     """Refuse outputs that are one of the inputs, be it under another name (a symbolic or hard link).
 
-    An input's side-car, ``<input>.json``, and what is inside of a folder that is an input, are read as well.
+    An input's side-car, ``<input>.json``, is read as well.
 
     Raises:
         OutputError: The message names the output.
@@ -102,7 +102,7 @@ def require_apart(outputs: Sequence[str | os.PathLike[str]], inputs: Sequence[st
     named = [Path(source) for source in inputs]
     read = [path for source in named for path in (source, Path(f"{source}.json")) if path.exists()]
     for path in filter(Path.exists, map(Path, outputs)):
-        if any(path.samefile(source) or source.resolve() in path.resolve().parents for source in read):
+        if any(path.samefile(source) for source in read):
             raise OutputError(f"cannot write {path}: it is read, and would be lost; choose another name")
 
 

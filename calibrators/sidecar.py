@@ -88,7 +88,7 @@ class Sidecar:
         remedy = "delete it or calibrate again"
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CacheError(f"{source} is not JSON ({error}); {remedy}") from error
         if not isinstance(values, dict) or not isinstance(values.get("format"), int):
             raise CacheError(f"{source} is no side-car of a calibration cache: it has no `format`; {remedy}")

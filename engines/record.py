@@ -5,13 +5,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from calibrators.errors import BuildError
 from calibrators.files import sha256_of
 from engines.inspect import Operator, counted
 from engines.kernels import Kernel
-from engines.lint import Finding
+from engines.lint import Finding, Severity
 
 FORMAT = 1
 """The version of the side-car's layout."""
@@ -121,13 +121,17 @@ class EngineRecord:
         remedy = "build the engine again"
         try:
             value = json.loads(text)
+            if not isinstance(value, dict):
+                raise TypeError("it is no object")
             if value["format"] != FORMAT:
                 raise BuildError(
                     f"{source} has format {value['format']}, this trtcal reads {FORMAT}: update trtcal or {remedy}"
                 )
+            _require_form(value, _FORM, "")
+            _require_form(value["versions"], {value["backend"]: str}, "versions")
             return cls._from_dict(value)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            why = f"it lacks {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise BuildError(f"{source} is no side-car of an engine ({why}): {remedy}") from error
 
     @classmethod
@@ -156,6 +160,71 @@ class EngineRecord:
             cache_sha256=cache.get("sha256"),
             preprocess=value["preprocess"],
         )
+
+
+_TENSORS = [{"name": str, "type": str, "shape": [int]}]
+_FORM: dict[str, Any] = {
+    "engine": {"sha256": str},
+    "model": {"file": str, "sha256": str},
+    "cache": ({"file": (str,), "sha256": str},),
+    "preprocess": (dict,),
+    "backend": str,
+    "versions": {...: str},
+    "options": {
+        "precision": str,
+        "rest": (str,),
+        "shapes": {...: {"min": [int], "opt": [int], "max": [int]}},
+        "compute_capabilities": [str],
+        "portable": str,
+    },
+    "inputs": _TENSORS,
+    "outputs": _TENSORS,
+    "operators": [{"node": str, "op_type": str, "precision": (str,), "kernel": (str,), "quantized": bool}],
+    "findings": [{"severity": get_args(Severity), "rule": str, "nodes": [str], "message": str}],
+    "notes": [str],
+    "warnings": [str],
+    "layers": (
+        [
+            {
+                "name": str,
+                "kind": str,
+                "nodes": [str],
+                "inputs": _TENSORS,
+                "constants": _TENSORS,
+                "outputs": _TENSORS,
+            }
+        ],
+    ),
+    "layers_absent": str,
+}
+"""What kind of value is under each key: a type; in brackets, for each item of a list; (kind,), that or null; several
+texts, one of them; under `...`, for whatever key."""
+
+
+def _require_form(value: object, form: Any, where: str) -> None:
+    """Refuse a value of another form.
+
+    Raises:
+        KeyError: A key is missing.
+        TypeError: A value is of another kind; the message says where.
+    """
+    match form:
+        case (kind,) if isinstance(form, tuple):
+            if value is not None:
+                _require_form(value, kind, where)
+        case [kind] if isinstance(value, list):
+            for item in value:
+                _require_form(item, kind, where)
+        case dict() if isinstance(value, dict):
+            for key, kind in form.items():
+                for name in value if key is ... else (key,):
+                    _require_form(value[name], kind, f"{where}.{name}" if where else name)
+        case tuple() if value in form:
+            pass
+        case type() if isinstance(value, form):
+            pass
+        case _:
+            raise TypeError(f"{where} is of the wrong kind: {type(value).__name__}")
 
 
 @dataclass(frozen=True, slots=True, repr=False)

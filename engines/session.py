@@ -71,7 +71,8 @@ class OnnxRuntimeSession:
 
     Args:
         model: A file, with its external data beside it, or a model in memory that holds all its data.
-        threads: Threads that share one operator; None takes every core that this process may use.
+        threads: Threads that share one operator, at most 4 for each core that this process may use; None takes 1 for
+            each.
 
     Attributes:
         inputs: The inputs that need an array: initializers listed as inputs, as older exporters do, are left out.
@@ -80,12 +81,14 @@ class OnnxRuntimeSession:
         fixed_batch: The only number of samples that the model takes at a time; None where it is free.
 
     Raises:
-        ModelError: The model is missing, corrupt, or nothing that ONNX Runtime can run.
+        ModelError: The model is missing, corrupt, or nothing that ONNX Runtime can run; or too many threads, or none.
     """
 
     def __init__(self, model: "str | os.PathLike[str] | onnx.ModelProto", *, threads: int | None = None) -> None:
         if threads is not None and threads < 1:
             raise ModelError(f"a session needs at least 1 thread, not {threads}")
+        if threads is not None and threads > (most := 4 * usable_cores()):
+            raise ModelError(f"{threads} threads are too many for {usable_cores()} core(s): give {most} at most")
         self.threads = threads or usable_cores()
         if isinstance(model, (str, os.PathLike)):
             self._name = str(model)

@@ -1,8 +1,6 @@
 """Arrays of samples: `.npz` and `.npy` files, samples on the first axis, fed as they are or preprocessed as images."""
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +52,8 @@ class ArrayFile:
         Raises:
             DataError: The file cannot be read, or its arrays or labels are no samples.
         """
+        if not source.is_file():  # Opening a pipe would wait for ever.
+            raise DataError(f"cannot read {source}: it is no file; give an .npz or .npy file")
         arrays = _npz(source) if source.suffix.lower() == ".npz" else {IMAGE: _npy(source)}
         own = None if LABELS in {spec.name for spec in inputs} else arrays.get(LABELS)
         if own is not None and len(arrays) > 1 and own.ndim == 1 and own.dtype.kind in "iu":
@@ -133,7 +133,11 @@ def _npz(path: Path) -> dict[str, Array]:
         with opened as file:
             for name in file.files:
                 arrays[name] = file[name]
-    except (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+                if not isinstance(arrays[name], np.ndarray):
+                    raise DataError(f"{path} holds {name}, which is no array: save it with numpy.savez")
+    except DataError:
+        raise
+    except Exception as error:  # The reader on hostile bytes raises anything: zlib.error, MemoryError, RuntimeError...
         raise _unreadable(path, name, error) from error
     if not arrays:
         raise DataError(f"{path} holds no array: save one per model input, named as the input")
@@ -143,7 +147,7 @@ def _npz(path: Path) -> dict[str, Array]:
 def _npy(path: Path) -> Array:
     try:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # As above: OverflowError for a negative size, SyntaxError, ...
         raise _unreadable(path, None, error) from error
     if not isinstance(array, np.ndarray):
         raise DataError(f"{path} is no .npy file: save it with numpy.save, or call it .npz")
@@ -156,6 +160,12 @@ def _unreadable(path: Path, name: str | None, error: Exception) -> DataError:
     if "Object arrays" in str(error) or "Python objects" in str(error):
         array = f"array {name} of {path}" if name else str(path)
         return DataError(f"{array} holds Python objects, not plain numbers: save an array of one number type")
+    if isinstance(error, MemoryError):
+        return DataError(
+            f"{path}: its arrays do not fit in memory: save fewer samples, or an .npy, which is read in parts"
+        )
+    if "encrypted" in str(error):
+        return DataError(f"{path} is encrypted: save it with numpy.savez, without a password")
     if "mmap an empty" in str(error):
         return DataError(f"{path}: it holds no sample; samples are on the first axis")
     return DataError(f"cannot read {path}: it is damaged, or no NumPy file")

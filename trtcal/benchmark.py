@@ -70,6 +70,7 @@ def benchmark(
     shapes: Mapping[str, Sequence[int]] | None = None,
     duration: float = 3.0,
     seed: int = 0,
+    begun: Callable[[], None] | None = None,
 ) -> dict[str, Latency]:
     """Measure models side by side on random inputs, all of them on the same batch size.
 
@@ -78,14 +79,19 @@ def benchmark(
         batch_size: Samples per run; None for what the models fix, or 1.
         shapes: By input name, the whole shape, for inputs that leave more than the batch size open.
         duration: Seconds of runs per model.
-        seed: Of the inputs and of the order of the runs.
+        seed: Of the inputs and of the order of the runs, 0 or more.
+        begun: Is called when all is checked and every model has run once.
 
     Raises:
-        ModelError: An input has open dimensions and no shape, or a model does not take the batch size.
-        TrtcalError: A shape or duration that means nothing.
+        DataError: A model has no input.
+        ModelError: An input has open dimensions and no shape or does not fit in memory, or a model does not take the
+            batch size.
+        TrtcalError: A shape, duration or seed that means nothing.
     """
     if not duration > 0 or math.isinf(duration):
         raise TrtcalError(f"the duration must be a number of seconds greater than 0, not {duration:g}")
+    if seed < 0:
+        raise TrtcalError(f"the seed must be 0 or more, not {seed}")
     shapes = shapes or {}
     known = {spec.name for model in models.values() for spec in model.inputs}
     unknown = sorted(set(shapes) - known)
@@ -94,6 +100,10 @@ def benchmark(
     size = _common_batch_size(models, batch_size, shapes)
     feeds = {name: random_batch(name, model.inputs, size, shapes, seed) for name, model in models.items()}
     calls = {name: _call(model, feeds[name]) for name, model in models.items()}
+    for call in calls.values():
+        call()
+    if begun is not None:
+        begun()
     return {name: summary(times, size) for name, times in measure(calls, duration=duration, seed=seed).items()}
 
 
@@ -174,10 +184,12 @@ def random_batch(
     """Arrays for a model's inputs: standard normal; uint8 from 0 to 255; other integers 0 or 1, as they may be indices.
 
     Raises:
-        ModelError: An input has open dimensions and is not in `shapes`, or its fixed dimensions are others.
+        ModelError: An input has open dimensions and is not in `shapes`, its fixed dimensions are others, or it does not
+            fit in memory.
     """
     rng = np.random.default_rng(seed)
-    return {spec.name: _random(rng, _shape(name, spec, batch_size, shapes), spec.dtype) for spec in inputs}
+    wanted = {spec.name: (_shape(name, spec, batch_size, shapes), spec.dtype) for spec in inputs}
+    return {key: _random(f"{name}, input {key}", rng, shape, dtype) for key, (shape, dtype) in wanted.items()}
 
 
 def remarks(latencies: Mapping[str, Latency], quantized: Sequence[str]) -> list[str]:
@@ -252,7 +264,11 @@ def _shape(name: str, spec: TensorSpec, batch_size: int, shapes: Mapping[str, Se
     return tuple(size for size in wanted if isinstance(size, int))
 
 
-def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
-    if dtype.kind == "f":
-        return rng.standard_normal(shape, dtype=np.float32).astype(dtype)
-    return rng.integers(0, 256 if dtype == np.uint8 else 2, shape).astype(dtype)
+def _random(where: str, rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
+    try:
+        if dtype.kind == "f":
+            return rng.standard_normal(shape, dtype=np.float32).astype(dtype)
+        return rng.integers(0, 256 if dtype == np.uint8 else 2, shape).astype(dtype)
+    except (MemoryError, ValueError, OverflowError) as error:  # The last two where the bytes cannot even be counted.
+        sizes = "x".join(map(str, shape))
+        raise ModelError(f"{where}: {sizes} does not fit in memory; give a smaller batch size or shape") from error

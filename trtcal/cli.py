@@ -27,7 +27,7 @@ def main() -> None:
         if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt, without a word
             raise KeyboardInterrupt
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # rich and typer make an exit of a reader that has left; we never raise one
         _give_up(sys.stdout)
         code = UNREAD
     except BaseException as error:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,8 +76,11 @@ class ImageFolder:
         Raises:
             DataError: It cannot be read.
         """
+        path = self.source / self.names[position]
         try:
-            return hashlib.sha256((self.source / self.names[position]).read_bytes()).digest()
+            if not stat.S_ISREG(path.stat().st_mode):  # Reading a pipe would wait for ever.
+                raise DataError(f"cannot read {path}: it is no file")
+            return hashlib.sha256(path.read_bytes()).digest()
         except OSError as error:
             raise DataError(f"cannot read {self.where(position)}: {error.strerror or error}") from error
 
@@ -92,7 +96,14 @@ def _images(folder: Path, *, above: frozenset[str] = frozenset(), prefix: str = 
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _images(Path(entry), above=above | {real}, prefix=f"{prefix}{entry.name}/")
         elif entry.name.lower().endswith(EXTENSIONS):
             yield prefix + entry.name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # A link that goes round in a circle: by its name it may be an image, a broken one.
+        return False

@@ -131,11 +131,12 @@ class ImageLoader:
     def digest(self) -> str:
         """SHA-256, in hexadecimal, over each chosen sample's name, a zero byte, and the SHA-256 of its content.
 
-        Reads each sample once; neither labels nor preprocessing are part of it.
+        Reads each sample once; neither labels nor preprocessing are part of it. Where bad images are skipped, a file
+        that cannot be read counts as an empty one.
         """
         digest = hashlib.sha256()
         for position, name in zip(self._positions, self.names, strict=True):
-            digest.update(os.fsencode(name) + b"\0" + self._samples.content(position))
+            digest.update(os.fsencode(name) + b"\0" + self._content(position))
         return digest.hexdigest()
 
     def __len__(self) -> int:
@@ -188,6 +189,14 @@ class ImageLoader:
         for position, row in rows.items():
             _check_alike(row.shape, self._samples.where(position), rows[first].shape, self._samples.where(first))
         return self._batch({self._key: np.stack(list(rows.values()))}, list(rows)), bad
+
+    def _content(self, position: int) -> bytes:
+        try:
+            return self._samples.content(position)
+        except DataError:
+            if not self._skip:
+                raise
+            return hashlib.sha256().digest()
 
     def _batch(self, arrays: dict[str, Array], positions: Sequence[int]) -> Batch:
         names, labels = self._samples.names, self._samples.labels

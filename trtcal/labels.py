@@ -57,8 +57,10 @@ def read_npy(path: Path, count: int) -> Labels:
         DataError: The file cannot be read or holds something else.
     """
     try:
+        if path.exists() and not path.is_file():  # Opening a pipe would wait for ever.
+            raise ValueError("no file")
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # NumPy's reader on hostile bytes raises anything: MemoryError, OverflowError, ...
         explained = isinstance(error, OSError) and error.strerror
         reason = explained or "it is no .npy file of plain numbers"
         raise DataError(f"labels {path}: {reason}") from error

@@ -67,7 +67,7 @@ def _of_model(model: Path) -> tuple[Mapping[str, object] | None, str]:
     path = sidecar_path(model)
     try:
         content = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON ({error}); delete it or quantize again") from error
     value = content.get("preprocess") if isinstance(content, dict) else None
     if not isinstance(value, dict):

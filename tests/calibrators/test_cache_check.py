@@ -216,3 +216,14 @@ def test_odd_headers_and_layouts_are_told(text: str, said: tuple[str, ...]) -> N
     assert judged(
         CalibrationCache.parse(text + ("" if text.endswith("\n") else "\n") + CACHE.dumps().decode().partition("\n")[2])
     ).fits
+
+
+def test_a_large_cache_is_judged_in_one_pass() -> None:
+    """Groups, stale and unusable names by the hundred thousand; work that grows with their square would not end."""
+    names = [f"t{index}" for index in range(200_000)]
+    cache = CalibrationCache({name: 0.0 if index % 2 else 0.5 for index, name in enumerate(names)})
+    fit = judge(cache, activations=names[:100_000], quantizable=names[:100_000])
+    assert (len(fit.stale), len(fit.unusable), len(fit.matched)) == (100_000, 50_000, 100_000)
+    assert fit.errors == ("50000 quantizable tensors (t1, t3, t5, ...) with a scale of no use",)
+    assert any("50000 scales (t100001," in line for line in fit.warnings)
+    assert judge(cache, activations=names, quantizable=names, shared=[names]).fits

@@ -72,6 +72,7 @@ def changed(**values: Any) -> str:
     ("text", "reason"),
     [
         ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
         ("\xff", "is not JSON"),
         ("[]", "no side-car of a calibration cache"),
         ('{"a": 1}', "no side-car of a calibration cache"),

@@ -1,6 +1,8 @@
 """Files that are no engines; `test_builder.py` has those that are."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -9,7 +11,7 @@ import pytest
 from calibrators.cache import CalibrationCache
 from calibrators.errors import BuildError
 from calibrators.sidecar import Sidecar
-from engines.record import Engine, sidecar_path
+from engines.record import Engine, EngineRecord, sidecar_path
 
 
 def test_what_is_no_engine_is_named(float_convolutions: onnx.ModelProto, tmp_path: Path) -> None:
@@ -39,3 +41,74 @@ def test_what_is_no_engine_is_named(float_convolutions: onnx.ModelProto, tmp_pat
     (tmp_path / "other.engine").write_bytes(b"\x08\x07 no model")
     with pytest.raises(BuildError, match="has no side-car"):
         Engine.load(tmp_path / "other.engine")
+
+
+TENSOR = {"name": "x", "type": "Float", "shape": [-1, 3]}
+WHOLE: dict[str, Any] = {
+    "format": 1,
+    "engine": {"sha256": "a" * 64},
+    "model": {"file": "m.onnx", "sha256": "b" * 64},
+    "cache": {"file": None, "sha256": "c" * 64},
+    "preprocess": None,
+    "backend": "TensorRT-RTX",
+    "versions": {"TensorRT-RTX": "1.2"},
+    "options": {
+        "precision": "int8",
+        "rest": "fp32",
+        "shapes": {"x": {"min": [1, 3], "opt": [1, 3], "max": [8, 3]}},
+        "compute_capabilities": [],
+        "portable": "any",
+    },
+    "inputs": [TENSOR],
+    "outputs": [TENSOR],
+    "operators": [{"node": "n", "op_type": "Conv", "precision": None, "kernel": None, "quantized": True}],
+    "findings": [{"severity": "hint", "rule": "r", "nodes": ["n"], "message": "m"}],
+    "notes": [],
+    "warnings": [],
+    "layers": [{"name": "k", "kind": "kgen", "nodes": ["n"], "inputs": [TENSOR], "constants": [], "outputs": []}],
+    "layers_absent": "",
+}
+
+
+def test_a_whole_side_car_is_read_back() -> None:
+    record = EngineRecord.parse(json.dumps(WHOLE))
+    assert EngineRecord.parse(record.dumps()) == record
+    assert EngineRecord.parse(json.dumps({**WHOLE, "layers": None, "cache": None})).kernels is None
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{", "Expecting property name"),
+        ("[" * 100_000, "recursion"),
+        ("[]", "it is no object"),
+        ("{}", "it lacks 'format'"),
+        *(
+            (json.dumps({**WHOLE, **changed}), why)
+            for changed, why in (
+                ({"backend": ["x"]}, "backend is of the wrong kind: list"),
+                ({"backend": "other"}, "it lacks 'other'"),
+                ({"versions": "1.2"}, "versions is of the wrong kind: str"),
+                ({"versions": {"TensorRT-RTX": 1}}, "versions.TensorRT-RTX is of the wrong kind: int"),
+                ({"layers": 3}, "layers is of the wrong kind: int"),
+                ({"layers": [{**WHOLE["layers"][0], "nodes": "n"}]}, "layers.nodes is of the wrong kind: str"),
+                ({"inputs": ["x"]}, "inputs is of the wrong kind: str"),
+                ({"inputs": [{"name": "x"}]}, "it lacks 'type'"),
+                ({"inputs": [{**TENSOR, "shape": ["3"]}]}, "inputs.shape is of the wrong kind: str"),
+                ({"options": {**WHOLE["options"], "shapes": {"x": {}}}}, "it lacks 'min'"),
+                ({"findings": [{**WHOLE["findings"][0], "severity": "x"}]}, "findings.severity is of the wrong kind"),
+                ({"cache": "c"}, "cache is of the wrong kind: str"),
+                ({"preprocess": []}, "preprocess is of the wrong kind: list"),
+            )
+        ),
+    ],
+    ids=range(17),
+)
+def test_a_damaged_side_car_is_one_line(text: str, why: str) -> None:
+    with pytest.raises(BuildError) as raised:
+        EngineRecord.parse(text, source="m.engine.json")
+    said = str(raised.value)
+    assert said.startswith("m.engine.json is no side-car of an engine (")
+    assert why in said
+    assert said.endswith("): build the engine again")
+    assert "\n" not in said

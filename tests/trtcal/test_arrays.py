@@ -1,5 +1,8 @@
 """Arrays: what is a sample, a label, an image, and what is none."""
 
+import io
+import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -176,3 +179,47 @@ def test_content_tells_samples_apart(tmp_path: Path) -> None:
     assert ArrayFile.read(npz(tmp_path, a=FLOATS % 6)).content(0) == ArrayFile.read(npy(tmp_path, FLOATS % 6)).content(
         3
     )
+
+
+def with_header(shape: tuple[int, ...]) -> bytes:
+    """An .npy whose header claims a shape."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return file.getvalue() + bytes(16)
+
+
+def zipped(path: Path, name: str, content: bytes, *, flags: int = 0) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, content)
+    data = bytearray(path.read_bytes())
+    data[6] |= flags  # of the file's own header
+    data[data.rindex(b"PK\x01\x02") + 8] |= flags  # of the directory
+    path.write_bytes(data)
+    return path
+
+
+def test_hostile_files_are_one_line(tmp_path: Path) -> None:
+    negative = tmp_path / "negative.npy"
+    negative.write_bytes(with_header((-3, 4)))
+    cases = {
+        zipped(tmp_path / "huge.npz", "a.npy", with_header((10**15,))): "its arrays do not fit in memory",
+        negative: "it is damaged, or no NumPy file",
+        zipped(tmp_path / "text.npz", "a.txt", b"words"): "holds a.txt, which is no array: save it with numpy.savez",
+        zipped(tmp_path / "locked.npz", "a.npy", with_header((4,)), flags=1): "is encrypted",
+    }
+    for path, said in cases.items():
+        with pytest.raises(DataError) as error:
+            ArrayFile.read(path)
+        assert said in str(error.value)
+        assert str(path) in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["p.npy", "p.npz"])
+def test_a_pipe_is_refused_before_it_is_opened(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match=rf"cannot read .*{name}: it is no file"):
+        ArrayFile.read(tmp_path / name)
+    np.save(tmp_path / "x.npy", FLOATS)
+    with pytest.raises(DataError, match=rf"labels .*{name}: it is no \.npy file"):
+        ArrayFile.read(tmp_path / "x.npy", labels=tmp_path / name)

@@ -1,5 +1,6 @@
 """Folders: which files are images, in which order, and which sub-folders are classes."""
 
+import os
 from pathlib import Path
 
 import PIL.Image
@@ -7,6 +8,7 @@ import pytest
 
 from calibrators.errors import DataError
 from trtcal.folder import ImageFolder
+from trtcal.images import ImageLoader
 
 
 def fill(folder: Path, *names: str) -> None:
@@ -85,3 +87,24 @@ def test_content_is_the_files_bytes(tmp_path: Path) -> None:
     (tmp_path / "a.png").unlink()
     with pytest.raises(DataError, match=r"cannot read .*a\.png: No such file"):
         folder.content(0)
+
+
+def test_a_link_that_goes_round_is_a_broken_image(tmp_path: Path) -> None:
+    fill(tmp_path, "b.png")
+    (tmp_path / "a.png").symlink_to("a.png")
+    (tmp_path / "c").symlink_to("c")
+    assert ImageFolder.read(tmp_path).names == ("a.png", "b.png")
+    with pytest.raises(DataError, match=r"cannot read image .*a\.png: .*remove it, or leave such images out"):
+        list(ImageLoader(tmp_path))
+    with pytest.raises(DataError, match=r"cannot read .*a\.png: "):
+        ImageLoader(tmp_path).digest  # noqa: B018
+    loader = ImageLoader(tmp_path, on_bad_image="skip")
+    assert [batch.names for batch in loader] == [("b.png",)]
+    assert [name for name, _ in loader.skipped] == ["a.png"]
+    assert len(loader.digest) == 64
+
+
+def test_a_pipe_is_no_image(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"cannot read .*a\.png: it is no file"):
+        ImageFolder.read(tmp_path).content(0)

@@ -131,3 +131,9 @@ def test_malformed_files_are_named(model):
     write_cache(model, None).write_text("{")
     with pytest.raises(CacheError, match=r"model\.cache\.json is not JSON"):
         recorded_preprocess(model)
+
+
+def test_json_that_nests_without_end(model):
+    model.with_name(model.name + ".json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match=r"model\.onnx\.json is not JSON \(.*\); delete it or quantize again"):
+        recorded_preprocess(model)

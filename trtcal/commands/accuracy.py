@@ -91,8 +91,8 @@ def accuracy(
                 f"{images} has no labels, and there is no other model to compare {names[0]} with: "
                 "give --labels, a folder per class, or --reference"
             )
-        for line in remarks:
-            console.note(line)
+        if chosen is None and not loader.preprocess.as_is:
+            remarks.append(options.NOT_STATED)
         with console.progress("Measuring accuracy", loader.count) as advance:
             report = evaluate(sessions, loader, reference=anchor, progress=advance)
     notes = _notes(report, loader)
@@ -110,7 +110,7 @@ def accuracy(
         )
     else:
         _print(report, loader)
-    for line in notes:
+    for line in [*remarks, *notes]:  # Not before: where the work fails, the error is all that is said.
         console.note(line)
     if max_drop is not None:
         check_drop(report, max_drop)
@@ -152,7 +152,7 @@ def _preprocess(
             raise DataError(f"two preprocessings are recorded, {said}: choose one with --preprocess")
     if records:
         return records[0][1], [*remarks, f"Preprocessing from {records[0][0]}"]
-    return None, [*remarks, options.NOT_STATED]
+    return None, remarks
 
 
 def _same(one: "Preprocess", other: "Preprocess", inputs: "Sequence[TensorSpec]") -> bool:

@@ -47,8 +47,15 @@ def benchmark(
     given = {name: profile.optimum for name, profile in (parse_shapes(shapes) if shapes else {}).items()}
     with opened(models, threads=threads) as sessions:
         # No progress bar: drawing one takes the cores that are being measured.
-        console.note(f"Measuring {len(models)} model(s) for {duration:g} s each, after a warm-up")
-        latencies = measured(sessions, batch_size=batch_size, shapes=given, duration=duration, seed=seed)
+        said = f"Measuring {len(models)} model(s) for {duration:g} s each, after a warm-up"
+        latencies = measured(
+            sessions,
+            batch_size=batch_size,
+            shapes=given,
+            duration=duration,
+            seed=seed,
+            begun=lambda: console.note(said),
+        )
     names = display_names(models)
     quantized = [name for name, path in zip(names, models, strict=True) if has_qdq(path)]
     notes = remarks(latencies, quantized)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from calibrators.cache import CalibrationCache
     from engines.lint import Finding
     from engines.record import Engine, EngineRecord
+    from trtcal.images import ImageLoader
 
 LONGEST_NAME = 40
 """Characters of a node or kernel in a line for readers; --json has whole names."""
@@ -126,12 +127,13 @@ def build(
         inputs=[path for path in (cache, images) if path is not None],
     )
     ranges: Path | CalibrationCache | None = cache
+    loader: ImageLoader | None = None
     if images is not None:
         if not order.needs_ranges:
             raise BuildError(
                 f"--images is for INT8 builds of float models, and {order.no_ranges_because}: leave out the images"
             )
-        ranges = _calibrated(
+        ranges, loader = _calibrated(
             model,
             images,
             preprocess=preprocess,
@@ -149,6 +151,8 @@ def build(
         console.emit_json({"output": str(engine.path), "sidecar": str(engine.sidecar), **record})
     else:
         _report(engine)
+    if loader is not None:
+        options.say_what_was_calibrated_on(loader, stated=preprocess is not None)
 
 
 def in_words(counts: dict[str, int]) -> str:
@@ -206,7 +210,7 @@ def _calibrated(
     seed: int,
     method: str,
     on_bad_image: Literal["error", "skip"],
-) -> "CalibrationCache":
+) -> "tuple[CalibrationCache, ImageLoader]":
     from calibrators.ranges import calibrate, method_named
     from trtcal.pipeline import collect_images
 
@@ -223,8 +227,7 @@ def _calibrated(
             on_bad_image=on_bad_image,
             progress=progress,
         )
-    options.say_what_was_calibrated_on(loader, stated=preprocess is not None)
-    return calibrate(statistics, method)
+    return calibrate(statistics, method), loader
 
 
 def _report(engine: "Engine") -> None:

@@ -67,10 +67,12 @@ def calibrate(
     from calibrators.statistics_file import merged_files
     from engines.graph import files_of, load_model
     from trtcal.pipeline import collect_images, require_same_model
+    from trtcal.pixels import EXTENSIONS
 
     method_named(method)
     outputs = [output, sidecar_path(output), *([] if statistics is None else [statistics])]
     read = [path for path in (images, None if preprocess is None else Path(preprocess)) if path is not None]
+    read += [path for path in outputs if path.suffix.lower() in EXTENSIONS]  # one of the images, if it is there
     require_outputs(outputs, inputs=[*files_of(model), *read, *(statistics_from or [])])
     if (images is None) == (not statistics_from):
         raise DataError("give either --images or --statistics-from: one of them says what to calibrate on")

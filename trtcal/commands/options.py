@@ -13,10 +13,8 @@ if TYPE_CHECKING:
 FEW = 100
 """Images below which ranges are likely to change with the choice of images; NVIDIA's advice for ImageNet is 500."""
 
-NOT_STATED = (
-    "warning: the preprocessing was chosen by the model's input, for want of --preprocess: "
-    "results mean nothing unless the model was trained with it"
-)
+NOT_STATED = "warning: no --preprocess was given; taken by the model's input"
+"""Most reports of INT8 losing all accuracy are two different preprocessings."""
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The float model.", show_default=False)]
 Preprocess = Annotated[
@@ -42,13 +40,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def say_what_was_calibrated_on(loader: "ImageLoader", *, stated: bool) -> None:
     """Tell, on standard error, what a user should know about the images that ranges rest on."""
     if not stated and not loader.preprocess.as_is:
-        console.note(NOT_STATED)
+        console.note(f"{NOT_STATED}: {loader.preprocess}; results mean nothing unless the model was trained with it")
     for name, reason in loader.skipped:
         console.note(f"skipped {name}: {reason}")
     used = loader.count - len(loader.skipped)
     if loader.count < loader.available:
         console.note(f"note: {loader.count} of {loader.available} images, by --count and --seed")
     if used < FEW:
-        console.note(
-            f"note: {used} image{'s are' if used > 1 else ' is'} few to calibrate on; ranges settle with hundreds"
-        )
+        images = "1 image is" if used == 1 else f"{used} images are"
+        console.note(f"note: {images} few to calibrate on; ranges settle with some hundreds")

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from calibrators.files import sha256_of
+from trtcal.commands.options import NOT_STATED
 from trtcal.preprocess import Preprocess
 
 
@@ -320,3 +321,40 @@ class TestBadInput:
         assert code == 0
         assert json.loads(out)["skipped"][0]["name"] == "bad.jpg"
         assert "1 images could not be read" in err
+
+
+def flattening(path, size):
+    """Flatten: any image of `size` x `size` is its own class scores."""
+    graph = helper.make_graph(
+        [helper.make_node("Flatten", ["x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, size, size])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3 * size * size])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def test_where_the_work_fails_the_error_is_all_that_is_said(command, tmp_path):
+    model = flattening(tmp_path / "m.onnx", 4)
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "a.png")
+    code, _, err = command("accuracy", model, model, "--images", tmp_path / "images")
+    assert (code, err.strip()) == (0, NOT_STATED)
+    code, out, err = command("accuracy", model, model, "--images", tmp_path / "images", "--threads", "100000")
+    assert (code, out) == (2, "")
+    assert of_one_line(err)
+    assert "100000 threads are too many" in err
+    (tmp_path / "images" / "b.png").write_bytes(b"no image")
+    code, out, err = command("accuracy", model, model, "--images", tmp_path / "images")
+    assert (code, out) == (2, "")
+    assert of_one_line(err)
+    assert "b.png" in err
+
+
+def test_arrays_fed_as_they_are_have_no_preprocessing_to_state(command, tmp_path):
+    model = linear(tmp_path / "m.onnx", np.eye(3))
+    np.savez(tmp_path / "x.npz", x=np.eye(3, dtype=np.float32), labels=np.arange(3))
+    code, out, err = command("accuracy", model, "--images", tmp_path / "x.npz", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["notes"] == []
