@@ -280,12 +280,13 @@ class _Run:
         """Fetch blocked from now on, if that gives the same values for the first group."""
         if self.faster is None:
             return
-        try:
-            ours, theirs = (self._activations(fetch, first) for fetch in (self.faster, self.fetch))
-        except DataError:
-            return  # the plain session meets the same fault, and tells of it
-        if all(same_values(ours[name], theirs[name]) for name in self.outputs):
-            self.fetch = self.faster
+        with ThreadPoolExecutor(2) as both:
+            try:
+                ours, theirs = both.map(self._activations, (self.faster, self.fetch), (first, first))
+            except DataError:
+                return  # the plain session meets the same fault, and tells of it
+            if all(both.map(lambda name: same_values(ours[name], theirs[name]), self.outputs)):
+                self.fetch = self.faster
         self.faster = None
 
     def _activations(self, fetch: Fetch, group: _Group) -> dict[str, Array]:
@@ -329,13 +330,6 @@ def _sessions(
     """Sessions whose outputs are the activations `outputs`; ONNX Runtime finds their types itself."""
     import onnxruntime as ort
 
-    graph = onnx.ModelProto()
-    graph.CopyFrom(proto)
-    if outputs:
-        known = {value.name: value for value in proto.graph.output}
-        del graph.graph.output[:]
-        graph.graph.output.extend(known.get(name, onnx.ValueInfoProto(name=name)) for name in outputs)
-
     def options(data: str | None) -> Any:
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = threads
@@ -349,9 +343,32 @@ def _sessions(
     data = None if isinstance(model, onnx.ModelProto) else os.fspath(Path(model).absolute().parent)
     weights = sum(math.prod(tensor.dims) for tensor in proto.graph.initializer)
     try:
-        return fetches(graph.SerializeToString(), outputs, options, data, weights=weights)
+        return fetches(_with_outputs(proto, outputs, own=data is not None), outputs, options, data, weights=weights)
     except Exception as error:
         raise ModelError(f"ONNX Runtime cannot load the model: {' '.join(str(error).split())[:300]}") from error
+
+
+def _with_outputs(model: onnx.ModelProto, outputs: Sequence[str], *, own: bool) -> bytes:
+    """The model's file with other outputs, or with its own where there are none.
+
+    Args:
+        model: A model of ours, whose weights need no copy for this, or a user's, which is not to be touched.
+        outputs: Names; ONNX Runtime finds their types.
+        own: Which of both it is.
+    """
+    if not own:
+        copied = onnx.ModelProto()
+        copied.CopyFrom(model)
+        model = copied
+    before = onnx.GraphProto(output=model.graph.output)
+    known = {value.name: value for value in before.output}
+    if outputs:
+        model.graph.ClearField("output")
+        model.graph.output.extend(known.get(name, onnx.ValueInfoProto(name=name)) for name in outputs)
+    data = bytes(model.SerializeToString())
+    model.graph.ClearField("output")
+    model.graph.output.extend(before.output)
+    return data
 
 
 def _provenance(model: str, batches: object, count: int, tensors: Tensors) -> Provenance:
