@@ -1,6 +1,7 @@
 """One run of the benchmarks: what is measured, in which order."""
 
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -100,7 +101,7 @@ def _machine() -> dict[str, str]:
         "processor": found.processor,
         "cores": str(found.cores),
         "memory": memory,
-        "system": found.system,
+        "system": f"{platform.system()} {platform.machine()}",
         "python": found.python,
         **{name: found.libraries[name].version or "?" for name in LIBRARIES},
     }
