@@ -4,6 +4,7 @@ import os
 import resource
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -93,18 +94,19 @@ def test_a_disk_may_be_full_at_any_step(
     assert_untouched(target)
 
 
-@pytest.fixture
+@contextmanager
 def files_of_4096_bytes() -> Iterator[None]:
-    """Let the operating system itself refuse to write more."""
+    """Let the operating system itself refuse to write more; not while pytest writes, whose output may be a file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("files_of_4096_bytes")
 def test_the_operating_system_stops_a_write_half_way(target: Path) -> None:
-    with pytest.raises(OutputError, match="no space left on the disk"):
+    with pytest.raises(OutputError, match="no space left on the disk"), files_of_4096_bytes():
         write_whole(target, bytes(100_000))
     assert_untouched(target)
 
