@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -70,3 +71,11 @@ def job(tmp_path: Path) -> Path:
             pixels = random.integers(0, 256, (16, 16, 3), np.uint8)
             Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
     return tmp_path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible():
+    """Ctrl-C as in a terminal: a shell's background jobs, and what they start, begin with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
