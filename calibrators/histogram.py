@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibrators.errors import RangeError
+from calibrators.prefetch import prefetch
 
 BINS = 8192
 """Bins per sign. The largest value lies in the upper half, so at least 4096 bins share [0, amax]: twice as fine as
@@ -147,10 +148,10 @@ def count_values(values, ceiling, counts, exponents, peaks, places):  # type: ig
 
     Returns:
         The bits of the sample's largest positive and negative magnitude; one of them is `INFINITE` or more where a
-        value is infinite or NaN, in which case the counts are no longer of use. A third number has no meaning.
+        value is infinite or NaN, in which case the counts are no longer of use.
     """
     bits = values.view(np.uint32)
-    highest, lowest, ahead = np.uint32(0), np.uint32(0), np.uint32(0)
+    highest, lowest = np.uint32(0), np.uint32(0)
     for start in range(0, values.size, BLOCK):
         block, block_bits = values[start : start + BLOCK], bits[start : start + BLOCK]
         up, down = _place(block, block_bits, ceiling, exponents, peaks, places)
@@ -166,8 +167,8 @@ def count_values(values, ceiling, counts, exponents, peaks, places):  # type: ig
             grown |= _raise(counts, exponents, peaks, 2, above)
             if grown:
                 _place(block, block_bits, ceiling, exponents, peaks, places)
-        ahead ^= _count(counts, places, block.size, bits[start + BLOCK : start + 2 * BLOCK])
-    return highest, lowest, ahead
+        _count(counts, places, block.size, bits[start + BLOCK : start + 2 * BLOCK])
+    return highest, lowest
 
 
 @_kernel
@@ -212,16 +213,14 @@ def _place_by(block, bits, ceiling, positive, negative, high, places):  # type: 
 
 @_kernel
 def _count(counts, places, size, following):  # type: ignore[no-untyped-def]
-    """Count a block, and meanwhile touch each cache line of the next one, so that it is there when its turn comes."""
-    touched = np.uint32(0)
+    """Count a block, and meanwhile fetch each cache line of the next one, so that it is there when its turn comes."""
     lines = min(size, following.size) // LINE
     for line in range(lines):
-        touched ^= following[line * LINE]
+        prefetch(following, line * LINE)  # type: ignore[call-arg]
         for i in range(line * LINE, (line + 1) * LINE):
             counts[places[i]] += 1
     for i in range(lines * LINE, size):
         counts[places[i]] += 1
-    return touched
 
 
 @_kernel

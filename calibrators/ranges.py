@@ -1,7 +1,6 @@
 """From statistics to ranges, and from a model's ranges to its calibration cache."""
 
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from types import MappingProxyType
@@ -103,9 +102,7 @@ def calibrate(statistics: Statistics, method: str = "entropy", *, version: int =
         _deciding(statistics, groups) for groups in (statistics.groups, statistics.explicit_groups)
     )
     needed = sorted(set().union(*deciding.values(), *explicit_deciding.values()))
-    with ThreadPoolExecutor() as threads:
-        ranges = threads.map(lambda name: range_of(statistics[name], method).amax, needed)
-        amax = dict(zip(needed, ranges, strict=True))
+    amax = {name: range_of(statistics[name], method).amax for name in needed}
     scales, explicit = (
         {name: _scale(max(amax[source] for source in sources)) for name, sources in chosen_by.items()}
         for chosen_by in (deciding, explicit_deciding)

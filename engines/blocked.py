@@ -31,6 +31,10 @@ Options = Callable[[str | None], Any]
 """Gives fresh session options, for a model in memory whose external data are in that folder, or for a file (None)."""
 
 
+Fingerprint = tuple[int, str, int, int, int]
+"""Size, type, and the sum, exclusive or and largest of the values' bits: none of them depends on their order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fetch:
     """A session that hands out activations.
@@ -88,14 +92,11 @@ def fetches(
         return Fetch(opened(model, options(data)), names), None
 
 
-def same_values(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
-    """Whether two arrays hold the same bits in whatever order: sums over them that do not depend on it tell."""
-    return one.size == other.size and one.dtype == other.dtype and _fingerprint(one) == _fingerprint(other)
-
-
-def _fingerprint(array: npt.NDArray[Any]) -> tuple[int, int, int]:
+def fingerprint(array: npt.NDArray[Any]) -> Fingerprint:
+    """What two arrays share that hold the same bits in whatever order."""
     bits = np.ascontiguousarray(array).reshape(-1).view(f"u{array.dtype.itemsize}")
-    return int(bits.sum(dtype=np.uint64)), int(np.bitwise_xor.reduce(bits)), int(bits.max(initial=0))
+    sums = (int(bits.sum(dtype=np.uint64)), int(np.bitwise_xor.reduce(bits)), int(bits.max(initial=0)))
+    return array.size, array.dtype.name, *sums
 
 
 def _without_reordering(model: onnx.ModelProto) -> dict[str, str]:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from calibrators.batches import Array, Batch, Batches, TensorSpec, bind, fitted
 from calibrators.errors import DataError, ModelError, RangeError
 from calibrators.statistics import Accumulator, TensorStatistics
 from calibrators.statistics_file import Provenance, Statistics
-from engines.blocked import Fetch, fetches, same_values
+from engines.blocked import Fetch, Fingerprint, fetches, fingerprint
 from engines.graph import (
     AVERAGES,
     COMMUTES,
@@ -79,10 +80,10 @@ def collect(
     specs = input_specs(proto)
     batches = fitted(batches, specs)
     ceilings = {origin.source: origin.ceiling for origin in derived.values() if origin.ceiling is not None}
-    run = _Run(model, proto, specs, [name for name in wanted if name not in derived], ceilings, threads)
     count = 0
     with ThreadPoolExecutor(1) as aside:
         digest = None if isinstance(model, onnx.ModelProto) else aside.submit(model_digest, model)
+        run = _Run(model, proto, specs, [name for name in wanted if name not in derived], ceilings, threads)
         for done in run.all_of(_samples(batches, specs, run.group)):
             count += done
             if progress is not None:
@@ -247,9 +248,10 @@ class _Run:
         executor = ThreadPoolExecutor(self.workers, thread_name_prefix="collect")
         pending: set[Future[int]] = set()
         try:
-            for place, group in enumerate(groups):
-                if place == 0:
-                    self._choose(group)
+            groups = iter(groups)
+            for group in islice(groups, 1):
+                yield self._first(group)
+            for group in groups:
                 pending.add(executor.submit(self.one, group))
                 if len(pending) > self.workers:
                     done, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -262,9 +264,27 @@ class _Run:
 
     def one(self, group: _Group) -> int:
         """Run one group and count its activations."""
-        values = {name: group.arrays[name] for name in self.inputs}
-        values |= self._activations(self.fetch, group)
-        for name, array in values.items():
+        return self._count(group, self._activations(self.fetch, group))
+
+    def _first(self, group: _Group) -> int:
+        """Run and count the first group; fetch blocked from now on, if that gives the same values for it."""
+        faster, self.faster = self.faster, None
+        if faster is None:
+            return self.one(group)
+        with ThreadPoolExecutor(1) as aside:
+            blocked = aside.submit(self._fingerprints, faster, group)
+            values = self._activations(self.fetch, group)
+            plain = {name: fingerprint(array) for name, array in values.items()}
+            count = self._count(group, values)
+            if blocked.exception() is None and blocked.result() == plain:
+                self.fetch = faster
+        return count
+
+    def _fingerprints(self, fetch: Fetch, group: _Group) -> dict[str, Fingerprint]:
+        return {name: fingerprint(array) for name, array in self._activations(fetch, group).items()}
+
+    def _count(self, group: _Group, activations: Mapping[str, Array]) -> int:
+        for name, array in ({name: group.arrays[name] for name in self.inputs} | dict(activations)).items():
             parts = _split(array, 1 if name in self.turned else self.group)
             for sample, part in zip(group.names, parts, strict=False):
                 try:
@@ -275,19 +295,6 @@ class _Run:
                         "mend the model or its preprocessing, or leave the image out"
                     ) from None
         return len(group.names)
-
-    def _choose(self, first: _Group) -> None:
-        """Fetch blocked from now on, if that gives the same values for the first group."""
-        if self.faster is None:
-            return
-        with ThreadPoolExecutor(2) as both:
-            try:
-                ours, theirs = both.map(self._activations, (self.faster, self.fetch), (first, first))
-            except DataError:
-                return  # the plain session meets the same fault, and tells of it
-            if all(both.map(lambda name: same_values(ours[name], theirs[name]), self.outputs)):
-                self.fetch = self.faster
-        self.faster = None
 
     def _activations(self, fetch: Fetch, group: _Group) -> dict[str, Array]:
         names = [fetch.names[name] for name in self.outputs]
@@ -341,34 +348,24 @@ def _sessions(
         return settings
 
     data = None if isinstance(model, onnx.ModelProto) else os.fspath(Path(model).absolute().parent)
+    if not isinstance(model, onnx.ModelProto) and Path(model).is_symlink():
+        proto = loaded(model, light=False)  # ONNX Runtime takes no weights from behind a link that leaves the folder
     weights = sum(math.prod(tensor.dims) for tensor in proto.graph.initializer)
     try:
-        return fetches(_with_outputs(proto, outputs, own=data is not None), outputs, options, data, weights=weights)
+        return fetches(_with_outputs(proto, outputs), outputs, options, data, weights=weights)
     except Exception as error:
         raise ModelError(f"ONNX Runtime cannot load the model: {' '.join(str(error).split())[:300]}") from error
 
 
-def _with_outputs(model: onnx.ModelProto, outputs: Sequence[str], *, own: bool) -> bytes:
-    """The model's file with other outputs, or with its own where there are none.
-
-    Args:
-        model: A model of ours, whose weights need no copy for this, or a user's, which is not to be touched.
-        outputs: Names; ONNX Runtime finds their types.
-        own: Which of both it is.
-    """
-    if not own:
-        copied = onnx.ModelProto()
-        copied.CopyFrom(model)
-        model = copied
-    before = onnx.GraphProto(output=model.graph.output)
-    known = {value.name: value for value in before.output}
+def _with_outputs(model: onnx.ModelProto, outputs: Sequence[str]) -> bytes:
+    """The model's file with other outputs, whose types ONNX Runtime finds, or with its own where there are none."""
+    known = {value.name: value for value in model.graph.output}
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
     if outputs:
-        model.graph.ClearField("output")
-        model.graph.output.extend(known.get(name, onnx.ValueInfoProto(name=name)) for name in outputs)
-    data = bytes(model.SerializeToString())
-    model.graph.ClearField("output")
-    model.graph.output.extend(before.output)
-    return data
+        changed.graph.ClearField("output")
+        changed.graph.output.extend(known.get(name, onnx.ValueInfoProto(name=name)) for name in outputs)
+    return bytes(changed.SerializeToString())
 
 
 def _provenance(model: str, batches: object, count: int, tensors: Tensors) -> Provenance:

@@ -4,17 +4,20 @@ import hashlib
 import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx.inliner
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 
 from calibrators.batches import TensorSpec
 from calibrators.errors import ModelError
 from calibrators.files import sha256_of
 from calibrators.statistics_file import ScaleGroup
+from engines.light import read_light
 
 ModelSource = str | os.PathLike[str] | onnx.ModelProto
 
@@ -50,19 +53,7 @@ def load_model(path: str | os.PathLike[str], *, weights: bool = True, check: boo
         ModelError: The file is missing, is no ONNX model, is no valid one, or lacks its external data.
     """
     file = Path(path)
-    if not file.is_file():
-        raise ModelError(f"no model {file}: give the path of an ONNX file")
-    try:
-        model = onnx.load(file, load_external_data=False)
-    except Exception as error:
-        raise ModelError(
-            f"{file} is not an ONNX model, or is damaged: export it again ({_first_line(error)})"
-        ) from error
-    if not model.graph.node or not model.opset_import:
-        raise ModelError(f"{file} is not an ONNX model, or an empty one: export it again")
-    for location in sorted(_external_locations(model)):
-        if not (file.parent / location).is_file():
-            raise ModelError(f"{file} keeps weights in {location}, which is not beside it: copy that file too")
+    model = _read(file, light=False)
     try:
         if check:
             onnx.checker.check_model(os.fspath(file))
@@ -73,14 +64,46 @@ def load_model(path: str | os.PathLike[str], *, weights: bool = True, check: boo
     return _inlined(model)
 
 
+def _read(file: Path, *, light: bool) -> onnx.ModelProto:
+    if not file.is_file():
+        raise ModelError(f"no model {file}: give the path of an ONNX file")
+    try:
+        model = _parsed(file, light=light)
+    except Exception as error:
+        raise ModelError(
+            f"{file} is not an ONNX model, or is damaged: export it again ({_first_line(error)})"
+        ) from error
+    if not model.graph.node or not model.opset_import:
+        raise ModelError(f"{file} is not an ONNX model, or an empty one: export it again")
+    for location in sorted(_external_locations(model)):
+        if not (file.parent / location).is_file():
+            raise ModelError(f"{file} keeps weights in {location}, which is not beside it: copy that file too")
+    return model
+
+
+def _parsed(file: Path, *, light: bool) -> onnx.ModelProto:
+    if light:
+        with suppress(ValueError, DecodeError):  # another of ONNX's formats, or damaged: the whole file tells
+            return read_light(file)
+    return onnx.load(file, load_external_data=False)
+
+
 def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with the bodies of its local functions in place, so that their tensors have names of their own."""
     return onnx.inliner.inline_local_functions(model) if model.functions else model
 
 
-def loaded(model: ModelSource) -> onnx.ModelProto:
-    """The model itself, or the one that a path names, unchecked and without external data."""
-    return _inlined(model) if isinstance(model, onnx.ModelProto) else load_model(model, weights=False, check=False)
+def loaded(model: ModelSource, *, light: bool = True) -> onnx.ModelProto:
+    """The model itself, or the one that a path names, unchecked and without external data.
+
+    Args:
+        model: A path, or a model in memory.
+        light: Leave the large weights in the file, too: see `engines.light`.
+
+    Raises:
+        ModelError: The file is missing, is no ONNX model, or lacks its external data.
+    """
+    return _inlined(model if isinstance(model, onnx.ModelProto) else _read(Path(model), light=light))
 
 
 def files_of(model: ModelSource) -> tuple[Path, ...]:
@@ -88,10 +111,9 @@ def files_of(model: ModelSource) -> tuple[Path, ...]:
     if isinstance(model, onnx.ModelProto):
         return ()
     try:
-        locations = sorted(_external_locations(loaded(model)))
+        return _files_of(Path(model))
     except ModelError:
-        locations = []  # whoever reads the model says what is wrong with it
-    return (Path(model), *(Path(model).parent / location for location in locations))
+        return (Path(model),)  # whoever reads the model says what is wrong with it
 
 
 def model_digest(model: ModelSource) -> str:
@@ -102,8 +124,7 @@ def model_digest(model: ModelSource) -> str:
     """
     if isinstance(model, onnx.ModelProto):
         return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
-    locations = sorted(_external_locations(loaded(model)))
-    digests = [sha256_of(model), *(sha256_of(Path(model).parent / location) for location in locations)]
+    digests = [sha256_of(file) for file in _files_of(Path(model))]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
@@ -252,6 +273,11 @@ def _size(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
     """A dimension's size, or its name; some exporters write -1 for one that is free."""
     fixed = dim.HasField("dim_value") and dim.dim_value >= 0
     return int(dim.dim_value) if fixed else (dim.dim_param or None)
+
+
+def _files_of(file: Path) -> tuple[Path, ...]:
+    locations = _external_locations(loaded(file)) - {file.name}
+    return (file, *(file.parent / location for location in sorted(locations)))
 
 
 def _external_locations(model: onnx.ModelProto) -> set[str]:

@@ -24,7 +24,11 @@ LEVELS = 128
 TIE = 1e-12
 """Divergences in nats that differ by no more than rounding are equal: tensors of few distinct values have many 0."""
 
+PART = 256
+"""Candidates that are looked at together, so that what belongs to them stays in the second-level cache."""
+
 Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
 
 
 def entropy_amax(statistics: TensorStatistics) -> float:
@@ -61,16 +65,16 @@ def kl_divergences(bins: Floats) -> Floats:
     last = bins[kept - 1] + tail
     own = np.concatenate([[0.0], np.cumsum(_x_ln_x(bins))])[kept - 1] + _x_ln_x(last)
 
-    edges = _level_edges()
-    mass, spread = _differences(below, edges), _differences(occupied, edges)
-    spread[-1] += (bins[kept - 1] == 0) & (last > 0)
+    first = _first_of_last_level()
+    last_mass, last_spread = below[kept] - below[first], occupied[kept] - occupied[first]
+    only_tail = (last_mass == 0) & (tail > 0)
+    last_spread += (bins[kept - 1] == 0) & (last > 0)
+    cross = _mass_ln_level(np.where(only_tail, 1.0, last_mass), last_spread, times=last_mass + tail)
+    starts, ends = _intervals()
+    of_interval = _mass_ln_level(below[ends] - below[starts], occupied[ends] - occupied[starts]).reshape(-1)
+    for part, intervals in _levels():
+        cross[part] += of_interval.take(intervals).sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        only_tail = (mass[-1] == 0) & (tail > 0)
-        share = np.where(only_tail, 1.0, mass[-1])
-        tail_cross = np.where(tail > 0, tail * (np.log(share) - np.log(np.maximum(spread[-1], 1.0))), 0.0)
-        log_share = np.log(np.maximum(mass, TINY))
-        log_share -= np.log(np.maximum(spread, 1.0, out=spread), out=spread)
-        cross = np.einsum("lc,lc->c", mass, log_share) + tail_cross
         divergences = (own - cross) / total - np.log(total) + np.log(below[kept] + only_tail)
     return np.where(below[kept] > 0, divergences, np.inf)
 
@@ -82,17 +86,40 @@ def _x_ln_x(x: Floats) -> Floats:
     return x * np.log(np.maximum(x, TINY))
 
 
-def _differences(cumulative: Floats, edges: npt.NDArray[np.int64]) -> Floats:
-    at = cumulative.take(edges)
-    return np.subtract(at[1:], at[:-1])
+def _mass_ln_level(mass: Floats, spread: Floats, *, times: Floats | None = None) -> Floats:
+    """``mass ln(mass / spread)``, or instead of the first mass something else."""
+    level = np.maximum(mass, TINY) / np.maximum(spread, 1.0)
+    return (mass if times is None else times) * np.log(level)
 
 
 @lru_cache(maxsize=1)
-def _level_edges() -> npt.NDArray[np.int64]:
-    """The first bin of each level for each candidate: level l of i bins begins at ceil(l i / 128).
+def _first_of_last_level() -> Places:
+    """For each candidate, shape (BINS - LEVELS + 1,)."""
+    return np.asarray(-(-(LEVELS - 1) * np.arange(LEVELS, BINS + 1) // LEVELS))
+
+
+@lru_cache(maxsize=1)
+def _intervals() -> tuple[Places, Places]:
+    """First bin and end of everything that may be a level: 1 to 16 bins from any bin on; shapes (1, BINS), (16, BINS).
+
+    The candidates' quarter of a million levels are so few different ones.
+    """
+    starts, widths = np.arange(BINS)[None, :], np.arange(1, BINS // LEVELS + 1)[:, None]
+    return starts, np.minimum(starts + widths, BINS)
+
+
+@lru_cache(maxsize=1)
+def _levels() -> list[tuple[slice, Places]]:
+    """For each candidate, the intervals that its levels but the last are: level l of i bins begins at ceil(l i / 128).
 
     Returns:
-        Shape (LEVELS + 1, BINS - LEVELS + 1).
+        `PART` candidates at a time: where they stand among all of them, and indices into the flattened intervals, shape
+        (LEVELS - 1, PART) or fewer.
     """
     kept = np.arange(LEVELS, BINS + 1)
-    return np.asarray(-(-np.arange(LEVELS + 1)[:, None] * kept // LEVELS))
+    edges = -(-np.arange(LEVELS)[:, None] * kept // LEVELS)
+    intervals = np.diff(edges, axis=0) - 1
+    intervals *= BINS
+    intervals += edges[:-1]
+    parts = [slice(first, first + PART) for first in range(0, kept.size, PART)]
+    return [(part, np.ascontiguousarray(intervals[:, part])) for part in parts]

@@ -1,12 +1,17 @@
 """Fresh processes: what they measure is their own."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.processes import in_fresh_process, peak_memory
 from calibrators.errors import TrtcalError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_peak_of_a_fresh_process_is_not_its_parents() -> None:
@@ -36,3 +41,14 @@ def test_a_process_that_dies_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(TrtcalError, match=r"died, most likely for want of memory: give fewer --images") as caught:
         in_fresh_process(os._exit, 9)
     assert "\n" not in str(caught.value)
+
+
+def test_no_process_is_left_behind_when_the_first_is_killed() -> None:
+    work = "print('begun', flush=True); import time; time.sleep(600)"
+    program = f"from benchmarks.processes import in_fresh_process; in_fresh_process(exec, {work!r})"
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "begun\n"
+        first.kill()
+        rest, _ = first.communicate(timeout=60)  # ends when no process holds the pipe any more
+        assert rest == ""
