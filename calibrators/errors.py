@@ -39,6 +39,14 @@ class BuildError(TrtcalError):
     """An engine that could not be built or loaded."""
 
 
+class EngineError(TrtcalError):
+    """An engine that cannot be loaded or run here."""
+
+
+class DeviceError(TrtcalError):
+    """A GPU that is absent, too old, out of memory or in trouble, or its driver."""
+
+
 class OutputError(TrtcalError):
     """A file that cannot be written."""
 
