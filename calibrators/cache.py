@@ -61,10 +61,7 @@ class CalibrationCache(Mapping[str, float]):
         version: int = NEWEST_VERSION,
         sidecar: Sidecar | None = None,
     ) -> None:
-        header = f"TRT-{version}-{algorithm}"
-        match = _HEADER.fullmatch(header + "\n")
-        if match is None or match["algorithm"] != algorithm:
-            raise CacheError(f"{header!r} is no header of a cache: the algorithm is one word, such as {ENTROPY}")
+        header = _written_header(algorithm, version)
         if not scales:
             raise CacheError("a calibration cache holds at least one scale; calibrate a model with float activations")
         self._header, self._header_end = header, "\n"
@@ -177,6 +174,16 @@ class CalibrationCache(Mapping[str, float]):
             changed.sidecar = replace(self.sidecar, explicit=kept)
         return changed
 
+    def with_header(self, *, algorithm: str = ENTROPY, version: int = NEWEST_VERSION) -> "CalibrationCache":
+        """A cache with another header, for a calibrator of another kind or TensorRT; the rest stays byte for byte.
+
+        Raises:
+            CacheError: `algorithm` is not one word.
+        """
+        changed = self._of(_written_header(algorithm, version), self.line_end, dict(self._entries))
+        changed.sidecar = self.sidecar
+        return changed
+
     @property
     def header(self) -> str:
         """The first line as it stands, without its line end."""
@@ -252,6 +259,24 @@ def version_text(version: int) -> str:
     return f"{version // major}.{version % major // 100}.{version % 100}"
 
 
+def version_number(text: str) -> int:
+    """The number that a header has for TensorRT's version as people, and its `__version__`, write it.
+
+    "8.6.1" is 8601; from 10 on the major counts 10000: "10.14.1.48" is 101401. "10.3" is 10.3.0, and a header's number
+    is itself.
+
+    Raises:
+        CacheError: It is no version.
+    """
+    match = re.fullmatch(r"(\d{1,3})\.(\d{1,2})(?:\.(\d{1,2})(?:[.\D].*)?)?", text.strip())
+    if match is not None:
+        major, minor, patch = (int(part or 0) for part in match.groups())
+        return major * (10000 if major >= 10 else 1000) + minor * 100 + patch
+    if re.fullmatch(r"\d{4,6}", text.strip()):
+        return int(text)
+    raise CacheError(f"{_shown(text)} is no version of TensorRT, such as 8.6.1 or 10.14.1")
+
+
 def header_text(cache: CalibrationCache) -> str:
     """The header in words: "TensorRT 8.6.1, EntropyCalibration2"."""
     if cache.algorithm is not None:
@@ -292,6 +317,14 @@ _LOOKALIKES = (
     (rb"(?:[^\n]+: [-+]?\d*\.\d+(?:e[-+]?\d+)?\r?\n)+\Z", "plain ranges (lines of `name: range` in decimal)"),
     (rb"(?:\S*[^:\s](?: " + _DECIMAL + rb")+ ?\r?\n)+\Z", "an ncnn calibration table"),
 )
+
+
+def _written_header(algorithm: str, version: int) -> str:
+    header = f"TRT-{version}-{algorithm}"
+    match = _HEADER.fullmatch(header + "\n")
+    if match is None or match["algorithm"] != algorithm:
+        raise CacheError(f"{header!r} is no header of a cache: the algorithm is one word, such as {ENTROPY}")
+    return header
 
 
 def _decoded(data: bytes, source: str) -> str:

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from calibrators.cache import ENTROPY, MINMAX, NEWEST_VERSION, CalibrationCache, header_text, usable, version_text
+from calibrators.cache import (
+    ENTROPY,
+    MINMAX,
+    NEWEST_VERSION,
+    CalibrationCache,
+    header_text,
+    usable,
+    version_number,
+    version_text,
+)
 from calibrators.errors import CacheError, OutputError
 from calibrators.sidecar import Sidecar
 
@@ -369,3 +378,50 @@ def test_an_interrupted_save_leaves_no_pair_that_passes_for_one(
 def test_a_cache_cannot_be_saved_into_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="does not exist"):
         CalibrationCache({"a": 1.0}).save(tmp_path / "no" / "m.cache")
+
+
+# Headers
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("8.6.1", 8601),
+        ("8.6.1.post1", 8601),
+        ("7.2.2", 7202),
+        ("10.3", 100300),
+        ("10.3.0.26", 100300),
+        ("10.0.0b6", 100000),
+        ("10.14.1.48", 101401),
+        ("11.1.0", 110100),
+        ("8601", 8601),
+        ("101401", 101401),
+    ],
+)
+def test_versions_become_the_numbers_of_headers(text: str, number: int) -> None:
+    assert version_number(text) == number
+    assert text.startswith(version_text(number)) or text in ("10.3", str(number))
+
+
+@pytest.mark.parametrize("text", ["", "10", "8,6,1", "ten", "8.6.-1", "-8.6.1", "123", "8.600"])
+def test_what_is_no_version_is_refused(text: str) -> None:
+    with pytest.raises(CacheError, match=r"is no version of TensorRT, such as 8\.6\.1"):
+        version_number(text)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_another_header_leaves_every_scale_byte_for_byte(path: Path) -> None:
+    cache = CalibrationCache.load(path)
+    changed = cache.with_header(algorithm=MINMAX, version=100300)
+    assert changed.header == "TRT-100300-MinMaxCalibration"
+    assert changed.dumps().partition(b"\n")[2].lstrip(b"\r\n") == path.read_bytes().partition(b"\n")[2].lstrip(b"\r\n")
+    assert changed.line_end == cache.line_end
+    assert CalibrationCache.parse(changed.dumps()) == changed
+
+
+def test_another_header_keeps_the_side_car() -> None:
+    sidecar = Sidecar("", "entropy", "all", (), 1)
+    cache = CalibrationCache({"a": 1.0}, sidecar=sidecar)
+    assert cache.with_header(version=8601).sidecar == sidecar
+    with pytest.raises(CacheError, match="the algorithm is one word"):
+        cache.with_header(algorithm="two words")
