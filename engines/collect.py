@@ -348,11 +348,19 @@ def _sessions(
         return settings
 
     data = None if isinstance(model, onnx.ModelProto) else os.fspath(Path(model).absolute().parent)
-    if not isinstance(model, onnx.ModelProto) and Path(model).is_symlink():
-        proto = loaded(model, light=False)  # ONNX Runtime takes no weights from behind a link that leaves the folder
     weights = sum(math.prod(tensor.dims) for tensor in proto.graph.initializer)
+
+    def opened(light: onnx.ModelProto) -> tuple[Fetch, Fetch | None]:
+        return fetches(_with_outputs(light, outputs), outputs, options, data, weights=weights)
+
     try:
-        return fetches(_with_outputs(proto, outputs), outputs, options, data, weights=weights)
+        try:
+            return opened(proto)
+        except Exception:
+            if data is None:
+                raise
+            # It finds no weights in a file behind a link out of the folder, and older ones none that they fold.
+            return opened(loaded(model, light=False))
     except Exception as error:
         raise ModelError(f"ONNX Runtime cannot load the model: {' '.join(str(error).split())[:300]}") from error
 
