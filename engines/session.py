@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from calibrators.batches import Array, TensorSpec, bind
-from calibrators.errors import BuildError, DataError, ModelError
+from calibrators.errors import ModelError
+from engines.chunks import run_in_chunks, sample_count, shapes_of
 
 if TYPE_CHECKING:
     import onnx
@@ -48,19 +49,29 @@ class Session(Protocol):
 
 
 def open_session(path: str | os.PathLike[str], *, threads: int | None = None) -> Session:
-    """Open a model with what runs it: an ONNX file with ONNX Runtime on the CPU.
+    """Open a model with what runs it: an ONNX file in ONNX Runtime on the CPU, an engine in its TensorRT on the GPU.
+
+    Args:
+        path: An ONNX file, or an engine: a file whose name ends as `ENGINE_SUFFIXES` has it.
+        threads: As `OnnxRuntimeSession` has it; engines need none.
 
     Raises:
-        BuildError: `path` is an engine.
+        DeviceError: There is no GPU for the engine, its driver is too old, or its memory does not suffice.
+        EngineError: `path` is an engine that cannot run here, or that trtcal cannot feed.
+        MissingDependencyError: The engine's TensorRT, or a CUDA library for Python, is not installed.
         ModelError: `path` is no ONNX model that ONNX Runtime can run.
     """
     path = Path(path)
-    if path.suffix.lower() in ENGINE_SUFFIXES:
-        raise BuildError(
-            f"cannot run {path}: an engine runs on the NVIDIA GPU it was built for, and this version of trtcal runs "
-            "ONNX models on the CPU only; give the ONNX model that the engine was built from"
-        )
+    if is_engine(path):
+        from engines.tensorrt_session import TensorRTSession
+
+        return TensorRTSession(path)
     return OnnxRuntimeSession(path, threads=threads)
+
+
+def is_engine(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is taken for a serialized engine, by its name."""
+    return Path(path).suffix.lower() in ENGINE_SUFFIXES
 
 
 class OnnxRuntimeSession:
@@ -114,14 +125,9 @@ class OnnxRuntimeSession:
             ModelError: The model fails on them, or gives an output that cannot be cut into samples.
         """
         feed = bind(batch, self.inputs)
-        samples = {name: len(array) for name, array in feed.items()}
-        count = next(iter(samples.values()), 0)
-        if len(set(samples.values())) > 1 or count == 0:
-            sizes = ", ".join(f"{size} for {name}" for name, size in samples.items()) or "none"
-            raise DataError(f"{self._name} takes one or more samples, as many for every input, not {sizes}")
-        if self.fixed_batch in (None, count):
-            return self._run(feed)
-        return self._run_in_chunks(feed, count, self.fixed_batch)
+        count = sample_count(self._name, feed)
+        size = self.fixed_batch or count
+        return run_in_chunks(self._name, self._run, feed, fewest=size, most=size)
 
     def close(self) -> None:
         """Let go of the model; the session cannot run afterwards."""
@@ -141,21 +147,8 @@ class OnnxRuntimeSession:
         try:
             values = self._runtime.run(None, feed)
         except _runtime_errors() as error:
-            raise ModelError(f"{self._name} fails on an input of {_shapes(feed)}: {_reason(error)}") from error
+            raise ModelError(f"{self._name} fails on an input of {shapes_of(feed)}: {_reason(error)}") from error
         return {spec.name: value for spec, value in zip(self.outputs, values, strict=True)}
-
-    def _run_in_chunks(self, feed: dict[str, Array], count: int, size: int) -> dict[str, Array]:
-        chunks = [
-            self._run({name: _filled(array[start : start + size], size) for name, array in feed.items()})
-            for start in range(0, count, size)
-        ]
-        for name, value in chunks[0].items():
-            if value.ndim == 0 or any(len(chunk[name]) != size for chunk in chunks):
-                raise ModelError(
-                    f"output {name} of {self._name} has no axis of samples ({_shapes({name: value})} for {size} "
-                    f"sample(s)), and the model's batch size is fixed: run it with a batch size of {size}"
-                )
-        return {name: np.concatenate([chunk[name] for chunk in chunks])[:count] for name in chunks[0]}
 
     def _spec(self, value: Any, role: str) -> TensorSpec:
         dtype = _DTYPES.get(value.type)
@@ -254,13 +247,3 @@ def _reason(error: Exception) -> str:
     """ONNX Runtime's own words on one line, without the code in front."""
     text = " ".join(str(error).split())
     return text.split(" : ", 3)[-1] if text.startswith("[ONNXRuntimeError]") else text
-
-
-def _filled(array: Array, size: int) -> Array:
-    """`array` with its last sample repeated until there are `size`."""
-    missing = size - len(array)
-    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
-
-
-def _shapes(arrays: Mapping[str, Array]) -> str:
-    return ", ".join(f"{name}:{'x'.join(map(str, array.shape)) or 'a number'}" for name, array in arrays.items())

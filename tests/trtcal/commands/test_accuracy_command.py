@@ -273,7 +273,8 @@ class TestBadInput:
         )
         self.check(command("accuracy", tmp_path / "corrupt.onnx", "--images", cifar), "corrupt.onnx", "cannot open")
         self.check(
-            command("accuracy", tmp_path / "m.engine", "--images", cifar), "m.engine: an engine runs on the NVIDIA"
+            command("accuracy", tmp_path / "m.engine", "--images", cifar),
+            "m.engine: there is no such file; give an engine",
         )
 
     def test_images_that_are_none(self, command, resnet8, tmp_path):
