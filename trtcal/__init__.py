@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from calibrators.encoding import Encoding
     from calibrators.errors import TrtcalError
     from calibrators.grid import Grid
+    from calibrators.int8 import EntropyCalibrator, EntropyCalibrator2, LegacyCalibrator, MinMaxCalibrator
     from calibrators.ranges import calibrate
     from calibrators.statistics import TensorStatistics
     from calibrators.statistics_file import Statistics
@@ -29,8 +30,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "CalibrationCache": "calibrators.cache",
     "Encoding": "calibrators.encoding",
+    "EntropyCalibrator": "calibrators.int8",
+    "EntropyCalibrator2": "calibrators.int8",
     "Grid": "calibrators.grid",
     "ImageLoader": "trtcal.images",
+    "LegacyCalibrator": "calibrators.int8",
+    "MinMaxCalibrator": "calibrators.int8",
     "OnnxRuntimeSession": "engines.session",
     "Preprocess": "trtcal.preprocess",
     "Session": "engines.session",
@@ -47,8 +52,12 @@ _HOMES = {
 __all__ = [
     "CalibrationCache",
     "Encoding",
+    "EntropyCalibrator",
+    "EntropyCalibrator2",
     "Grid",
     "ImageLoader",
+    "LegacyCalibrator",
+    "MinMaxCalibrator",
     "OnnxRuntimeSession",
     "Preprocess",
     "Session",
