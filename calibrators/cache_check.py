@@ -135,7 +135,7 @@ def judge(
     other_cache = sidecar is not None and sidecar.cache_sha256 != cache.sha256
     # Of another cache's side-car nothing follows for this one.
     claimed = None if sidecar is None or other_cache else sidecar.model_sha256
-    internal = {name for name in unknown if _is_internal(name, known)}
+    internal = {name for name in unknown if is_internal(name, known)}
     return CacheFit(
         quantizable=tuple(quantizable),
         matched=tuple(name for name in activations if name in cache),
@@ -191,14 +191,22 @@ def oddities_of(cache: CalibrationCache) -> tuple[str, ...]:
     )
 
 
+def is_internal(name: str, known: Collection[str]) -> bool:
+    """Whether a cache has a name from TensorRT, which makes tensors of its own, and not from another model.
+
+    Args:
+        name: Of a tensor in a cache.
+        known: All that has a name in the model but float activations: weights, constants, integers, nodes.
+    """
+    derived = _DERIVED.fullmatch(name)
+    return name in known or bool(_INTERNAL.fullmatch(name)) or (derived is not None and derived["source"] in known)
+
+
 # What TensorRT and its ONNX parser name themselves: layers without a name, broadcasts, copies, casts.
 _INTERNAL = re.compile(r"\(Unnamed Layer\* \d+\) \[.*|ONNXTRT_.*|.* copy|.* \[Cast ITensor .*", re.DOTALL)
 _DERIVED = re.compile(r"(?P<source>.+)_output(?:_\d+)?", re.DOTALL)
 
 
-def _is_internal(name: str, known: Collection[str]) -> bool:
-    derived = _DERIVED.fullmatch(name)
-    return name in known or bool(_INTERNAL.fullmatch(name)) or (derived is not None and derived["source"] in known)
 
 
 def _with_peers(names: set[str], groups: Iterable[Collection[str]]) -> set[str]:

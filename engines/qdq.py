@@ -11,7 +11,7 @@ Where they go (NVIDIA's developer guide, "Explicit Quantization", and what Tenso
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from calibrators.cache import CalibrationCache, usable
+from calibrators.cache_check import is_internal
 from calibrators.errors import CacheError, ModelError, RangeError
 from calibrators.files import write_whole
 from calibrators.weights import weight_encoding
@@ -43,7 +44,11 @@ class QuantizedModel:
         left_float: Label of each weighted operator or residual Add that stays in float -> why.
         from_sidecar: Activations whose scale is the side-car's, not the cache's: behind an average pooling, where
             TensorRT's caches repeat the scale before it.
-        unused: Names in the cache that the model does not have.
+        shared: Activations whose scale is that of a tensor they share one with (through max pooling, reshapes,
+            concatenations), as the cache has none of use for themselves, or another.
+        internal: Names in the cache that TensorRT made for tensors of its own, such as copies and layers without a
+            name.
+        unused: Other names in the cache that the model does not have.
     """
 
     model: onnx.ModelProto
@@ -51,6 +56,8 @@ class QuantizedModel:
     quantized: tuple[str, ...]
     left_float: Mapping[str, str]
     from_sidecar: tuple[str, ...]
+    shared: tuple[str, ...]
+    internal: tuple[str, ...]
     unused: tuple[str, ...]
 
 
@@ -67,16 +74,10 @@ def quantize(model: ModelSource, cache: Mapping[str, float]) -> QuantizedModel:
     """
     graph = prepared(model)
     plan = planned(graph)
-    original = loaded(model).graph
-    names = {name for node in original.node for name in (*node.input, *node.output)}
     scales = shared_scales(cache, ir.to_proto(graph))
     wanted = [site.tensor for site in plan.sites]
     if not any(usable(scales.get(name)) for name in wanted):
-        raise CacheError(
-            f"the cache has a usable scale for none of the {len(set(wanted))} tensors to quantize, "
-            f"such as {wanted[0]}: "
-            "it belongs to another model, or is empty; calibrate this model"
-        )
+        raise CacheError(_of_no_use(scales, wanted))
     writer = _Writer(graph.graph)
     quantized, left = list[str](), dict(plan.left)
     for site, tensor in zip(plan.sites, wanted, strict=True):
@@ -89,15 +90,19 @@ def quantize(model: ModelSource, cache: Mapping[str, float]) -> QuantizedModel:
     common.TopologicalSortPass()(graph)
     common.RemoveUnusedNodesPass()(graph)
     ir.external_data.load_to_model(graph)
-    unused = tuple(name for name in cache if name not in names)
     explicit = cache.sidecar.explicit if isinstance(cache, CalibrationCache) and cache.sidecar is not None else {}
+    foreign = _foreign(cache, loaded(model).graph)
     return QuantizedModel(
         ir.to_proto(graph),
         writer.scales,
         tuple(quantized),
         left,
         from_sidecar=tuple(name for name in writer.scales if name in explicit),
-        unused=unused,
+        shared=tuple(
+            name for name, scale in writer.scales.items() if name not in explicit and cache.get(name) != scale
+        ),
+        internal=tuple(name for name, internal in foreign.items() if internal),
+        unused=tuple(name for name, internal in foreign.items() if not internal),
     )
 
 
@@ -148,6 +153,29 @@ def shared_scales(cache: Mapping[str, float], model: onnx.ModelProto) -> dict[st
         if known:
             scales.update(dict.fromkeys(group.members, max(known)))
     return scales
+
+
+def _of_no_use(scales: Mapping[str, float], wanted: Sequence[str]) -> str:
+    """Why no tensor to quantize has a usable scale."""
+    tensors = list(dict.fromkeys(wanted))
+    known = {name: scales[name] for name in tensors if name in scales}
+    if known and not any(known.values()):
+        return (
+            f"the cache's scale is zero for every tensor to quantize that it lists ({len(known)} of {len(tensors)}, "
+            f"such as {next(iter(known))}): the calibration saw nothing but zeros; calibrate on real images, with the "
+            "preprocessing that the model was trained with"
+        )
+    return (
+        f"the cache has a usable scale for none of the {len(tensors)} tensors to quantize, such as {tensors[0]}: "
+        "it belongs to another model, or is empty; calibrate this model"
+    )
+
+
+def _foreign(cache: Mapping[str, float], graph: onnx.GraphProto) -> dict[str, bool]:
+    """The cache's names that are no tensor of the model, and whether TensorRT made them."""
+    tensors = {name for node in graph.node for name in (*node.input, *node.output)}
+    known = tensors | {node.name for node in graph.node}
+    return {name: is_internal(name, known) for name in cache if name not in tensors}
 
 
 def _unusable(scale: float | None) -> str:

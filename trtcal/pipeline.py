@@ -133,4 +133,6 @@ def _sidecar(quantized: qdq.QuantizedModel, cache: CalibrationCache, model: Mode
         "left_float": dict(quantized.left_float),
         "scales": dict(quantized.scales),
         "from_sidecar": list(quantized.from_sidecar),
+        "shared": list(quantized.shared),
+        "calibration": None if known is None else known.to_dict(),
     }

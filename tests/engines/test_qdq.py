@@ -172,7 +172,10 @@ class TestZoo:
         assert all(why in result.left_float[name] for name, why in network.left.items())
 
     def test_every_name_of_the_cache_is_known(self, quantized):
-        assert quantized[2].unused == ()
+        assert quantized[2].unused == quantized[2].internal == ()
+
+    def test_nothing_is_said_to_be_shared_where_the_cache_has_the_scale(self, quantized):
+        assert quantized[2].shared == ()
 
     def test_inputs_and_outputs_stay(self, quantized):
         network, _, result = quantized
@@ -202,6 +205,7 @@ class TestSharedScales:
         model = ZOO["max_pool"]().model
         result = quantize(model, {"x": 0.1, "a_relu": 0.05, "pooled": 0.02})
         assert result.scales == {"x": 0.1, "a_relu": 0.05, "pooled": 0.05}
+        assert result.shared == ("pooled",)
 
     def test_a_concatenation_takes_the_largest(self):
         model = ZOO["concat"]().model
@@ -262,6 +266,17 @@ class TestUnusableScales:
         assert set(Pairs(result.model).quantized) == {"x"}
         onnx.checker.check_model(result.model, full_check=True)
 
+    @pytest.mark.parametrize(
+        "cache, listed",
+        [({"x": 0.0, "a_relu": 0.0, "a": 0.5}, "2 of 2, such as x"), ({"a_relu": 0}, "1 of 2, such as a_relu")],
+    )
+    def test_zeros_only_are_said_to_be_zeros(self, cache, listed):
+        with pytest.raises(CacheError) as caught:
+            quantize(ZOO["conv_bn_relu"]().model, cache)
+        message = str(caught.value)
+        assert message.startswith(f"the cache's scale is zero for every tensor to quantize that it lists ({listed}): ")
+        assert message.endswith("calibrate on real images, with the preprocessing that the model was trained with")
+
     @pytest.mark.parametrize("cache", [{}, {"x": 0, "a_relu": float("inf")}, {"of another model": 0.1}])
     def test_none_at_all_is_an_error(self, cache):
         with pytest.raises(
@@ -282,7 +297,29 @@ class TestUnusableScales:
             "(Unnamed Layer* 4) [Shuffle]_output": 1,
         }
         result = quantize(ZOO["conv_bn_relu"]().model, cache)
-        assert result.unused == ("elsewhere", "(Unnamed Layer* 4) [Shuffle]_output")
+        assert result.unused == ("elsewhere",)
+        assert result.internal == ("(Unnamed Layer* 4) [Shuffle]_output",)
+
+    def test_names_of_tensorrts_own_are_told_from_those_of_another_model(self):
+        """Copies, broadcasts, layers without a name, a node's second output; a tensor of the model by such a name."""
+        net = Net()
+        net.conv(net.input(), "a", 8, 8, 3, 3)
+        net.conv("a", "y", 8, 8, 3, 3)
+        net.nodes[0].name = "stem"
+        net.nodes[0].output[0] = net.nodes[1].input[0] = "(Unnamed Layer* 3) [Convolution]_output"
+        own = [
+            "x copy",
+            "ONNXTRT_Broadcast_7_output",
+            "(Unnamed Layer* 0) [Constant]_output",
+            "stem_output",
+            "y/Conv_output",
+        ]
+        cache = {"x": 0.5, "(Unnamed Layer* 3) [Convolution]_output": 0.25, **dict.fromkeys(own, 0.1), "other": 0.1}
+        result = quantize(net.model("y"), cache)
+        assert result.internal == tuple(own)
+        assert result.unused == ("other",)
+        assert result.scales == {"x": 0.5, "(Unnamed Layer* 3) [Convolution]_output": 0.25}
+        assert (result.left_float, result.shared) == ({}, ())
 
     def test_an_infinite_scale_in_a_real_cache(self):
         cache = CalibrationCache.parse("TRT-8601-EntropyCalibration2\nx: 3c010204\na_relu: 7f800000\n")

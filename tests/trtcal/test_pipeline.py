@@ -92,6 +92,8 @@ class TestQuantize:
         assert record["quantized"] == ["a/Conv", "b/Conv", "scores/MatMul"]
         assert record["left_float"] == {}
         assert record["scales"] == dict(result.scales)
+        assert record["shared"] == []
+        assert record["calibration"] == json.loads(Sidecar.beside(cache).dumps())
 
     def test_without_an_output_nothing_is_written(self, job, cache):
         before = sorted(path.name for path in job.iterdir())

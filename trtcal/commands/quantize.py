@@ -1,12 +1,15 @@
 """`trtcal quantize`: from a cache to a model with Q/DQ nodes."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trtcal import console
 from trtcal.commands import options
+
+if TYPE_CHECKING:
+    from engines.qdq import QuantizedModel
 
 
 def quantize(
@@ -34,17 +37,34 @@ def quantize(
                 "scales": dict(result.scales),
                 "left_float": dict(result.left_float),
                 "from_sidecar": list(result.from_sidecar),
+                "shared": list(result.shared),
+                "internal": list(result.internal),
                 "unused": list(result.unused),
             }
         )
     else:
         console.say(f"{output}: {len(result.quantized)} operators in INT8, {len(result.scales)} activation scales")
+    tell(result)
+
+
+def tell(result: "QuantizedModel") -> None:
+    """Say, on standard error, what stays in float and where scales are not simply the cache's."""
     for name, why in result.left_float.items():
         console.note(f"left in float: {name}, for {why}")
     if result.from_sidecar:
         console.note(
             f"note: {len(result.from_sidecar)} scales, such as {result.from_sidecar[0]}'s, are from the side-car: "
             "TensorRT's caches repeat the scale before an average pooling behind it, which Q/DQ nodes need not"
+        )
+    if result.shared:
+        console.note(
+            f"note: {len(result.shared)} scales, such as {result.shared[0]}'s, are those of a tensor they share one "
+            "with (pooling, concatenation): the cache has another for them, or none"
+        )
+    if result.internal:
+        console.note(
+            f"note: {len(result.internal)} names in the cache are TensorRT's own, such as {result.internal[0]}, and "
+            "were dropped: they are no tensors of the model"
         )
     if result.unused:
         console.note(f"note: {len(result.unused)} names in the cache are not in the model, such as {result.unused[0]}")

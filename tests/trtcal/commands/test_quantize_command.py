@@ -65,11 +65,42 @@ def test_what_stays_in_float_is_said(quantize, job, cache):
 
 
 def test_names_that_the_model_does_not_have_are_counted(quantize, cache):
+    """TensorRT's own apart from those of another model."""
     with cache.open("a") as file:
-        file.write("(Unnamed Layer* 3) [Shuffle]_output: 3c010204\nelsewhere: 3c010204\n")
+        file.write("(Unnamed Layer* 3) [Shuffle]_output: 3c010204\nimage copy: 3c010204\nelsewhere: 3c010204\n")
     code, _, err = quantize()
     assert code == 0
-    assert err == "note: 2 names in the cache are not in the model, such as (Unnamed Layer* 3) [Shuffle]_output\n"
+    assert err == (
+        "note: 2 names in the cache are TensorRT's own, such as (Unnamed Layer* 3) [Shuffle]_output, and were dropped: "
+        "they are no tensors of the model\n"
+        "note: 1 names in the cache are not in the model, such as elsewhere\n"
+    )
+    result = json.loads(quantize("--json")[1])
+    assert result["internal"] == ["(Unnamed Layer* 3) [Shuffle]_output", "image copy"]
+    assert result["unused"] == ["elsewhere"]
+
+
+def test_scales_that_are_reconciled_are_said(quantize, cache):
+    """A cache whose two sides of a pooling differ, as an edited one's may."""
+    scales = CalibrationCache.load(cache)
+    scales.with_scales({"pooled": scales["pooled"] / 2}).save(cache)
+    cache.with_name("model.cache.json").unlink()
+    code, out, err = quantize("--json")
+    assert code == 0
+    assert err.startswith("note: 1 scales, such as pooled's, are those of a tensor they share one with (pooling, ")
+    assert json.loads(out)["shared"] == ["pooled"]
+    assert json.loads(out)["scales"]["pooled"] == scales["pooled"]
+
+
+def test_a_cache_of_zeros(quantize, cache):
+    """As black images, or a preprocessing that multiplies by 0, give it."""
+    scales = CalibrationCache.load(cache)
+    scales.with_scales(dict.fromkeys(scales, 0.0)).save(cache)
+    cache.with_name("model.cache.json").unlink()
+    code, out, err = quantize()
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "scale is zero for every tensor to quantize that it lists (3 of 3, such as image)" in err
+    assert "saw nothing but zeros" in err
 
 
 def test_a_cache_of_another_model(quantize, job):
