@@ -9,6 +9,7 @@ Whatever is made here frees itself at the end of its `with` block, also when an 
 called; what is forgotten is freed when Python collects it. A call that CUDA refuses raises `DeviceError`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, TypeVar
@@ -16,7 +17,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrators.errors import MissingDependencyError
+from calibrators.errors import DeviceError, MissingDependencyError
 
 Self = TypeVar("Self", bound="Resource")
 
@@ -205,4 +206,19 @@ def open_cuda() -> Cuda:
         MissingDependencyError: Neither is installed.
         DeviceError: There is no GPU, no driver, or one too old.
     """
-    raise MissingDependencyError("no CUDA library for Python is supported yet")
+    from calibrators.cuda_bindings import CudaBindings
+    from calibrators.cuda_pycuda import PyCuda
+
+    implementations: tuple[Callable[[], Cuda], ...] = (PyCuda, CudaBindings)
+    absent: list[str] = []
+    refused: DeviceError | None = None
+    for implementation in implementations:
+        try:
+            return implementation()
+        except MissingDependencyError as error:
+            absent.append(str(error))
+        except DeviceError as error:
+            refused = error
+    raise refused or MissingDependencyError(
+        f"work on a GPU needs PyCUDA or NVIDIA's cuda.bindings: {'; '.join(absent)}"
+    )

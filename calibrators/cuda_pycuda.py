@@ -1,0 +1,302 @@
+"""The GPU through PyCUDA, in the CUDA context that TensorRT uses.
+
+PyCUDA's objects belong to a context that must be current in the calling thread, and be current again when they go. So
+every call, and every release, happens with that context pushed, and leaves the thread as it was: PyCUDA aborts the
+process when a thread ends with a context of its still current. The context is the one that the program has made current
+with PyCUDA (as `pycuda.autoinit` does), else the device's primary one, which TensorRT works in by itself.
+
+PyCUDA (2026.1) has no CUDA graphs: `calibrators.cuda_graphs` asks the driver for them.
+"""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from calibrators.cuda import Device, DeviceMemory, Event, Graph, PinnedMemory, Stream
+from calibrators.cuda_graphs import DriverGraphs
+from calibrators.cuda_resources import (
+    NO_DRIVER,
+    Memory,
+    Owned,
+    Pinned,
+    check_copy,
+    checked_size,
+    out_of_memory,
+    refused,
+)
+from calibrators.errors import DeviceError, MissingDependencyError
+
+
+class PyCuda:
+    """PyCUDA; see `calibrators.cuda.Cuda`.
+
+    Raises:
+        MissingDependencyError: It is not installed, or does not import.
+        DeviceError: There is no GPU, no driver, or one that does not fit PyCUDA.
+    """
+
+    def __init__(self) -> None:
+        driver, version = _import()
+        self.name = f"PyCUDA {version}"
+        self._context = Context(driver)
+
+    def device(self) -> Device:
+        """What the GPU is, and how much of its memory is free now."""
+        driver = self._context.driver
+        with self._context.current("ask the GPU what it is"):
+            device = driver.Context.get_device()
+            major, minor = device.compute_capability()
+            free, total = driver.mem_get_info()
+            version = driver.get_driver_version()
+            return Device(
+                name=device.name(),
+                compute_capability=f"{major}.{minor}",
+                memory_total=int(total),
+                memory_free=int(free),
+                driver=f"{version // 1000}.{version % 1000 // 10}",
+            )
+
+    def memory(self, size: int) -> DeviceMemory:
+        """Memory on the device."""
+        room = checked_size(size, "device")
+        driver = self._context.driver
+        with self._context.current("allocate device memory"):
+            try:
+                native = driver.mem_alloc(room)
+            except driver.MemoryError as error:
+                raise out_of_memory(size, "device", driver.mem_get_info()[0]) from error
+        return Memory(int(native), size, functools.partial(_release, self._context, "free device memory", native.free))
+
+    def pinned(self, size: int) -> PinnedMemory:
+        """Page-locked memory of the host."""
+        room = checked_size(size, "pinned")
+        driver = self._context.driver
+        with self._context.current("allocate pinned memory"):
+            try:
+                memory = driver.pagelocked_empty(room, np.uint8)
+            except driver.MemoryError as error:
+                raise out_of_memory(size, "pinned", None) from error
+        release = functools.partial(_release, self._context, "free pinned memory", memory.base.free)
+        return Pinned(memory, size, release)
+
+    def stream(self) -> Stream:
+        """A stream of its own."""
+        return PyCudaStream(self._context)
+
+    def event(self, *, timing: bool = True) -> Event:
+        """An event."""
+        return PyCudaEvent(self._context, timing)
+
+    def copy_in(self, target: int, source: PinnedMemory, size: int, stream: Stream) -> None:
+        """Copy to the device."""
+        check_copy(size, len(source.array), "from")
+        with self._context.current("copy to the GPU"):
+            self._context.driver.memcpy_htod_async(target, source.array[:size], native_stream(stream))
+
+    def copy_out(self, target: PinnedMemory, source: int, size: int, stream: Stream) -> None:
+        """Copy from the device."""
+        check_copy(size, len(target.array), "to")
+        with self._context.current("copy from the GPU"):
+            self._context.driver.memcpy_dtoh_async(target.array[:size], source, native_stream(stream))
+
+
+class Context:
+    """The CUDA context that everything happens in.
+
+    Attributes:
+        driver: `pycuda.driver`, initialized.
+    """
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+        with self._explained("look for GPUs"):
+            driver.init()
+            if not driver.Device.count():
+                raise refused("look for GPUs", "no CUDA-capable device is detected")
+        self._native = driver.Context.get_current()
+        if self._native is None:
+            with self._explained("use the GPU"):
+                self._native = _primary_context(driver, _current_device(driver))
+
+    @contextlib.contextmanager
+    def current(self, action: str) -> Iterator[None]:
+        """The context is current in this thread; what PyCUDA raises meanwhile becomes a DeviceError.
+
+        Args:
+            action: What is done, for the message.
+        """
+        with self._explained(action):
+            self._native.push()
+            try:
+                yield
+            finally:
+                self.driver.Context.pop()
+
+    @functools.cached_property
+    def graphs(self) -> DriverGraphs:
+        """The driver's graphs."""
+        return DriverGraphs()
+
+    @contextlib.contextmanager
+    def _explained(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except self.driver.Error as error:
+            routine, failed, said = str(error).partition(" failed: ")
+            raise refused(action, f"{said} ({routine})" if failed else str(error)) from error
+
+
+class PyCudaStream(Owned):
+    """A stream of PyCUDA's; see `calibrators.cuda.Stream`."""
+
+    def __init__(self, context: Context) -> None:
+        with context.current("make a stream"):
+            self._native = [context.driver.Stream(flags=_STREAM_NON_BLOCKING)]
+        super().__init__("a stream", functools.partial(_release, context, "free a stream", self._native.clear))
+        self._context = context
+
+    @property
+    def handle(self) -> int:
+        """For TensorRT."""
+        return int(native_stream(self).handle)
+
+    def synchronize(self) -> None:
+        """Wait until all its work is done."""
+        with self._context.current("finish the work of a stream"):
+            native_stream(self).synchronize()
+
+    def wait(self, event: Event) -> None:
+        """Hold what comes until `event` has happened."""
+        with self._context.current("let a stream wait for an event"):
+            native_stream(self).wait_for_event(native_event(event))
+
+    def begin_capture(self) -> None:
+        """Write down the work instead of doing it."""
+        with self._context.current("begin to capture a stream"):
+            self._context.graphs.begin_capture(self.handle)
+
+    def end_capture(self) -> Graph:
+        """End the capture and make what was captured ready to run."""
+        with self._context.current("capture the work of a stream"):
+            return DriverGraph(self._context, self._context.graphs.end_capture(self.handle))
+
+
+class PyCudaEvent(Owned):
+    """An event of PyCUDA's; see `calibrators.cuda.Event`."""
+
+    def __init__(self, context: Context, timing: bool) -> None:
+        flags = context.driver.event_flags
+        with context.current("make an event"):
+            self._native = [context.driver.Event(flags.DEFAULT if timing else flags.DISABLE_TIMING)]
+        super().__init__("an event", functools.partial(_release, context, "free an event", self._native.clear))
+        self._context = context
+
+    def record(self, stream: Stream) -> None:
+        """Happen when the work so far is done."""
+        with self._context.current("record an event"):
+            native_event(self).record(native_stream(stream))
+
+    def synchronize(self) -> None:
+        """Wait until it has happened."""
+        with self._context.current("wait for an event"):
+            native_event(self).synchronize()
+
+    def milliseconds_since(self, earlier: Event) -> float:
+        """The time on the device since another event."""
+        with self._context.current("time two events"):
+            return float(native_event(self).time_since(native_event(earlier)))
+
+
+class DriverGraph(Owned):
+    """A graph ready to run; see `calibrators.cuda.Graph`."""
+
+    def __init__(self, context: Context, ready: int) -> None:
+        free = functools.partial(context.graphs.free, ready)
+        super().__init__("a CUDA graph", functools.partial(_release, context, "free a graph", free))
+        self._context = context
+        self._native = ready
+
+    def launch(self, stream: Stream) -> None:
+        """Give all of it to `stream`."""
+        self._check()
+        with self._context.current("launch a graph"):
+            self._context.graphs.launch(self._native, stream.handle)
+
+
+def native_stream(stream: Stream) -> Any:
+    """PyCUDA's object.
+
+    Raises:
+        TypeError: The stream is another library's.
+    """
+    if not isinstance(stream, PyCudaStream):
+        raise TypeError(f"a stream of the same library is needed, not {type(stream).__name__}")
+    stream._check()
+    return stream._native[0]
+
+
+def native_event(event: Event) -> Any:
+    """PyCUDA's object.
+
+    Raises:
+        TypeError: The event is another library's.
+    """
+    if not isinstance(event, PyCudaEvent):
+        raise TypeError(f"an event of the same library is needed, not {type(event).__name__}")
+    event._check()
+    return event._native[0]
+
+
+_STREAM_NON_BLOCKING = 1
+"""CU_STREAM_NON_BLOCKING of cuda.h, which PyCUDA does not name."""
+
+
+def _release(context: Context, action: str, free: Any) -> None:
+    with context.current(action):
+        free()
+
+
+def _current_device(driver: Any) -> int:
+    """The device that this thread works on already, else the first."""
+    try:
+        current = driver.Context.get_device()
+    except driver.Error:  # no context is current
+        return 0
+    count = int(driver.Device.count())
+    return next(index for index in range(count) if driver.Device(index) == current)
+
+
+@functools.cache
+def _primary_context(driver: ModuleType, index: int) -> Any:
+    """The primary context of a device, kept for good: the CUDA runtime, which TensorRT uses, keeps it too."""
+    return driver.Device(index).retain_primary_context()
+
+
+def _import() -> tuple[Any, str]:
+    """The module and its version."""
+    try:
+        import pycuda
+        from pycuda import driver
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "pycuda":
+            raise MissingDependencyError("PyCUDA is not installed: pip install pycuda") from error
+        raise MissingDependencyError(f"PyCUDA does not import ({_line(error)}): install it again") from error
+    except (ImportError, OSError) as error:
+        said = _line(error)
+        if "libcuda" in said or "nvcuda" in said:
+            raise DeviceError(f"no NVIDIA driver on this machine ({said}): {NO_DRIVER}") from error
+        if "undefined symbol: cu" in said:
+            raise DeviceError(
+                f"the NVIDIA driver is older than the CUDA that PyCUDA was built for ({said}): update the driver, or "
+                "pip install --force-reinstall --no-cache-dir --no-binary pycuda pycuda"
+            ) from error
+        raise MissingDependencyError(f"PyCUDA does not import ({said}): install it again") from error
+    return driver, str(pycuda.VERSION_TEXT)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
