@@ -229,6 +229,8 @@ def _opened(source: str | bytes, name: str, threads: int) -> Any:
     options.inter_op_num_threads = 1
     # Threads spin for a while after a run, and a second model, or decoding, would have to fight them for the cores.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    # On x86 it would turn the int8 of Q/DQ nodes into uint8, and up to 1.24 then makes garbage of a MatMul.
+    options.add_session_config_entry("session.qdqisint8allowed", "1")
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except _runtime_errors() as error:

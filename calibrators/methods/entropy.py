@@ -83,13 +83,13 @@ TINY = float(np.finfo(np.float64).tiny)
 
 
 def _x_ln_x(x: Floats) -> Floats:
-    return x * np.log(np.maximum(x, TINY))
+    return np.asarray(x * np.log(np.maximum(x, TINY)))
 
 
 def _mass_ln_level(mass: Floats, spread: Floats, *, times: Floats | None = None) -> Floats:
     """``mass ln(mass / spread)``, or instead of the first mass something else."""
     level = np.maximum(mass, TINY) / np.maximum(spread, 1.0)
-    return (mass if times is None else times) * np.log(level)
+    return np.asarray((mass if times is None else times) * np.log(level))
 
 
 @lru_cache(maxsize=1)

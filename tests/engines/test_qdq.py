@@ -2,7 +2,6 @@
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -13,6 +12,7 @@ from engines import qdq
 from engines.collect import collect
 from engines.graph import COMMUTES, load_model, scale_groups
 from engines.qdq import quantizable_tensors, quantize, save
+from engines.session import OnnxRuntimeSession
 from tests.engines.networks import Net, samples_of
 from tests.engines.zoo import ZOO
 
@@ -28,11 +28,10 @@ def quantized(request):
 
 
 def run(model, batches):
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-    outputs = [session.run(None, batch) for batch in batches]
-    return [np.concatenate([output[place] for output in outputs]) for place in range(len(outputs[0]))]
+    """The outputs over all batches, in the model's order."""
+    with OnnxRuntimeSession(model) as session:
+        outputs = [session.run(batch) for batch in batches]
+    return [np.concatenate([output[name] for output in outputs]) for name in outputs[0]]
 
 
 def sqnr(model, other, batches):

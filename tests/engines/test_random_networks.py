@@ -2,7 +2,6 @@
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +10,7 @@ from calibrators.ranges import calibrate
 from engines.collect import collect
 from engines.graph import COMMUTES, scale_groups
 from engines.qdq import quantize
+from engines.session import OnnxRuntimeSession
 from tests.engines.networks import Net, samples_of
 
 CHANNELS = 8
@@ -84,11 +84,10 @@ def grown(blocks, outputs):
 
 
 def run(model, batches):
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-    outputs = [session.run(None, batch) for batch in batches]
-    return [np.concatenate([output[place] for output in outputs]) for place in range(len(outputs[0]))]
+    """The outputs over all batches, in the model's order."""
+    with OnnxRuntimeSession(model) as session:
+        outputs = [session.run(batch) for batch in batches]
+    return [np.concatenate([output[name] for output in outputs]) for name in outputs[0]]
 
 
 @settings(max_examples=40)
