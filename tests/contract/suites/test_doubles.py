@@ -1,0 +1,99 @@
+"""The doubles refuse what the real classes refuse."""
+
+from typing import Any
+
+import pytest
+
+from tests.contract.doubles import Live, give, spec_of
+
+
+def test_attributes_that_the_class_lacks_cannot_be_read_or_set(trt: Any) -> None:
+    config = spec_of(trt.IBuilderConfig)
+    with pytest.raises(AttributeError, match="IBuilderConfig.*no attribute 'max_batch_size'"):
+        _ = config.max_batch_size
+    with pytest.raises(AttributeError, match="max_batch_size"):
+        config.max_batch_size = 1
+    with pytest.raises(AttributeError, match="flag_set"):
+        config.flag_set(trt.BuilderFlag.TF32)
+    assert not hasattr(config, "max_batch_size")
+
+
+def test_methods_and_properties_without_a_setter_cannot_be_set(trt: Any) -> None:
+    config = spec_of(trt.IBuilderConfig)
+    with pytest.raises(AttributeError, match="no setter"):
+        config.num_optimization_profiles = 1
+    with pytest.raises(AttributeError, match="read-only"):
+        config.set_flag = None
+
+
+def test_calls_are_checked_as_pybind11_checks_them(trt: Any) -> None:
+    config = spec_of(trt.IBuilderConfig)
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, 1 << 20)
+    config.set_memory_pool_limit(pool=trt.MemoryPoolType.WORKSPACE, pool_size=1 << 20)
+    for arguments, named in [
+        ((), {}),
+        ((trt.MemoryPoolType.WORKSPACE,), {}),
+        ((trt.MemoryPoolType.WORKSPACE, 1, 2), {}),
+        ((trt.MemoryPoolType.WORKSPACE, 1.5), {}),
+        ((0, 1), {}),
+        ((trt.MemoryPoolType.WORKSPACE,), {"size": 1}),
+    ]:
+        with pytest.raises(TypeError, match="set_memory_pool_limit"):
+            config.set_memory_pool_limit(*arguments, **named)
+    assert config.set_memory_pool_limit.call_count == 2
+
+
+def test_the_real_functions_refuse_the_same_calls(trt: Any) -> None:
+    logger = trt.Logger(trt.Logger.ERROR)
+    for arguments, named in [((), {}), ((1, "text"), {}), ((trt.Logger.ERROR,), {}), ((), {"text": "x"})]:
+        with pytest.raises(TypeError):
+            logger.log(*arguments, **named)
+        with pytest.raises(TypeError):
+            spec_of(trt.Logger).log(*arguments, **named)
+
+
+def test_properties_are_checked_when_they_are_set(trt: Any) -> None:
+    config = spec_of(trt.IBuilderConfig)
+    with pytest.raises(TypeError, match="profiling_verbosity"):
+        config.profiling_verbosity = 2
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    assert config.profiling_verbosity == trt.ProfilingVerbosity.DETAILED
+    with pytest.raises(TypeError, match="flags"):
+        config.flags = "INT8"
+
+
+def test_what_nobody_said_is_asked_for(trt: Any) -> None:
+    config = spec_of(trt.IBuilderConfig)
+    with pytest.raises(AssertionError, match="IBuilderConfig.flags"):
+        _ = config.flags
+    with pytest.raises(AssertionError, match="get_tactic_sources"):
+        config.get_tactic_sources()
+    with pytest.raises(AssertionError, match="is_device_type_set"):
+        config.is_device_type_set(spec_of(trt.ILayer))
+
+
+def test_what_follows_from_the_signature_needs_no_word(trt: Any) -> None:
+    config = spec_of(trt.IBuilderConfig)
+    assert config.reset() is None
+    assert config.set_tactic_sources(0) is True
+    assert isinstance(config.create_timing_cache(b""), trt.ITimingCache)
+
+
+def test_doubles_pass_for_instances(trt: Any) -> None:
+    config = spec_of(trt.IBuilderConfig)
+    assert isinstance(config, trt.IBuilderConfig)
+    builder, network = spec_of(trt.Builder), spec_of(trt.INetworkDefinition)
+    builder.build_serialized_network(network, config)
+    with pytest.raises(TypeError, match="build_serialized_network"):
+        builder.build_serialized_network(config, network)
+
+
+def test_values_are_given_and_computed(trt: Any) -> None:
+    network = spec_of(trt.INetworkDefinition, num_inputs=2)
+    assert network.num_inputs == 2
+    give(network, num_inputs=Live(lambda: 3))
+    assert network.num_inputs == 3
+    with pytest.raises(AttributeError):
+        give(network, number=1)
+    with pytest.raises(AssertionError, match="is a method"):
+        give(network, get_input=1)
