@@ -259,11 +259,7 @@ class Buffer:
         """Have room for `size` bytes on both sides, or with `on_host` on the host only; what was there is lost."""
         self._size, self._on_host = size, on_host
         self.reserve_on_device(0 if on_host else size)
-        if self._pinned is None or self._pinned.array.size < size:
-            held, self._pinned = self._pinned, None
-            if held is not None:
-                held.free()
-            self._pinned = self._cuda.pinned(size)
+        self._reserve_on_host(size)
 
     def reserve_on_device(self, size: int) -> int:
         """Have room for `size` bytes on the device; gives the address."""
@@ -283,10 +279,7 @@ class Buffer:
         """Give `stream` the copy of `size` bytes to the host, if they are not there already."""
         if self._on_host:
             return
-        assert self._device is not None
-        if self._pinned is None or self._pinned.array.size < size:
-            self._pinned = self._cuda.pinned(size)
-        self._cuda.copy_out(self._pinned, self._device.address, size, stream)
+        self._cuda.copy_out(self._reserve_on_host(size), self.address, size, stream)
 
     def view(self, dtype: np.dtype[np.generic], shape: Shape) -> Array:
         """The host's side as an array of this type and shape; it changes with the next run."""
@@ -300,6 +293,14 @@ class Buffer:
             if held is not None:
                 held.free()
         self._device = self._pinned = None
+
+    def _reserve_on_host(self, size: int) -> PinnedMemory:
+        if self._pinned is None or self._pinned.array.size < size:
+            held, self._pinned = self._pinned, None
+            if held is not None:
+                held.free()
+            self._pinned = self._cuda.pinned(size)
+        return self._pinned
 
 
 def _bytes(spec: TensorSpec, shape: Shape) -> int:

@@ -164,7 +164,9 @@ def _loaded(path: Path, data: bytes, backend: str, trt: ModuleType, record: Engi
     with listening(trt, said) as logger:
         try:
             runtime = trt.Runtime(logger)
-        except TypeError:  # pybind11's word for a null pointer, which is what TensorRT gives where there is no GPU
+        except TypeError as error:  # pybind11's word for a null pointer, which TensorRT gives where there is no GPU
+            if "nullptr" not in str(error):
+                raise
             runtime = None
         if runtime is not None:
             if record is not None and getattr(record, "version_compatible", False):

@@ -1,0 +1,45 @@
+"""Engines of `tests.engine_double` as files, with side-cars where a test wants one."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from calibrators.files import sha256_of
+from engines.record import EngineRecord, sidecar_path
+from tests.engine_double import EngineDouble
+
+
+def engine_files(trt: ModuleType, monkeypatch: Any, folder: Path) -> Callable[..., tuple[EngineDouble, Path]]:
+    """Makes `folder`/double.engine the file of an engine, and `trt` what runs it; a side-car is written if one of its
+    values is given.
+    """
+    backend = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}[trt.__name__]
+
+    def of(double: EngineDouble, **record: Any) -> tuple[EngineDouble, Path]:
+        path = folder / "double.engine"
+        path.write_bytes(double.data)
+        if record:
+            write_record(path, backend, **{"version": trt.__version__, **record})
+        return double.install(trt, monkeypatch), path
+
+    return of
+
+
+def write_record(path: Path, backend: str, version: str, **values: Any) -> None:
+    """Write the side-car of the engine at `path`."""
+    settings: dict[str, Any] = {
+        "engine_sha256": sha256_of(path),
+        "model": "model.onnx",
+        "model_sha256": "",
+        "precision": "fp32",
+        "rest": None,
+        "backend": backend,
+        "compute_capabilities": (),
+        "portable": "",
+        "shapes": {},
+        "inputs": (),
+        "outputs": (),
+        "versions": {backend: version},
+    }
+    sidecar_path(path).write_text(EngineRecord(**{**settings, **values}).dumps())
