@@ -4,18 +4,20 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import onnx
 
 from calibrators.cache import CalibrationCache
-from calibrators.errors import CacheMismatchError
-from calibrators.files import require_outputs, whole_file, write_whole
-from calibrators.sidecar import sidecar_path
+from calibrators.errors import CacheError, CacheMismatchError
+from calibrators.files import require_outputs, sha256_of, whole_file, write_whole
+from calibrators.sidecar import Sidecar, sidecar_path
 from calibrators.statistics_file import Statistics
 from engines import qdq
 from engines.collect import Tensors, collect
 from engines.graph import ModelSource, files_of, input_specs, loaded, model_digest
+from engines.qdq_scales import QdqScales, qdq_scales
 from trtcal.images import ImageLoader, OnBadImage, open_images
 from trtcal.preprocess import Preprocess
 
@@ -69,6 +71,7 @@ def quantize(
     cache: CalibrationCache | str | os.PathLike[str],
     *,
     output: str | os.PathLike[str] | None = None,
+    name: str = "it",
 ) -> qdq.QuantizedModel:
     """Write a cache's scales into a model as Q/DQ nodes.
 
@@ -77,6 +80,7 @@ def quantize(
         cache: A cache, or its path.
         output: Where to write the model, and beside it ``<output>.json`` with the preprocessing and what was left in
             float.
+        name: What messages call a cache that is not given by its path.
 
     Raises:
         CacheMismatchError: The cache's side-car names another model.
@@ -86,7 +90,7 @@ def quantize(
         sources = [*files_of(model), *([cache] if isinstance(cache, (str, os.PathLike)) else [])]
         require_outputs([output, sidecar_path(output)], inputs=sources)
     scales = cache if isinstance(cache, CalibrationCache) else CalibrationCache.load(cache)
-    require_fit(scales, model, "it" if isinstance(cache, CalibrationCache) else str(cache))
+    require_fit(scales, model, name if isinstance(cache, CalibrationCache) else str(cache))
     quantized = qdq.quantize(model, scales)
     if output is not None:
         with whole_file(sidecar_path(output)) as sidecar:  # neither replaces an old file before both are written
@@ -95,6 +99,38 @@ def quantize(
             sidecar.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
             write_whole(output, data)
     return quantized
+
+
+def cache_from_qdq(model: ModelSource) -> tuple[CalibrationCache, QdqScales]:
+    """A calibration cache of the scales in a model's Q/DQ nodes, and how they were read.
+
+    The cache has the header of a new one; `with_header` gives it another. Where `quantize` wrote the model from a cache
+    with a side-car, the new cache gets that, so that preprocessing and float model stay known.
+
+    Args:
+        model: With Q/DQ nodes, from `quantize` or any other tool.
+
+    Raises:
+        ModelError: As `engines.qdq_scales.qdq_scales` raises it.
+    """
+    read = qdq_scales(model)
+    return CalibrationCache(read.scales, sidecar=_calibration_of(model)), read
+
+
+def _calibration_of(model: ModelSource) -> Sidecar | None:
+    """The side-car of the cache that a model was quantized with, as the model's own says; None where it says nothing.
+
+    What it says of another file than this one is not believed.
+    """
+    if isinstance(model, onnx.ModelProto) or not sidecar_path(model).is_file():
+        return None
+    try:
+        record = json.loads(sidecar_path(model).read_bytes())
+        if record["calibration"] is None or record["sha256"] != sha256_of(model):
+            return None
+        return replace(Sidecar.parse(json.dumps(record["calibration"])), tensors="quantizable", explicit={})
+    except (CacheError, KeyError, TypeError, ValueError, RecursionError):
+        return None
 
 
 def require_fit(cache: CalibrationCache, model: ModelSource, name: str) -> None:

@@ -1,4 +1,4 @@
-"""`trtcal cache`: read and judge calibration caches."""
+"""`trtcal cache`: read, judge and convert calibration caches."""
 
 import math
 from enum import Enum
@@ -9,6 +9,7 @@ import typer
 
 from calibrators.errors import CacheError, CheckFailedError, DataError
 from trtcal import console
+from trtcal.commands import cache_convert
 
 if TYPE_CHECKING:
     import onnx
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from calibrators.cache_check import CacheFit
     from calibrators.sidecar import Sidecar
 
-app = typer.Typer(help="Read and judge calibration caches.")
+app = typer.Typer(help="Read, judge and convert calibration caches.")
+app.command("convert")(cache_convert.convert)
 
 CachePath = Annotated[Path, typer.Argument(metavar="CACHE", help="A TensorRT calibration cache.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

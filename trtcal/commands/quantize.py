@@ -28,7 +28,11 @@ def quantize(
     """
     from trtcal.pipeline import quantize as quantized
 
-    result = quantized(model, cache, output=output)
+    report(output, quantized(model, cache, output=output), json=json)
+
+
+def report(output: Path, result: "QuantizedModel", *, json: bool) -> None:
+    """Say what became of a model; on standard error, what stays in float and which scales are not the cache's."""
     if json:
         console.emit_json(
             {
@@ -44,11 +48,6 @@ def quantize(
         )
     else:
         console.say(f"{output}: {len(result.quantized)} operators in INT8, {len(result.scales)} activation scales")
-    tell(result)
-
-
-def tell(result: "QuantizedModel") -> None:
-    """Say, on standard error, what stays in float and where scales are not simply the cache's."""
     for name, why in result.left_float.items():
         console.note(f"left in float: {name}, for {why}")
     if result.from_sidecar:
