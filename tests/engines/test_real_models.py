@@ -111,3 +111,21 @@ def test_every_convolution_of_resnet20_runs_in_int8(resnet20, tmp_path):
     convolutions = [each for each in engine.record.operators if each.op_type == "Conv"]
     assert len(convolutions) == 19
     assert {each.precision for each in convolutions} == {"INT8"}
+
+
+def test_lenet_quantized_with_the_cache_that_tensorrt_wrote(shared_data):
+    """The names of TensorRT's own in it are tensors of this model, which was converted from its network."""
+    path = shared_data / "models" / "lenet_mnist.onnx"
+    theirs = trtcal.CalibrationCache.load(shared_data / "models" / "lenet_mnist.tensorrt7.cache")
+    result = trtcal.quantize(path, theirs)
+    assert dict(result.scales) == {
+        "data": theirs["data"],
+        "pool1": theirs["pool1"],
+        "ip1_flatten": theirs["pool2"],
+        "ip2_flatten": theirs["ip1"],
+    }
+    assert (result.left_float, result.internal, result.unused) == ({}, (), ())
+    assert result.shared == ("ip1_flatten", "ip2_flatten")
+    test = trtcal.ImageLoader(shared_data / "images" / "mnist_test_2000.npz", preprocess="mnist", batch_size=250)
+    assert top1(path, test) == pytest.approx(96.15)
+    assert top1(result.model, test) >= 95.9
