@@ -31,6 +31,7 @@ from engines.graph import (
     scale_groups,
     with_types,
 )
+from engines.onnxruntime_errors import refusal
 from engines.session import usable_cores
 
 Tensors = Literal["all", "quantizable"]
@@ -362,7 +363,8 @@ def _sessions(
             # It finds no weights in a file behind a link out of the folder, and older ones none that they fold.
             return opened(loaded(model, light=False))
     except Exception as error:
-        raise ModelError(f"ONNX Runtime cannot load the model: {' '.join(str(error).split())[:300]}") from error
+        name = "the model in memory" if isinstance(model, onnx.ModelProto) else os.fspath(model)
+        raise ModelError(f"calibration cannot run {name}: {refusal(error)}") from error
 
 
 def _with_outputs(model: onnx.ModelProto, outputs: Sequence[str]) -> bytes:
