@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calibrators.batches import Array
-from calibrators.cuda import Cuda, DeviceMemory, PinnedMemory, Stream
+from calibrators.cuda import Cuda, DeviceMemory, PinnedMemory
 
 SETS = 2
 """Sets of buffers: one that the device reads, and one that is filled meanwhile."""
@@ -26,24 +26,34 @@ class _Buffer:
 class Feeding:
     """Gives the addresses of one batch after the other, while a thread decodes and copies the next.
 
-    A batch stays where it is until the one after it is asked for. The thread does the copying from pinned memory, on a
-    stream of its own, and waits for its end: an address that is given out holds the whole batch.
+    A batch stays where it is until the one after it is asked for. The thread copies from pinned memory, on a stream of
+    its own, and waits for the end of it: an address that is given out holds the whole batch.
 
     Args:
         batches: By input name; used by the thread, and closed by it if it is a generator.
         sizes: Bytes of a batch by input name, which all batches have.
-        cuda: The device.
+        cuda: The device. Memory is taken here, in the calling thread, and given back by the other.
+
+    Raises:
+        DeviceError: The memory does not suffice.
     """
 
     def __init__(self, batches: Iterator[Mapping[str, Array]], sizes: Mapping[str, int], cuda: Cuda) -> None:
         self._batches = batches
         self._cuda = cuda
-        self._resources = ExitStack()
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="trtcal-calibrator")
-        self._free: Future[None] | None = None
-        self._sets: list[dict[str, _Buffer]] = []
         self._loaded = 0
-        self._begun = self._worker.submit(self._begin, dict(sizes))
+        self._freed: Future[None] | None = None
+        with ExitStack() as made:
+            self._stream = made.enter_context(cuda.stream())
+            self._sets = [
+                {
+                    name: _Buffer(made.enter_context(cuda.pinned(size)), made.enter_context(cuda.memory(size)), size)
+                    for name, size in sizes.items()
+                }
+                for _ in range(SETS)
+            ]
+            self._resources = made.pop_all()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="trtcal-calibrator")
         self._ahead = self._worker.submit(self._load)
 
     def next(self) -> dict[str, int] | None:
@@ -52,10 +62,9 @@ class Feeding:
         Waits for the batch; Ctrl-C ends the waiting.
 
         Raises:
-            DeviceError: The memory does not suffice, or copying fails.
+            DeviceError: Copying fails.
             BaseException: Whatever the batches raise.
         """
-        self._begun.result()
         addresses = self._ahead.result()
         if addresses is not None:
             self._ahead = self._worker.submit(self._load)
@@ -63,9 +72,9 @@ class Feeding:
 
     def release(self) -> None:
         """Have the memory freed as soon as the thread is done with what it does; wait for nothing."""
-        if self._free is None:
+        if self._freed is None:
             self._ahead.cancel()
-            self._free = self._worker.submit(self._end)
+            self._freed = self._worker.submit(self._free)
             self._worker.shutdown(wait=False)
 
     def close(self) -> None:
@@ -75,24 +84,12 @@ class Feeding:
             DeviceError: The device is in trouble.
         """
         self.release()
-        if self._free is not None:
-            self._free.result()
+        if self._freed is not None:
+            self._freed.result()
 
     # What follows is done by the thread.
 
-    def _begin(self, sizes: Mapping[str, int]) -> None:
-        made = self._resources.enter_context
-        self._stream: Stream = made(self._cuda.stream())
-        for _ in range(SETS):
-            buffers = {
-                name: _Buffer(made(self._cuda.pinned(size)), made(self._cuda.memory(size)), size)
-                for name, size in sizes.items()
-            }
-            self._sets.append(buffers)
-
     def _load(self) -> dict[str, int] | None:
-        if len(self._sets) < SETS:
-            return None  # there was no memory, which `next` says first
         batch = next(self._batches, None)
         if batch is None:
             return None
@@ -106,7 +103,7 @@ class Feeding:
             self._stream.synchronize()
         return {name: buffer.memory.address for name, buffer in buffers.items()}
 
-    def _end(self) -> None:
+    def _free(self) -> None:
         with self._resources:
             if isinstance(self._batches, Generator):
                 self._batches.close()
