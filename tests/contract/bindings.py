@@ -48,7 +48,7 @@ class Bindings:
     @property
     def major(self) -> int:
         """8, 10 or 11."""
-        return int(self.version.split(".")[0])
+        return int(self.version.partition(".")[0])
 
 
 VERSIONS = (
@@ -110,7 +110,7 @@ def _made(bindings: Bindings, work: Path) -> Path:
 def _downloaded(bindings: Bindings, work: Path) -> Path:
     wanted = f"{bindings.package}=={bindings.version}"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    command += ["--disable-pip-version-check", "--retries=1", "--dest", str(work), wanted]
+    command += ["--disable-pip-version-check", "--retries=1", "--timeout=10", "--dest", str(work), wanted]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(work.glob("*.whl"))
     if done.returncode or len(wheels) != 1:

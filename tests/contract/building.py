@@ -168,8 +168,8 @@ class Building:
             max_aux_streams=-1,
             quantization_flags=0,
         )
-        config.set_flag.side_effect = lambda flag: world.flags.add(flag)
-        config.clear_flag.side_effect = lambda flag: world.flags.discard(flag)
+        config.set_flag.side_effect = lambda flag: set_bits(bits() | 1 << int(flag))
+        config.clear_flag.side_effect = lambda flag: set_bits(bits() & ~(1 << int(flag)))
         config.get_flag.side_effect = lambda flag: flag in world.flags
         config.set_memory_pool_limit.side_effect = lambda pool, pool_size: world.pools.update({pool: pool_size})
         config.get_memory_pool_limit.side_effect = lambda pool: world.pools.get(pool, 0)

@@ -42,7 +42,7 @@ def give(double: "Double", *, lenient: bool = False, **values: Any) -> None:
 
 
 def made_by(kind: type, maker: Callable[..., Any]) -> Any:
-    """A stand-in for a class: looks like `kind`, checks the arguments of its constructor, and makes what `maker` makes."""
+    """A stand-in for a class: looks like `kind`, checks its constructor's arguments, and makes what `maker` makes."""
 
     class Maker(type):
         def __call__(cls, /, *arguments: Any, **named: Any) -> Any:

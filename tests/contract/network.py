@@ -71,8 +71,10 @@ def parts_of(trt: Any, model: onnx.ModelProto) -> NetworkParts:
     parts = NetworkParts(name=graph.name)
     parts.inputs = [_tensor(trt, value, is_input=True) for value in graph.input if value.name not in constants]
     parts.outputs = [_tensor(trt, value, is_input=False) for value in graph.output]
-    ends = {tensor.name: tensor for tensor in parts.outputs}
-    parts.layers = [_layer(trt, node, ends) for node in graph.node]
+    tensors = {tensor.name: tensor for tensor in (*parts.inputs, *parts.outputs)}
+    for name in (name for node in graph.node for name in node.output if name and name not in tensors):
+        tensors[name] = _double(trt, name, trt.float32, [], is_input=False, is_output=False)
+    parts.layers = [_layer(trt, node, tensors) for node in graph.node]
     parts.quantized = any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.node)
     return parts
 
@@ -107,11 +109,10 @@ def _double(trt: Any, name: str, dtype: Any, shape: list[int], *, is_input: bool
     return tensor
 
 
-def _layer(trt: Any, node: onnx.NodeProto, ends: dict[str, Any]) -> Any:
+def _layer(trt: Any, node: onnx.NodeProto, tensors: dict[str, Any]) -> Any:
     layer = spec_of(trt.ILayer)
-    outputs = [
-        ends.get(name) or _double(trt, name, trt.float32, [], is_input=False, is_output=False) for name in node.output
-    ]
+    inputs = [tensors[name] for name in node.input if name in tensors]  # weights belong to the layer
+    outputs = [tensors[name] for name in node.output if name]
     types: dict[int, Any] = {}
     precision: list[Any] = []
     give(
@@ -120,13 +121,13 @@ def _layer(trt: Any, node: onnx.NodeProto, ends: dict[str, Any]) -> Any:
         name=node.name,
         metadata="",
         type=getattr(trt.LayerType, _LAYERS.get(node.op_type, "ELEMENTWISE")),
-        num_inputs=1,
+        num_inputs=len(inputs),
         num_outputs=len(outputs),
         precision=Live(lambda: precision[-1] if precision else trt.float32, precision.append),
         precision_is_set=Live(lambda: bool(precision)),
     )
     layer.get_output.side_effect = lambda index: outputs[index] if index < len(outputs) else None
-    layer.get_input.side_effect = AssertionError("the world does not tell what layers read")
+    layer.get_input.side_effect = lambda index: inputs[index] if index < len(inputs) else None
     if hasattr(trt.ILayer, "set_output_type"):
         layer.set_output_type.side_effect = lambda index, dtype: types.update({index: dtype})
         layer.reset_output_type.side_effect = lambda index: types.pop(index, None) and None

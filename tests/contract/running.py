@@ -23,6 +23,11 @@ class EngineTensor:
     dtype: Any
     profile: tuple[Shape, ...] | None = None
 
+    def within(self) -> tuple[Shape, ...]:
+        """The smallest, best and largest shape of an input."""
+        assert self.mode == "input", f"{self.name} is an output: only inputs have profiles"
+        return self.profile or (self.shape,) * 3
+
 
 class HostMemory(bytes):
     """Stands for IHostMemory: a buffer, with what the class has besides; everything else of `bytes` is refused."""
@@ -108,7 +113,7 @@ class Running:
         engine.get_tensor_vectorized_dim.side_effect = lambda name, profile_index=0: -1
         engine.get_tensor_components_per_element.side_effect = lambda name, profile_index=0: -1
         engine.get_tensor_profile_shape.side_effect = lambda name, profile_index: [
-            trt.Dims(shape) for shape in tensors[name].profile or (tensors[name].shape,) * 3
+            trt.Dims(shape) for shape in tensors[name].within()
         ]
         engine.is_shape_inference_io.return_value = False
         engine.serialize.side_effect = lambda: host_memory(trt, world.plan or b"")
@@ -131,10 +136,8 @@ class Running:
         context = spec_of(trt.IExecutionContext)
 
         def set_input_shape(name: str, shape: Sequence[int]) -> bool:
-            tensor = tensors[name]
-            low, _, high = tensor.profile or (tensor.shape,) * 3
-            inside = len(shape) == len(low) and all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))
-            if tensor.mode != "input" or not inside:
+            low, _, high = tensors[name].within()
+            if len(shape) != len(low) or not all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True)):
                 world.log(self.logger, "ERROR", f"setInputShape: {name} {tuple(shape)} is not within the profile")
                 return False
             state.shapes[name] = tuple(shape)

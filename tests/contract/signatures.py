@@ -67,14 +67,12 @@ class Signature:
             return _PLAIN[kind](value)
         if match := re.match(r"(?:List|list|collections\.abc\.Sequence)\[(.*)\]$", kind):
             return isinstance(value, (list, tuple, np.ndarray)) and all(self.takes(match[1], item) for item in value)
-        if match := re.match(r"(?:Optional|typing\.Optional)\[(.*)\]$", kind):
-            return value is None or self.takes(match[1], value)
         known = self.resolve(kind)
-        if known is None:
+        if known is None or isinstance(value, known):
             return True
-        if hasattr(known, "__members__"):
-            return isinstance(value, known)
-        return value is None or isinstance(value, known) or self._converts(known, value)
+        if hasattr(known, "__members__"):  # an enumeration: neither its numbers nor None will do
+            return False
+        return value is None or self._converts(known, value)
 
     def resolve(self, kind: str) -> Any:
         """The class that `kind` names; None for types that are not TensorRT's."""

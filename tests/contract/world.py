@@ -1,8 +1,8 @@
 """A TensorRT for whole builds and runs, with no GPU and no libraries: doubles of NVIDIA's classes that work together.
 
 What comes from the real module is real: enumerations, loggers, calibrators, progress monitors and output allocators,
-which are called through their C++ classes (`tests.contract.calls`). What TensorRT would make is a double that accepts
-what the real class of this version accepts (`tests.contract.doubles`), and that refuses what TensorRT is known to refuse.
+which are called through their C++ classes (`tests.contract.calls`). What TensorRT would make is a double that takes
+what the real class of this version takes (`tests.contract.doubles`), and refuses what TensorRT is known to refuse.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

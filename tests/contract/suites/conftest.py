@@ -27,7 +27,7 @@ def version(trt: Any) -> str:
 @pytest.fixture(scope="session")
 def major(version: str) -> int:
     """8, 10 or 11."""
-    return int(version.split(".")[0])
+    return int(version.partition(".")[0])
 
 
 @pytest.fixture

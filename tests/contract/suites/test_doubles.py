@@ -9,7 +9,7 @@ from tests.contract.doubles import Live, give, spec_of
 
 def test_attributes_that_the_class_lacks_cannot_be_read_or_set(trt: Any) -> None:
     config = spec_of(trt.IBuilderConfig)
-    with pytest.raises(AttributeError, match="IBuilderConfig.*no attribute 'max_batch_size'"):
+    with pytest.raises(AttributeError, match=r"IBuilderConfig.*no attribute 'max_batch_size'"):
         _ = config.max_batch_size
     with pytest.raises(AttributeError, match="max_batch_size"):
         config.max_batch_size = 1
@@ -64,7 +64,7 @@ def test_properties_are_checked_when_they_are_set(trt: Any) -> None:
 
 def test_what_nobody_said_is_asked_for(trt: Any) -> None:
     config = spec_of(trt.IBuilderConfig)
-    with pytest.raises(AssertionError, match="IBuilderConfig.flags"):
+    with pytest.raises(AssertionError, match=r"IBuilderConfig\.flags"):
         _ = config.flags
     with pytest.raises(AssertionError, match="get_tactic_sources"):
         config.get_tactic_sources()
