@@ -3,17 +3,18 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibrators.cache import CalibrationCache
-from calibrators.errors import BuildError, CacheMismatchError
 from calibrators.files import sha256_of, whole_file, write_whole
 from calibrators.sidecar import sidecar_path as model_sidecar_path
-from engines.backends.backend import Backend, BoundTensor, Log
+from engines.backends.backend import NO_OPTIONS, Backend, BoundTensor, BuildOptions, Log
 from engines.backends.log import UnknownLogError, read_kernels
-from engines.graph import ModelSource, label, model_digest
+from engines.calibration import CacheSource, digest_of, ranges_for
+from engines.graph import ModelSource, label
 from engines.inspect import findings_of, operators_of
 from engines.order import BackendName, Order, Precision, Rest, checked_order
 from engines.record import Engine, EngineRecord, sidecar_path
@@ -22,7 +23,7 @@ from engines.shapes import Profile
 if TYPE_CHECKING:
     import onnx
 
-CacheSource = str | os.PathLike[str] | CalibrationCache
+    from calibrators.calibrator import Calibrator
 
 
 def build_engine(
@@ -32,36 +33,49 @@ def build_engine(
     precision: Precision = "int8",
     backend: BackendName = "auto",
     cache: CacheSource | None = None,
+    calibrator: "Calibrator | None" = None,
+    allow_version_mismatch: bool = False,
     shapes: str | Mapping[str, Profile] | None = None,
     rest: Rest | None = None,
     compute_capabilities: Iterable[str] = (),
+    options: BuildOptions = NO_OPTIONS,
     log: str | os.PathLike[str] | None = None,
     progress: Callable[[int], None] | None = None,
+    phase: Callable[[str], None] | None = None,
 ) -> Engine:
     """Build a TensorRT engine and write it to `output`, with its side-car ``<output>.json`` beside it.
 
     Args:
         model: A float ONNX model, or one with Q/DQ nodes.
         output: The engine's file; what is there stays as it is until the new engine is whole.
-        precision: "int8" quantizes a float model with `cache`, and builds a Q/DQ model as it is; "fp16" converts a
-            float model; "fp32" builds a float model as it is.
-        backend: Which TensorRT; "auto" takes the best one that is installed.
-        cache: The calibration cache of a float model.
+        precision: "int8" quantizes a float model with `cache` or `calibrator`, and builds a Q/DQ model as it is; "fp16"
+            computes a float model in FP16; "fp32" builds a float model as it is.
+        backend: Which TensorRT; "auto" takes "tensorrt" where it is installed and there is a GPU, else "tensorrt-rtx".
+        cache: The calibration cache of a float model. TensorRT 8.6 to 10 reads it; for 11 and TensorRT-RTX, Q/DQ nodes
+            are written from it.
+        calibrator: One of `calibrators.int8`. TensorRT 8.6 to 10 calibrates with it; for 11 and TensorRT-RTX, ranges
+            are collected from its batches in ONNX Runtime, its cache is written, and Q/DQ nodes from that.
+        allow_version_mismatch: Let TensorRT 8.6 to 10 use a cache of another version or algorithm.
         shapes: Of dynamic inputs: `engines.shapes.Profile` by input name, or as the command line has it,
             ``input:1x3x224x224..8x3x224x224..32x3x224x224``. A model with a dynamic batch and nothing said gets
             batches of 1 to 32.
         rest: What an INT8 build computes in where nothing is quantized: "fp16", the default, or "fp32".
         compute_capabilities: The GPUs to build for, such as "8.6" or "86"; none means the backend's portable default.
+        options: What else to tell the builder; what the backend cannot honour is refused.
         log: A file for the builder's whole log; written where the build fails, too.
         progress: Is told 1 for each step that the builder reports.
+        phase: Is told the name of each phase of the build as it begins.
 
     Raises:
         BuildError: What was asked for does not go together, or the builder refuses the model.
         CacheError: The cache cannot be read, or belongs to another model.
+        DeviceError: The backend needs a GPU, and there is none that works, or its memory does not suffice.
         MissingDependencyError: The backend is not installed.
         ModelError: The model cannot be read, or cannot be converted.
         OutputError: A file cannot be written.
+        BaseException: What a calibrator's data raised, as it was.
     """
+    given = cache if calibrator is None else calibrator.cache
     order = checked_order(
         model,
         output=output,
@@ -70,68 +84,87 @@ def build_engine(
         shapes=shapes,
         rest=rest,
         compute_capabilities=compute_capabilities,
+        options=options,
         log=log,
-        inputs=[cache] if isinstance(cache, (str, os.PathLike)) else [],
+        inputs=[given] if isinstance(given, (str, os.PathLike)) else [],
     )
-    return fulfil(order, cache=cache, progress=progress)
+    return fulfil(
+        order,
+        cache=cache,
+        calibrator=calibrator,
+        allow_version_mismatch=allow_version_mismatch,
+        progress=progress,
+        phase=phase,
+    )
 
 
-def fulfil(order: Order, *, cache: CacheSource | None = None, progress: Callable[[int], None] | None = None) -> Engine:
+def fulfil(
+    order: Order,
+    *,
+    cache: CacheSource | None = None,
+    calibrator: "Calibrator | None" = None,
+    allow_version_mismatch: bool = False,
+    progress: Callable[[int], None] | None = None,
+    phase: Callable[[str], None] | None = None,
+) -> Engine:
     """Build what `engines.order.checked_order` found in order; arguments and errors are `build_engine`'s."""
-    _require_cache(order, cache)
-    ranges = CalibrationCache.load(cache) if isinstance(cache, (str, os.PathLike)) else cache
-    graph, notes = _prepared(order, ranges)
     said: Log = []
-    try:
-        plan = order.backend.build(
-            graph,
-            profiles=order.profiles,
-            compute_capabilities=order.compute_capabilities,
-            log=said,
-            progress=progress,
-        )
-    except BuildError:
-        _keep(said, order.log)
-        raise
+    with ranges_for(order, cache=cache, calibrator=calibrator, allow_version_mismatch=allow_version_mismatch) as ranges:
+        graph, notes = _prepared(order, ranges.cache)
+        try:
+            plan = order.backend.build(
+                graph,
+                profiles=order.profiles,
+                compute_capabilities=order.compute_capabilities,
+                options=order.options,
+                types=order.types,
+                calibration=ranges.calibration,
+                log=said,
+                progress=progress,
+                phase=phase,
+            )
+        except Exception:
+            _keep(said, order.log)
+            raise
+        if ranges.calibration is not None:
+            notes = (*ranges.calibration.calibrator.notes, *notes)
     _keep(said, order.log)
+    used = ranges.cache if ranges.cache is not None else plan.cache
+    file = cache if calibrator is None else calibrator.cache
     seen = _seen(graph, said)
     with whole_file(sidecar_path(order.output)) as sidecar, whole_file(order.output) as engine:
         engine.write_bytes(plan.data)
         record = EngineRecord(
             engine_sha256=sha256_of(engine),
             model=_name(order),
-            model_sha256=_digest(order),
+            model_sha256=digest_of(order.model),
             precision=order.precision,
             rest=order.rest,
             backend=order.backend.name,
+            quantization=_quantization(order, implicit=ranges.calibration is not None),
+            gpu=None if order.backend.gpu is None else asdict(order.backend.gpu),
+            builder_options=order.options.given(),
             compute_capabilities=order.compute_capabilities,
-            portable=order.backend.portable,
+            portable=order.portable,
             shapes={name: profile.to_dict() for name, profile in order.profiles.items()},
             inputs=tuple(map(_described, plan.inputs)),
             outputs=tuple(map(_described, plan.outputs)),
             versions=_versions(order.backend),
-            notes=(*order.notes, *notes),
+            notes=(*order.notes, *ranges.notes, *notes),
             warnings=_warnings(said),
             **seen,
-            cache=Path(cache).name if isinstance(cache, (str, os.PathLike)) else None,
-            cache_sha256=ranges.sha256 if ranges is not None else None,
-            preprocess=_preprocess(order, ranges),
+            cache=Path(file).name if isinstance(file, (str, os.PathLike)) else None,
+            cache_sha256=used.sha256 if used is not None else None,
+            preprocess=_preprocess(order, used),
         )
         sidecar.write_text(record.dumps(), encoding="utf-8")
     return Engine(order.output, record)
 
 
-def _require_cache(order: Order, cache: CacheSource | None) -> None:
-    if order.needs_ranges and cache is None:
-        raise BuildError(
-            "an INT8 build of a float model needs ranges: give its calibration cache (--cache) or images to "
-            "calibrate on (--images), or a model with Q/DQ nodes"
-        )
-    if cache is not None and not order.needs_ranges:
-        raise BuildError(
-            f"a calibration cache is for INT8 builds of float models, and {order.no_ranges_because}: "
-            "leave out the cache"
-        )
+def _quantization(order: Order, *, implicit: bool) -> str | None:
+    if order.precision != "int8":
+        return None
+    return "implicit" if implicit else "explicit"
 
 
 def _prepared(order: Order, cache: CalibrationCache | None) -> "tuple[onnx.ModelProto, tuple[str, ...]]":
@@ -140,7 +173,7 @@ def _prepared(order: Order, cache: CalibrationCache | None) -> "tuple[onnx.Model
     notes: list[str] = []
     if cache is not None:
         graph, notes = _quantized(order, cache)
-    if order.precision == "fp16" or order.rest == "fp16":
+    if order.backend.strongly_typed and "fp16" in (order.precision, order.rest):
         graph, remarks = _halved(graph)
         notes += remarks
     return _named(graph), tuple(notes)
@@ -149,12 +182,6 @@ def _prepared(order: Order, cache: CalibrationCache | None) -> "tuple[onnx.Model
 def _quantized(order: Order, cache: CalibrationCache) -> "tuple[onnx.ModelProto, list[str]]":
     from engines.qdq import quantize
 
-    made_of, digest = cache.sidecar.model_sha256 if cache.sidecar is not None else "", _digest(order)
-    if made_of and digest and made_of != digest:
-        raise CacheMismatchError(
-            f"the cache was made of another model (SHA-256 {made_of[:12]}...) than {_name(order)}: "
-            "give that model's own cache, or calibrate it"
-        )
     quantized = quantize(order.model, cache)
     return quantized.model, [f"{name} stays in float: {why}" for name, why in quantized.left_float.items()]
 
@@ -225,11 +252,6 @@ def _described(tensor: BoundTensor) -> dict[str, Any]:
 
 def _name(order: Order) -> str:
     return Path(order.model).name if isinstance(order.model, (str, os.PathLike)) else ""
-
-
-def _digest(order: Order) -> str:
-    """Of the model's file; a model in memory has none to compare."""
-    return model_digest(order.model) if isinstance(order.model, (str, os.PathLike)) else ""
 
 
 def _preprocess(order: Order, cache: CalibrationCache | None) -> Mapping[str, Any] | None:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from calibrators.errors import BuildError, MissingDependencyError
+from calibrators.errors import BuildError, DeviceError, MissingDependencyError
 from calibrators.files import require_outputs
-from engines.backends.backend import Backend
+from engines.backends.backend import NO_OPTIONS, Backend, BuildOptions, NumberType
+from engines.backends.settings import require_types
 from engines.graph import ModelSource, files_of, input_specs, load_model
 from engines.lint import has_quantizers, structure_of
 from engines.record import sidecar_path
@@ -17,7 +18,7 @@ from engines.shapes import Profile, parse_shapes, profiles_for
 if TYPE_CHECKING:
     import onnx
 
-Precision = Literal["int8", "fp16", "fp32"]
+Precision = NumberType
 Rest = Literal["fp16", "fp32"]
 BackendName = Literal["auto", "tensorrt-rtx", "tensorrt"]
 
@@ -35,6 +36,7 @@ class Order:
         backend: What builds.
         compute_capabilities: As `backend` writes them.
         profiles: Of dynamic inputs.
+        options: What else the builder is told.
         log: Where the builder's log goes, if anywhere.
         notes: What was decided for the user.
         needs_ranges: Whether it is an INT8 build of a float model.
@@ -48,9 +50,34 @@ class Order:
     backend: Backend
     compute_capabilities: tuple[str, ...]
     profiles: Mapping[str, Profile]
+    options: BuildOptions
     log: Path | None
     notes: tuple[str, ...]
     needs_ranges: bool
+
+    @property
+    def implicit(self) -> bool:
+        """Whether TensorRT itself can quantize the float model, by a calibrator."""
+        return self.needs_ranges and self.backend.calibrates
+
+    @property
+    def types(self) -> frozenset[NumberType]:
+        """What a builder that chooses types may compute in beside FP32; nothing where the model says it."""
+        if self.backend.strongly_typed:
+            return frozenset()
+        return frozenset(each for each in (self.precision, self.rest) if each is not None and each != "fp32")
+
+    @property
+    def portable(self) -> str:
+        """What the engine runs on where no compute capability was asked for, in words."""
+        match self.options.hardware_compatibility:
+            case "ampere+":
+                return "8.0 and later (Ampere and newer)"
+            case "same-compute-capability":
+                gpu = self.backend.gpu
+                return gpu.compute_capability if gpu is not None else "that of the GPU that it was built on"
+            case _:
+                return self.backend.portable
 
     @property
     def no_ranges_because(self) -> str:
@@ -71,6 +98,7 @@ def checked_order(
     shapes: str | Mapping[str, Profile] | None = None,
     rest: Rest | None = None,
     compute_capabilities: Iterable[str] = (),
+    options: BuildOptions = NO_OPTIONS,
     log: str | os.PathLike[str] | None = None,
     inputs: Sequence[str | os.PathLike[str]] = (),
 ) -> Order:
@@ -80,6 +108,7 @@ def checked_order(
 
     Raises:
         BuildError: It does not go together, or the model is one that TensorRT would get wrong.
+        DeviceError: The backend needs a GPU, and there is none that works.
         MissingDependencyError: The backend is not installed.
         ModelError: The model cannot be read.
         OutputError: A file cannot be written.
@@ -92,8 +121,10 @@ def checked_order(
         )
     target, log_path = Path(output), None if log is None else Path(log)
     read = [*files_of(model), *inputs]
-    require_outputs([target, sidecar_path(target), *([] if log_path is None else [log_path])], inputs=read)
-    builder = open_backend(backend)
+    others = [path for path in (log_path, options.timing_cache) if path is not None]
+    require_outputs([target, sidecar_path(target), *others], inputs=read)
+    builder, remarks = _opened(backend)
+    builder.check(options)
     capabilities = _capabilities(compute_capabilities, builder)
     graph = load_model(model) if isinstance(model, (str, os.PathLike)) else model
     asked = parse_shapes(shapes) if isinstance(shapes, str) else dict(shapes or {})
@@ -101,7 +132,7 @@ def checked_order(
     quantized = has_quantizers(graph)
     if quantized:
         _require_buildable(graph, precision)
-    return Order(
+    order = Order(
         model=model,
         graph=graph,
         output=target,
@@ -110,29 +141,58 @@ def checked_order(
         backend=builder,
         compute_capabilities=capabilities,
         profiles=profiles,
+        options=options,
         log=log_path,
-        notes=notes,
+        notes=(*remarks, *notes),
         needs_ranges=precision == "int8" and not quantized,
     )
+    require_types(options, order.types)
+    return order
 
 
 def open_backend(name: BackendName = "auto") -> Backend:
-    """The backend of that name, or the best one installed.
+    """The backend of that name; "auto" is TensorRT where it is installed and there is a GPU, else TensorRT-RTX.
 
     Raises:
         BuildError: There is no backend of that name.
+        DeviceError: It needs a GPU, and there is none that works.
         MissingDependencyError: Its library is not installed.
     """
+    return _opened(name)[0]
+
+
+def _opened(name: BackendName) -> tuple[Backend, tuple[str, ...]]:
+    """The backend, and a line where "auto" passes over a TensorRT that is installed."""
+    from engines.backends.tensorrt import TensorRT
     from engines.backends.tensorrt_rtx import TensorRTRTX
 
-    if name == "tensorrt":
-        raise MissingDependencyError(
-            "this version of trtcal builds with tensorrt-rtx only, not with tensorrt: leave out --backend, and pip "
-            "install trtcal[rtx]"
-        )
     if name not in get_args(BackendName):
-        raise BuildError(f"there is no backend {name}: take tensorrt-rtx, or auto")
-    return TensorRTRTX()
+        raise BuildError(f"there is no backend {name}: take tensorrt, tensorrt-rtx or auto")
+    if name == "tensorrt-rtx":
+        return TensorRTRTX(), ()
+    try:
+        return TensorRT(), ()
+    except (DeviceError, MissingDependencyError) as error:
+        if name == "tensorrt":
+            raise
+        return _instead(error)
+
+
+def _instead(error: DeviceError | MissingDependencyError) -> tuple[Backend, tuple[str, ...]]:
+    """TensorRT-RTX, as TensorRT cannot be had because of `error`."""
+    from engines.backends.tensorrt_rtx import TensorRTRTX
+
+    absent = isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name == "tensorrt"
+    try:
+        backend = TensorRTRTX()
+    except MissingDependencyError as missing:
+        if not absent:
+            raise type(error)(f"{error}: pip install trtcal[rtx]") from missing
+        raise MissingDependencyError(
+            "neither TensorRT nor TensorRT-RTX is installed: pip install trtcal[tensorrt] builds on this machine's "
+            f"GPU, pip install trtcal[rtx] on any machine ({missing})"
+        ) from missing
+    return backend, () if absent else (f"built with TensorRT-RTX, though tensorrt is installed: {error}",)
 
 
 def _capabilities(wanted: Iterable[str], backend: Backend) -> tuple[str, ...]:
@@ -141,6 +201,11 @@ def _capabilities(wanted: Iterable[str], backend: Backend) -> tuple[str, ...]:
     for text in wanted:
         digits = str(text).replace(".", "")
         name = f"{digits[:-1]}.{digits[-1:]}"
+        if not backend.compute_capabilities:
+            raise BuildError(
+                f"{backend.label} builds for the GPU that it runs on: leave out --compute-capability "
+                f"{text}; --hardware-compatibility lets the engine run on others, --backend tensorrt-rtx builds for any"
+            )
         if name not in backend.compute_capabilities:
             known = ", ".join(backend.compute_capabilities)
             raise BuildError(

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,6 +28,11 @@ class EngineRecord:
         precision: As it was asked for: int8, fp16 or fp32.
         rest: The type of what an INT8 build does not quantize; None in other builds.
         backend: The backend's name.
+        quantization: How an INT8 build was quantized: "explicit", by Q/DQ nodes in the model or written for the build;
+            "implicit", by TensorRT's own calibration or its cache; None in other builds.
+        gpu: Name and compute capability of the GPU that it was built on; None where the builder needs none or cannot
+            tell.
+        builder_options: What else the builder was told, as `engines.backends.backend.BuildOptions.given` has it.
         compute_capabilities: What it runs on, such as "8.6"; empty for the backend's portable default.
         portable: What that default is, in words.
         shapes: By dynamic input: minimum, optimum and maximum.
@@ -66,6 +71,9 @@ class EngineRecord:
     cache: str | None = None
     cache_sha256: str | None = None
     preprocess: Mapping[str, Any] | None = None
+    quantization: str | None = None
+    gpu: Mapping[str, str] | None = None
+    builder_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def operators_by_precision(self) -> dict[str, int]:
@@ -87,6 +95,9 @@ class EngineRecord:
             "cache": {"file": self.cache, "sha256": self.cache_sha256} if self.cache_sha256 else None,
             "preprocess": self.preprocess,
             "backend": self.backend,
+            "quantization": self.quantization,
+            "gpu": self.gpu,
+            "builder_options": dict(self.builder_options),
             "versions": dict(self.versions),
             "options": {
                 "precision": self.precision,
@@ -129,6 +140,7 @@ class EngineRecord:
                 )
             _require_form(value, _FORM, "")
             _require_form(value["versions"], {value["backend"]: str}, "versions")
+            _require_form({**dict.fromkeys(_LATER), "builder_options": {}, **value}, _LATER, "")
             return cls._from_dict(value)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
@@ -159,6 +171,9 @@ class EngineRecord:
             cache=cache.get("file"),
             cache_sha256=cache.get("sha256"),
             preprocess=value["preprocess"],
+            quantization=value.get("quantization"),
+            gpu=value.get("gpu"),
+            builder_options=value.get("builder_options", {}),
         )
 
 
@@ -199,6 +214,13 @@ _FORM: dict[str, Any] = {
 }
 """What kind of value is under each key: a type; in brackets, for each item of a list; (kind,), that or null; several
 texts, one of them; under `...`, for whatever key."""
+
+_LATER: dict[str, Any] = {
+    "quantization": (str,),
+    "gpu": ({"name": str, "compute_capability": str},),
+    "builder_options": dict,
+}
+"""The same for keys that older side-cars lack."""
 
 
 def _require_form(value: object, form: Any, where: str) -> None:

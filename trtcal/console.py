@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 if TYPE_CHECKING:
@@ -44,6 +45,53 @@ def progress(description: str, total: int | None = None) -> Iterator[Advance]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(description, total=total)
         yield lambda done: bar.advance(task, done)
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """A display of work whose stages have names.
+
+    Attributes:
+        stage: Shows the name of the stage that begins.
+        count: Adds a bar of that name over so many units, and gives what advances it.
+    """
+
+    stage: Callable[[str], None]
+    count: Callable[[str, int], Advance]
+
+
+@contextmanager
+def staged_progress(description: str) -> Iterator[Stages]:
+    """A spinner on standard error with the time elapsed and the stage; silent where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield Stages(lambda name: None, lambda what, total: lambda done: None)
+        return
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.markup import escape
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    spinner = Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    bars = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    task = spinner.add_task(description)
+
+    def count(what: str, total: int) -> Advance:
+        bar = bars.add_task(what, total=total)
+        return lambda done: bars.advance(bar, done)
+
+    with Live(Group(spinner, bars), console=Console(stderr=True), transient=True):
+        yield Stages(
+            lambda name: spinner.update(task, description=f"{description}: {escape(printable(name))}"),
+            count,
+        )
 
 
 @contextmanager

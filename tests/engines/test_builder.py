@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -263,9 +264,15 @@ def test_a_cache_for_a_float_build(plain: Path, cache: Path, target: Path) -> No
         build_engine(plain, output=target, precision="fp16", cache=cache)
 
 
-def test_tensorrt_itself_is_not_there_yet(quantized: Path, target: Path) -> None:
-    with pytest.raises(MissingDependencyError, match="builds with tensorrt-rtx only"):
+def test_tensorrt_is_not_installed(quantized: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(MissingDependencyError, match=r"needs tensorrt .*trtcal\[tensorrt\].*--backend tensorrt-rtx"):
         build_engine(quantized, output=target, backend="tensorrt")
+    assert build_engine(quantized, output=target).record.backend == "tensorrt-rtx"
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    with pytest.raises(MissingDependencyError, match=r"neither .*trtcal\[tensorrt\].*trtcal\[rtx\]") as raised:
+        build_engine(quantized, output=target)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_model_that_tensorrt_would_misread(network: Any, target: Path) -> None:

@@ -1,5 +1,6 @@
 """`trtcal build`: from a model to a TensorRT engine."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,6 +12,7 @@ from trtcal.commands import options
 
 if TYPE_CHECKING:
     from calibrators.cache import CalibrationCache
+    from calibrators.calibrator import Calibrator
     from engines.lint import Finding
     from engines.record import Engine, EngineRecord
     from trtcal.images import ImageLoader
@@ -63,7 +65,9 @@ def build(
     ] = None,
     backend: Annotated[
         Literal["auto", "tensorrt", "tensorrt-rtx"],
-        typer.Option(help="Which TensorRT: the best one installed, or this one."),
+        typer.Option(
+            help="Which TensorRT; auto: tensorrt where it is installed and there is a GPU, else tensorrt-rtx."
+        ),
     ] = "auto",
     shapes: Annotated[
         str | None,
@@ -77,15 +81,20 @@ def build(
     compute_capability: Annotated[
         list[str] | None,
         typer.Option(
-            help="A GPU to build for, such as 8.6 or 86; may be repeated. [default: every GPU from 8.0 (Ampere) on]",
+            help="A GPU to build for, such as 8.6 or 86; may be repeated; for tensorrt-rtx only. [default: every GPU "
+            "from 8.0 (Ampere) on]",
             metavar="N",
             show_default=False,
         ),
     ] = None,
-    timing_cache: Annotated[
-        Path | None,
-        typer.Option(help="For tensorrt only: TensorRT-RTX has no use for one.", metavar="FILE", show_default=False),
-    ] = None,
+    workspace: options.Workspace = None,
+    optimization_level: options.OptimizationLevel = None,
+    hardware_compatibility: options.HardwareCompatibility = "none",
+    version_compatible: options.VersionCompatible = False,
+    sparsity: options.Sparsity = False,
+    timing_cache: options.TimingCache = None,
+    layer_precision: options.LayerPrecision = None,
+    allow_version_mismatch: options.AllowVersionMismatch = False,
     log: Annotated[
         Path | None, typer.Option(help="Keep the builder's whole log.", metavar="FILE", show_default=False)
     ] = None,
@@ -97,24 +106,27 @@ def build(
     on_bad_image: options.OnBadImage = "error",
     json: options.Json = False,
 ) -> None:
-    """Build a TensorRT engine, on this machine's CPU, and say in which precision each part of it really runs.
+    """Build a TensorRT engine, and say in which precision each part of it really runs.
 
     An INT8 engine comes from a model with Q/DQ nodes, or from a float model and its calibration cache, or from a
     float model and images to calibrate on. --preprocess, --count, --batch-size, --seed, --method and --on-bad-image
     go with --images.
+
+    TensorRT 8.6 to 10 reads the cache itself, or calibrates on the images itself, on the GPU, in batches of
+    --batch-size. TensorRT 11 and TensorRT-RTX cannot: the ranges are found in ONNX Runtime, and Q/DQ nodes written.
+
+    tensorrt builds on the GPU that the engine is for, tensorrt-rtx on any machine's CPU.
     """
+    from engines.backends.backend import BuildOptions
     from engines.builder import fulfil
     from engines.order import checked_order
 
-    if timing_cache is not None and backend != "tensorrt":
-        raise BuildError(
-            "--timing-cache is of no use to TensorRT-RTX, which times nothing when it builds, and setting one makes "
-            "it ask for a GPU: leave it out"
-        )
     if cache is not None and images is not None:
         raise BuildError("give either --cache or --images: the ranges of an INT8 build come from one of them")
     if images is None:
         _require_no_calibration(context)
+    if allow_version_mismatch and cache is None:
+        raise BuildError("--allow-version-mismatch goes with --cache: give a cache, or leave it out")
     order = checked_order(
         model,
         output=output,
@@ -123,28 +135,40 @@ def build(
         shapes=shapes,
         rest=rest,
         compute_capabilities=compute_capability or (),
+        options=BuildOptions(
+            workspace=None if workspace is None else options.size_of(workspace),
+            optimization_level=optimization_level,
+            hardware_compatibility=hardware_compatibility,
+            version_compatible=version_compatible,
+            sparsity=sparsity,
+            timing_cache=timing_cache,
+            layer_precisions=options.layer_precisions_of(layer_precision or ()),
+        ),
         log=log,
         inputs=[path for path in (cache, images) if path is not None],
     )
-    ranges: Path | CalibrationCache | None = cache
-    loader: ImageLoader | None = None
-    if images is not None:
-        if not order.needs_ranges:
-            raise BuildError(
-                f"--images is for INT8 builds of float models, and {order.no_ranges_because}: leave out the images"
-            )
-        ranges, loader = _calibrated(
-            model,
-            images,
-            preprocess=preprocess,
-            count=count,
-            batch_size=batch_size,
-            seed=seed,
-            method=method,
-            on_bad_image=on_bad_image,
+    if images is not None and not order.needs_ranges:
+        raise BuildError(
+            f"--images is for INT8 builds of float models, and {order.no_ranges_because}: leave out the images"
         )
-    with console.progress(f"Building with {order.backend.name}") as advance:
-        engine = fulfil(order, cache=ranges, progress=advance)
+    ranges: Path | CalibrationCache | None = cache
+    calibration = _Calibration(model, preprocess, count, batch_size, seed, method, on_bad_image)
+    loader: ImageLoader | None = None
+    calibrator: Calibrator | None = None
+    if images is not None and order.implicit:
+        calibrator, loader = calibration.calibrator(images)
+    elif images is not None:
+        ranges, loader = calibration.ranges(images)
+    with console.staged_progress(f"Building with {order.backend.name}") as stages:
+        if calibrator is not None and loader is not None:
+            calibrator.progress = stages.count("Calibrating", loader.count)
+        engine = fulfil(
+            order,
+            cache=ranges,
+            calibrator=calibrator,
+            allow_version_mismatch=allow_version_mismatch,
+            phase=stages.stage,
+        )
     if json:
         record = engine.record.to_dict()
         del record["layers"]
@@ -200,34 +224,57 @@ def _require_no_calibration(context: typer.Context) -> None:
             )
 
 
-def _calibrated(
-    model: Path,
-    images: Path,
-    *,
-    preprocess: str | None,
-    count: int,
-    batch_size: int,
-    seed: int,
-    method: str,
-    on_bad_image: Literal["error", "skip"],
-) -> "tuple[CalibrationCache, ImageLoader]":
-    from calibrators.ranges import calibrate, method_named
-    from trtcal.pipeline import collect_images
+@dataclass(frozen=True, slots=True)
+class _Calibration:
+    """The options that go with --images."""
 
-    method_named(method)
-    with console.images_progress("Calibrating") as progress:
-        statistics, loader = collect_images(
-            model,
+    model: Path
+    preprocess: str | None
+    count: int
+    batch_size: int
+    seed: int
+    method: str
+    on_bad_image: Literal["error", "skip"]
+
+    def ranges(self, images: Path) -> "tuple[CalibrationCache, ImageLoader]":
+        """Ranges found in ONNX Runtime, now."""
+        from calibrators.ranges import calibrate, method_named
+        from trtcal.pipeline import collect_images
+
+        method_named(self.method)
+        with console.images_progress("Calibrating") as progress:
+            statistics, loader = collect_images(
+                self.model,
+                images,
+                preprocess=self.preprocess,
+                count=self.count,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                tensors="quantizable",
+                on_bad_image=self.on_bad_image,
+                progress=progress,
+            )
+        return calibrate(statistics, self.method), loader
+
+    def calibrator(self, images: Path) -> "tuple[Calibrator, ImageLoader]":
+        """What TensorRT calibrates with while it builds."""
+        from calibrators import int8
+        from calibrators.ranges import method_named
+        from engines.graph import input_specs, load_model
+        from trtcal.images import open_images
+
+        algorithm = method_named(self.method).algorithm
+        kind = int8.MinMaxCalibrator if algorithm == int8.MinMaxCalibrator.algorithm else int8.EntropyCalibrator2
+        loader = open_images(
             images,
-            preprocess=preprocess,
-            count=count,
-            batch_size=batch_size,
-            seed=seed,
-            tensors="quantizable",
-            on_bad_image=on_bad_image,
-            progress=progress,
+            input_specs(load_model(self.model)),
+            preprocess=self.preprocess,
+            batch_size=self.batch_size,
+            count=self.count,
+            seed=self.seed,
+            on_bad_image=self.on_bad_image,
         )
-    return calibrate(statistics, method), loader
+        return kind(loader), loader
 
 
 def _report(engine: "Engine") -> None:

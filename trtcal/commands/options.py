@@ -1,13 +1,17 @@
 """Options that several verbs share: the same words, the same meaning."""
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
+from calibrators.errors import BuildError
 from trtcal import console
 
 if TYPE_CHECKING:
+    from engines.backends.backend import NumberType
     from trtcal.images import ImageLoader
 
 FEW = 100
@@ -34,6 +38,59 @@ OnBadImage = Annotated[
     typer.Option(help="What to do about an image that cannot be decoded: stop, or leave it out and say so."),
 ]
 Method = Annotated[str, typer.Option(help="How ranges are chosen: entropy or minmax.", metavar="NAME")]
+Workspace = Annotated[
+    str | None,
+    typer.Option(
+        help="GPU memory that one kernel may use for itself at most. [default: all there is]",
+        metavar="4GiB",
+        show_default=False,
+    ),
+]
+OptimizationLevel = Annotated[
+    int | None,
+    typer.Option(
+        help="How long to search for faster kernels, 0 to 5; for tensorrt only. [default: TensorRT's, 3]",
+        metavar="N",
+        show_default=False,
+        min=0,
+        max=5,
+    ),
+]
+HardwareCompatibility = Annotated[
+    Literal["none", "ampere+", "same-compute-capability"],
+    typer.Option(help="GPUs that an engine of tensorrt runs on besides the one it is built on."),
+]
+VersionCompatible = Annotated[
+    bool, typer.Option("--version-compatible", help="Later versions of TensorRT can run it; for tensorrt only.")
+]
+Sparsity = Annotated[
+    bool,
+    typer.Option("--sparsity", help="Use kernels for weights of 2:4 sparsity where they have it; for tensorrt only."),
+]
+TimingCache = Annotated[
+    Path | None,
+    typer.Option(
+        help="Times of kernels on this GPU, kept for later builds; read, added to and written again. For tensorrt "
+        "only: TensorRT-RTX has no use for one.",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
+LayerPrecision = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What the layers of the ONNX nodes that fit must compute in, such as 'head/*=fp32'; may be repeated, the "
+        "first that fits counts. For TensorRT 8.6 to 10.",
+        metavar="PATTERN=TYPE",
+        show_default=False,
+    ),
+]
+AllowVersionMismatch = Annotated[
+    bool,
+    typer.Option(
+        "--allow-version-mismatch", help="Let TensorRT 8.6 to 10 use a cache of another version or algorithm."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -49,3 +106,29 @@ def say_what_was_calibrated_on(loader: "ImageLoader", *, stated: bool) -> None:
     if used < FEW:
         images = "1 image is" if used == 1 else f"{used} images are"
         console.note(f"note: {images} few to calibrate on; ranges settle with some hundreds")
+
+
+def size_of(text: str) -> int:
+    """Bytes from a size such as 4GiB, 512MB or 1000000."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) *(?:([KMGT])(i?))?B?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise BuildError(f"{text!r} is no size: write such as 4GiB, 512MB or a number of bytes")
+    number, prefix, binary = match.groups()
+    power = " KMGT".index((prefix or " ").upper())
+    return int(float(number) * (1024 if binary else 1000) ** power)
+
+
+def layer_precisions_of(texts: Iterable[str]) -> "dict[str, NumberType]":
+    """Types by pattern from texts such as head/*=fp32; a pattern may itself hold an equals sign."""
+    from engines.backends.backend import NumberType
+
+    found: dict[str, NumberType] = {}
+    for text in texts:
+        pattern, _, name = text.rpartition("=")
+        precision = next((each for each in get_args(NumberType) if each == name), None)
+        if not pattern or precision is None:
+            raise BuildError(f"--layer-precision {text} reads differently than PATTERN=int8, =fp16 or =fp32")
+        if pattern in found:
+            raise BuildError(f"--layer-precision gives {pattern} twice: give it once")
+        found[pattern] = precision
+    return found

@@ -1,0 +1,195 @@
+"""TensorRT 8.6 to 11, which builds on the GPU that the engine is for; the only builder that knows `tensorrt`.
+
+What differs between its versions is asked of the module, never of its version number:
+
+- 8.6 to 10 have the flags INT8 and FP16: the builder chooses each layer's type among FP32 and those. 11 has neither:
+  there a graph is strongly typed, as in TensorRT for RTX.
+- 8.6 to 10 have calibrators (deprecated since 10.1), and precisions of single layers.
+- 8.6 needs the flag EXPLICIT_BATCH to read ONNX models; 10 ignores it, 11 has none.
+- 8.6 has no progress monitor: nothing tells how far a build is, and Ctrl-C takes effect when it has ended, or at the
+  next batch of a calibration.
+
+Whole builds run in tests against doubles of the real classes of each version, attribute by attribute and argument by
+argument; not verified on a GPU.
+"""
+
+import re
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from calibrators.errors import BuildError, DeviceError, MissingDependencyError, TrtcalError
+from engines.backends import settings
+from engines.backends.backend import NO_OPTIONS, BuildOptions, Calibration, Gpu, Log, NumberType, Plan
+from engines.backends.logger import listening
+from engines.backends.network import add_profile, bound, inputs_of, outputs_of, set_calibration_shapes
+from engines.backends.parsing import parse, reasons
+from engines.backends.timing_cache import TimingCache
+from engines.backends.watching import BUILDING, interruptible, monitor_of
+from engines.shapes import Profile
+
+if TYPE_CHECKING:
+    import onnx
+
+    from calibrators.cache import CalibrationCache
+
+_ELSEWHERE = "TensorRT-RTX builds without a GPU: --backend tensorrt-rtx"
+_CUDA_ERROR = re.compile(r"CUDA initialization failure with error: (\d+)")
+_DRIVER_TOO_OLD = "35"  # cudaErrorInsufficientDriver
+_OUT_OF_MEMORY = re.compile(r"out ?of ?memory|cudaErrorMemoryAllocation|insufficient memory", re.IGNORECASE)
+
+
+class TensorRT:
+    """The backend `tensorrt`; see `engines.backends.backend.Backend`.
+
+    Raises:
+        DeviceError: There is no GPU, or its driver is too old.
+        MissingDependencyError: `tensorrt` is not installed, or its libraries do not load.
+    """
+
+    name = "tensorrt"
+    compute_capabilities: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        try:
+            import tensorrt
+        except (ImportError, OSError) as error:
+            raise MissingDependencyError(
+                f"building with TensorRT needs tensorrt ({error}): pip install trtcal[tensorrt]; {_ELSEWHERE}"
+            ) from error
+        self._trt: Any = tensorrt
+        self.version = str(tensorrt.__version__)
+        self.label = f"TensorRT {self.version}"
+        self.strongly_typed = not hasattr(tensorrt.BuilderFlag, "INT8")
+        self.calibrates = hasattr(tensorrt.IBuilderConfig, "int8_calibrator")
+        self.gpu = self._gpu()
+        self.portable = (
+            "that of the GPU that it was built on"
+            if self.gpu is None
+            else f"{self.gpu.compute_capability} ({self.gpu.name}, which it was built on)"
+        )
+
+    def check(self, options: BuildOptions) -> None:
+        """See `Backend.check`."""
+        settings.require_known(self._trt, options, label=self.label)
+
+    def build(
+        self,
+        model: "onnx.ModelProto",
+        *,
+        profiles: Mapping[str, Profile],
+        compute_capabilities: tuple[str, ...] = (),
+        options: BuildOptions = NO_OPTIONS,
+        types: frozenset[NumberType] = frozenset(),
+        calibration: Calibration | None = None,
+        log: Log,
+        progress: Callable[[int], None] | None = None,
+        phase: Callable[[str], None] | None = None,
+    ) -> Plan:
+        """See `Backend.build`."""
+        assert not compute_capabilities
+        trt, stop = self._trt, threading.Event()
+
+        def work() -> Plan:
+            with BUILDING, listening(trt, log) as logger:
+                builder = self._builder(logger, log)
+                network = builder.create_network(_network_flags(trt))
+                parse(trt.OnnxParser(network, logger), model, label=self.label)
+                config = builder.create_builder_config()
+                config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+                monitor = monitor_of(trt, progress=progress, phase=phase, stop=stop)
+                if monitor is not None:
+                    config.progress_monitor = monitor
+                for number in sorted(types):
+                    config.set_flag(getattr(trt.BuilderFlag, number.upper()))
+                settings.apply(trt, config, options)
+                settings.constrain(trt, network, config, options)
+                add_profile(builder, config, network, profiles, label=self.label)
+                timing = None if options.timing_cache is None else TimingCache(options.timing_cache, config, self.label)
+                data, cache = self._built(builder, network, config, calibration, stop)
+                if data is None:
+                    raise _failure(self.label, log)
+                inputs, outputs = (tuple(map(bound, of(network))) for of in (inputs_of, outputs_of))
+                if timing is not None:
+                    _save(timing, log)
+                return Plan(bytes(data), inputs, outputs, cache)
+
+        def interrupt() -> None:
+            stop.set()
+            if calibration is not None:
+                calibration.calibrator.stop(KeyboardInterrupt())
+
+        return interruptible(work, interrupt, name=self.name)
+
+    def _gpu(self) -> Gpu | None:
+        """The GPU; None where no library can tell, and yet there is one.
+
+        Raises:
+            DeviceError: There is none, or its driver is too old.
+        """
+        from calibrators.cuda import open_cuda
+
+        try:
+            device = open_cuda().device()
+        except MissingDependencyError:  # nothing to ask but TensorRT itself
+            log: Log = []
+            with listening(self._trt, log) as logger:
+                self._builder(logger, log)
+            return None
+        except DeviceError as error:
+            raise DeviceError(f"{self.label} needs an NVIDIA GPU to build: {error}; {_ELSEWHERE}") from error
+        return Gpu(device.name, device.compute_capability)
+
+    def _builder(self, logger: Any, log: Log) -> Any:
+        try:
+            return self._trt.Builder(logger)
+        except (TypeError, RuntimeError) as error:  # pybind11's word for a null pointer is TypeError
+            said = [match[1] for _, message in log if (match := _CUDA_ERROR.search(message))]
+            if _DRIVER_TOO_OLD in said:
+                why = "the NVIDIA driver is too old for it: update the driver, or take an older TensorRT"
+            else:
+                why = f"it finds none that works (CUDA error {said[0]})" if said else "it finds none that works"
+            raise DeviceError(f"{self.label} needs an NVIDIA GPU to build, and {why}; {_ELSEWHERE}") from error
+
+    def _built(
+        self, builder: Any, network: Any, config: Any, calibration: Calibration | None, stop: threading.Event
+    ) -> "tuple[Any, CalibrationCache | None]":
+        """The serialized engine, or None, and the cache that it was calibrated with; what a calibrator kept is raised.
+
+        A calibrator belongs to the thread that prepares it, which is TensorRT's.
+        """
+        if calibration is None:
+            return None if stop.is_set() else builder.build_serialized_network(network, config), None
+        calibrator, data, cache = calibration.calibrator, None, None
+        calibrator.prepare(calibration.specs, calibration.model_sha256)
+        try:
+            config.int8_calibrator = calibrator
+            shapes = {spec.name: tuple(int(size or 0) for size in spec.shape) for spec in calibration.specs}
+            set_calibration_shapes(builder, config, shapes, label=self.label)
+            data = None if stop.is_set() else builder.build_serialized_network(network, config)
+        finally:
+            cache = calibrator.finish(built=data is not None)
+        return data, cache
+
+
+def _network_flags(trt: Any) -> int:
+    flags = trt.NetworkDefinitionCreationFlag
+    return 1 << int(flags.EXPLICIT_BATCH) if hasattr(flags, "EXPLICIT_BATCH") else 0
+
+
+def _failure(label: str, log: Log) -> TrtcalError:
+    """What a build that gave no engine ends with."""
+    if any(severity == "error" and _OUT_OF_MEMORY.search(message) for severity, message in log):
+        return DeviceError(
+            f"the GPU has too little free memory for {label} to build the engine ({reasons(log)}): free some, or lower "
+            "--workspace, the largest of --shapes, or the batch that is calibrated on"
+        )
+    return BuildError(f"{label} cannot build the engine: {reasons(log)}")
+
+
+def _save(timing: TimingCache, log: Log) -> None:
+    """Keep the timing cache; an engine that is built is not lost over it, but it is said."""
+    try:
+        timing.save()
+    except TrtcalError as error:
+        log.append(("warning", f"the times of this build were not kept: {error}"))

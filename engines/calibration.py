@@ -1,0 +1,203 @@
+"""Where the ranges of an INT8 build come from, and how they reach TensorRT.
+
+Implicitly, where TensorRT has calibrators: one of them calibrates during the build, or reads a cache. Explicitly, where
+it has none: as Q/DQ nodes, written from a cache, or from ranges that the calibrator's batches give in ONNX Runtime.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from calibrators.batches import Batches, TensorSpec, fitted
+from calibrators.cache import CalibrationCache
+from calibrators.errors import BuildError, CacheMismatchError
+from engines.backends.backend import Calibration
+from engines.graph import ModelSource, input_specs, model_digest
+from engines.order import Order
+from engines.shapes import Profile
+
+if TYPE_CHECKING:
+    from calibrators.calibrator import Calibrator
+    from engines.collect import Tensors
+
+CacheSource = str | os.PathLike[str] | CalibrationCache
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What an INT8 build of a float model goes by; nothing in other builds.
+
+    Attributes:
+        cache: Scales to write Q/DQ nodes from.
+        calibration: What TensorRT calibrates with instead.
+        notes: What was decided for the user.
+    """
+
+    cache: CalibrationCache | None = None
+    calibration: Calibration | None = None
+    notes: tuple[str, ...] = ()
+
+
+@contextmanager
+def ranges_for(
+    order: Order,
+    *,
+    cache: CacheSource | None = None,
+    calibrator: "Calibrator | None" = None,
+    allow_version_mismatch: bool = False,
+) -> Iterator[Ranges]:
+    """The ranges for `order`, from a cache or a calibrator; the arguments are `engines.builder.build_engine`'s.
+
+    What it yields holds until the block ends.
+
+    Raises:
+        BuildError: None are given, or both, or some where none are needed.
+        TrtcalError: The cache cannot be read, or the calibrator's batches do not fit the model.
+    """
+    _require_ranges(order, cache, calibrator)
+    with ExitStack() as stack:
+        if calibrator is not None:
+            yield _from_calibrator(order, calibrator)
+        elif cache is None:
+            yield Ranges()
+        elif order.implicit and not _is_for_nodes_alone(cache):
+            path = stack.enter_context(_file_of(cache))
+            yield _implicit(order, reader_of(path, allow_version_mismatch=allow_version_mismatch))
+        else:
+            yield _explicit(order, CalibrationCache.load(cache) if not isinstance(cache, CalibrationCache) else cache)
+
+
+def reader_of(path: Path, *, allow_version_mismatch: bool = False) -> "Calibrator":
+    """The calibrator that reads the cache at `path`: of the kind that wrote it, as far as the header says."""
+    from calibrators import int8
+
+    kinds = (int8.EntropyCalibrator2, int8.MinMaxCalibrator, int8.EntropyCalibrator, int8.LegacyCalibrator)
+    algorithm = CalibrationCache.load(path, alone=True).algorithm
+    kind = next((kind for kind in kinds if kind.algorithm == algorithm), int8.EntropyCalibrator2)
+    return kind(cache=path, allow_version_mismatch=allow_version_mismatch)
+
+
+def _require_ranges(order: Order, cache: CacheSource | None, calibrator: "Calibrator | None") -> None:
+    if cache is not None and calibrator is not None:
+        raise BuildError("give either a cache or a calibrator: the ranges of an INT8 build come from one of them")
+    if order.needs_ranges and cache is None and calibrator is None:
+        raise BuildError(
+            "an INT8 build of a float model needs ranges: give its calibration cache (--cache) or images to "
+            "calibrate on (--images), or a model with Q/DQ nodes"
+        )
+    for given, name in ((cache, "calibration cache"), (calibrator, "calibrator")):
+        if given is not None and not order.needs_ranges:
+            raise BuildError(
+                f"a {name} is for INT8 builds of float models, and {order.no_ranges_because}: "
+                f"leave out the {name.split()[-1]}"
+            )
+
+
+def _from_calibrator(order: Order, calibrator: "Calibrator") -> Ranges:
+    if not isinstance(getattr(calibrator, "method", None), str) or not hasattr(calibrator, "prepare"):
+        raise BuildError(
+            f"{type(calibrator).__name__} is no calibrator of trtcal's: take trtcal.EntropyCalibrator2, or another of "
+            "its calibrators"
+        )
+    if order.implicit:
+        return _implicit(order, calibrator)
+    path = calibrator.cache
+    if path is not None and path.exists() and not (calibrator.recalibrate and calibrator.batches is not None):
+        return _explicit(order, CalibrationCache.load(path))
+    assert calibrator.batches is not None  # it has a cache or batches
+    return _collected(order, calibrator, calibrator.batches)
+
+
+def _implicit(order: Order, calibrator: "Calibrator") -> Ranges:
+    specs = input_specs(order.graph)
+    batches = calibrator.batches
+    loader = None if batches is None else fitted(batches, specs)
+    shapes, notes = calibration_shapes(specs, order.profiles, loader)
+    fixed = tuple(TensorSpec(spec.name, shapes[spec.name], spec.dtype) for spec in specs)
+    return Ranges(calibration=Calibration(calibrator, fixed, digest_of(order.model)), notes=notes)
+
+
+def calibration_shapes(
+    specs: tuple[TensorSpec, ...], profiles: Mapping[str, Profile], batches: Batches | None
+) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
+    """The shapes that TensorRT calibrates in, by input, and a line where the batch is not the one asked for.
+
+    They are the best ones of the profiles. Where all inputs have a free batch it is the loader's, as far as the number
+    of samples is a multiple of it: otherwise the largest smaller one that all samples fill.
+    """
+    from calibrators.recut import samples_of
+
+    shapes = {
+        spec.name: profiles[spec.name].optimum
+        if spec.name in profiles
+        else tuple(size if isinstance(size, int) else 1 for size in spec.shape)
+        for spec in specs
+    }
+    free = all(spec.shape and not (isinstance(spec.shape[0], int) and spec.shape[0] > 0) for spec in specs)
+    if batches is None or not free:
+        return shapes, ()
+    asked = getattr(batches, "batch_size", None)
+    wanted = asked if isinstance(asked, int) else max(shape[0] for shape in shapes.values())
+    samples = samples_of(batches)
+    size = wanted if not samples else next(each for each in range(min(wanted, samples), 0, -1) if samples % each == 0)
+    notes = () if size == wanted else (f"calibrated in batches of {size}, which {samples} samples fill, not {wanted}",)
+    return {name: (size, *shape[1:]) for name, shape in shapes.items()}, notes
+
+
+def _explicit(order: Order, cache: CalibrationCache) -> Ranges:
+    made_of, digest = cache.sidecar.model_sha256 if cache.sidecar is not None else "", digest_of(order.model)
+    if made_of and digest and made_of != digest:
+        name = Path(order.model).name if isinstance(order.model, (str, os.PathLike)) else "the model"
+        raise CacheMismatchError(
+            f"the cache was made of another model (SHA-256 {made_of[:12]}...) than {name}: "
+            "give that model's own cache, or calibrate it"
+        )
+    if order.implicit:
+        note = "the cache holds only what Q/DQ nodes need (--tensors quantizable): they were written from it"
+    else:
+        note = f"{order.backend.label} has no calibrators: Q/DQ nodes were written from the cache"
+    return Ranges(cache=cache, notes=(note,))
+
+
+def _collected(order: Order, calibrator: "Calibrator", batches: Batches) -> Ranges:
+    """The ranges of the calibrator's batches, found in ONNX Runtime; the calibrator's cache is written."""
+    from calibrators.ranges import calibrate
+    from engines.collect import collect
+
+    tensors: Tensors = "quantizable" if calibrator.cache is None else "all"
+    statistics = collect(order.model, batches, tensors=tensors, progress=calibrator.progress)
+    cache = calibrate(statistics, calibrator.method)
+    if calibrator.cache is not None:
+        cache.save(calibrator.cache)
+    note = (
+        f"{order.backend.label} has no calibrators: ranges ({calibrator.method}) were collected in ONNX Runtime, and "
+        "Q/DQ nodes written from them"
+    )
+    return Ranges(cache=cache, notes=(note,))
+
+
+def _is_for_nodes_alone(cache: CacheSource) -> bool:
+    """Whether a cache says that it lacks what a calibrator needs besides: layers without a scale would be float."""
+    loaded = cache if isinstance(cache, CalibrationCache) else CalibrationCache.load(cache)
+    return loaded.sidecar is not None and loaded.sidecar.tensors == "quantizable"
+
+
+@contextmanager
+def _file_of(cache: CacheSource) -> Iterator[Path]:
+    """A cache as a file, which calibrators read."""
+    if not isinstance(cache, CalibrationCache):
+        yield Path(cache)
+        return
+    with tempfile.TemporaryDirectory(prefix="trtcal-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / "given.cache"
+        cache.save(path)
+        yield path
+
+
+def digest_of(model: ModelSource) -> str:
+    """Of the model's file; a model in memory has none to compare."""
+    return model_digest(model) if isinstance(model, (str, os.PathLike)) else ""
