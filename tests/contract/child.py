@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.bindings import Bindings, prepared
+from tests.contract.bindings import Bindings, NoWheelError, UnavailableError, prepared
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = Path(__file__).resolve().parent / "suites"
@@ -47,6 +47,18 @@ class Outcome:
     results: tuple[Result, ...]
     code: int
     output: str
+
+
+def require(bindings: Bindings) -> None:
+    """Skip the test where the bindings cannot be had; in CI only where there is no wheel for the running Python."""
+    try:
+        prepared(bindings)
+    except NoWheelError as error:
+        pytest.skip(str(error))
+    except UnavailableError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
 
 
 def command(bindings: Bindings, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:

@@ -1,33 +1,22 @@
 """Every suite against every version of NVIDIA's bindings; see README.md."""
 
 import functools
-import os
 from pathlib import Path
 
 import pytest
 
-from tests.contract.bindings import VERSIONS, Bindings, NoWheelError, UnavailableError
-from tests.contract.child import SUITES, Outcome, run_suites
+from tests.contract.bindings import VERSIONS, Bindings
+from tests.contract.child import SUITES, require, run_suites
 
 outcome_of = functools.cache(run_suites)
 """One child for each version: bindings of two versions cannot live in one process."""
 
 
-def ran(bindings: Bindings) -> Outcome:
-    try:
-        return outcome_of(bindings)
-    except NoWheelError as error:
-        pytest.skip(str(error))
-    except UnavailableError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
-
-
 @pytest.mark.parametrize("suite", sorted(SUITES.glob("test_*.py")), ids=lambda path: path.stem)
 @pytest.mark.parametrize("bindings", VERSIONS, ids=lambda bindings: bindings.version)
 def test_suite(bindings: Bindings, suite: Path, subtests: pytest.Subtests) -> None:
-    outcome = ran(bindings)
+    require(bindings)
+    outcome = outcome_of(bindings)
     results = [result for result in outcome.results if result.suite == suite.name]
     assert results, f"no test of {suite.name} ran (exit code {outcome.code}):\n{outcome.output}"
     assert outcome.code in (0, 1), f"the tests did not come to their end (exit code {outcome.code}):\n{outcome.output}"
