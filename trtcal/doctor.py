@@ -1,4 +1,4 @@
-"""What this machine has, and what each command can do with it."""
+"""What this machine has: processor, GPU, driver, libraries. What that is good for, `trtcal.abilities` says."""
 
 import importlib.metadata
 import json
@@ -66,23 +66,6 @@ class Machine:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Ability:
-    """What a command can do here.
-
-    Attributes:
-        command: Its name.
-        ready: Whether it works.
-        remark: What it can do, or what is missing.
-        install: The command that installs what is missing; empty where nothing is, or where that would not help.
-    """
-
-    command: str
-    ready: bool
-    remark: str
-    install: str = ""
-
-
 def examine(progress: Callable[[int], None] | None = None) -> Machine:
     """Look at this machine. Each library is imported in a process of its own, so that a broken one breaks nothing here.
 
@@ -127,11 +110,6 @@ def probe(name: str) -> Library:
     return Library(name, True, _recorded_version(name), lines[-1])
 
 
-def abilities(machine: Machine) -> tuple[Ability, ...]:
-    """What each command can do on `machine`."""
-    return tuple(_ability(machine, *each) for each in _COMMANDS)
-
-
 LIBRARIES = (
     "numpy",
     "onnx",
@@ -173,34 +151,6 @@ _FACTS = {
     "tensorrt_rtx": '{"calibrators": hasattr(module, "IInt8EntropyCalibrator2")}',
     "torch": '{"cuda": module.version.cuda}',
 }
-
-_COMMANDS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
-    (
-        "demo",
-        ("onnx", "onnx_ir", "onnxscript", "onnxruntime", "numba", "PIL", "sklearn", "tensorrt_rtx"),
-        "demo",
-        "the main job on bundled data",
-    ),
-    ("calibrate", ("onnx", "onnxruntime", "numba", "PIL"), "", "in ONNX Runtime on the CPU"),
-    ("quantize", ("onnx", "onnx_ir", "onnxscript"), "", "an ONNX model with Q/DQ nodes"),
-    ("build", ("onnx", "onnx_ir", "onnxscript", "tensorrt_rtx"), "rtx", "engines for RTX GPUs, built on the CPU"),
-    ("accuracy", ("onnxruntime", "PIL"), "", "ONNX models in ONNX Runtime on the CPU; engines cannot run yet"),
-    ("benchmark", ("onnx", "onnxruntime"), "", "ONNX models in ONNX Runtime on the CPU; engines cannot run yet"),
-    ("cache", ("onnx",), "", "calibration caches"),
-    ("inspect", ("onnx",), "", "engines and ONNX models"),
-)
-"""Command, what it needs, the extra that installs all of that (none: the package itself), what it does."""
-
-
-def _ability(machine: Machine, command: str, needs: tuple[str, ...], extra: str, remark: str) -> Ability:
-    lacking = [machine.libraries[name] for name in needs if not machine.libraries[name].usable]
-    if not lacking:
-        return Ability(command, ready=True, remark=remark)
-    broken = [f"{each.name} does not import ({each.problem})" for each in lacking if each.installed]
-    absent = [each.name for each in lacking if not each.installed]
-    remarks = [f"missing: {', '.join(absent)}"] if absent else []
-    install = f'pip install "trtcal{f"[{extra}]" if extra else ""}"'
-    return Ability(command, ready=False, remark="; ".join(remarks + broken), install=install if absent else "")
 
 
 def _recorded_version(name: str) -> str | None:

@@ -15,7 +15,8 @@ def doctor(*, json: options.Json = False) -> None:
 
     What is absent is no error: the exit code is 0.
     """
-    from trtcal.doctor import LIBRARIES, abilities, examine
+    from trtcal.abilities import abilities
+    from trtcal.doctor import LIBRARIES, examine
 
     with console.progress("Looking at libraries", len(LIBRARIES)) as advance:
         machine = examine(advance)
