@@ -10,6 +10,7 @@ PyCUDA (2026.1) has no CUDA graphs: `calibrators.cuda_graphs` asks the driver fo
 
 import contextlib
 import functools
+import weakref
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -272,8 +273,13 @@ def _current_device(driver: Any) -> int:
 
 @functools.cache
 def _primary_context(driver: ModuleType, index: int) -> Any:
-    """The primary context of a device, kept for good: the CUDA runtime, which TensorRT uses, keeps it too."""
-    return driver.Device(index).retain_primary_context()
+    """The primary context of a device, kept until Python ends: the CUDA runtime, which TensorRT uses, keeps it too.
+
+    It is let go explicitly: PyCUDA's own destructor would call `cuCtxDetach`, which is not for primary contexts.
+    """
+    context = driver.Device(index).retain_primary_context()
+    weakref.finalize(driver, context.detach)
+    return context
 
 
 def _import() -> tuple[Any, str]:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from calibrators.cuda import Cuda, open_cuda
+from calibrators.errors import DeviceError, MissingDependencyError
 from trtcal import cli
 
 # A slow or busy machine is no failure.
@@ -26,6 +28,15 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("no real data beside the checkout (../shared/data)")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def gpu() -> Cuda:
+    """This machine's GPU, for tests marked `gpu`; they skip, with the reason, where none can be used."""
+    try:
+        return open_cuda()
+    except (DeviceError, MissingDependencyError) as error:
+        pytest.skip(f"needs a GPU: {error}")
 
 
 @pytest.fixture
