@@ -154,9 +154,14 @@ _FACTS = {
 
 
 def _recorded_version(name: str) -> str | None:
-    """What pip knows of the package that `name` is part of."""
-    top = name.partition(".")[0]
-    for distribution in importlib.metadata.packages_distributions().get(top, []):
+    """What pip knows of the package that `name` is part of.
+
+    Several distributions may share its first word (cuda-bindings and cuda-pathfinder do): the one called like `name`
+    comes first.
+    """
+    top, whole = name.partition(".")[0], name.replace(".", "-")
+    found = importlib.metadata.packages_distributions().get(top, [])
+    for distribution in sorted(found, key=lambda each: not whole.startswith(each.lower().replace("_", "-"))):
         try:
             return importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:

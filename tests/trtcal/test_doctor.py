@@ -80,6 +80,15 @@ class TestProbe:
         packages("cuda", "")
         assert not probe("cuda.bindings.runtime").installed
 
+    def test_a_namespace_that_distributions_share(self, packages, tmp_path):
+        packages("cuda.bindings.runtime", "raise ImportError('not here')")
+        for name, version in (("cuda_pathfinder", "1.9.0"), ("cuda_bindings", "12.9.1"), ("cuda_zone", "3.0")):
+            record = tmp_path / f"{name}-{version}.dist-info"
+            record.mkdir()
+            record.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+            record.joinpath("top_level.txt").write_text("cuda\n")
+        assert probe("cuda.bindings.runtime").version == "12.9.1"
+
 
 def test_this_machine():
     seen = []
