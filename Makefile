@@ -16,6 +16,7 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
 
 bench: .venv/dev.stamp
 	$(BIN)/python -m benchmarks
