@@ -18,6 +18,22 @@ REFUSALS = [
         "of different versions",
     ),
     ("cudaErrorSystemNotReady", "system not yet initialized", "fabricmanager"),
+    (
+        "cudaErrorCallRequiresNewerDriver",
+        "API call is not supported in the installed CUDA driver",
+        "update the NVIDIA driver",
+    ),
+    (
+        "cudaErrorInsufficientDriver",
+        "CUDA driver version is insufficient for CUDA runtime version",
+        "update the NVIDIA driver",
+    ),
+    (
+        "cudaErrorCompatNotSupportedOnDevice",
+        "forward compatibility was attempted on non supported HW",
+        "cuda-compat",
+    ),
+    ("cudaErrorUnknown", "unknown error", "reboot"),
     ("cudaErrorStubLibrary", "CUDA driver is a stub library", "LD_LIBRARY_PATH"),
     ("cudaErrorIllegalAddress", "an illegal memory access was encountered", "start it again"),
     ("cudaErrorIllegalInstruction", "an illegal instruction was encountered", "start it again"),
