@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from calibrators.cuda import Cuda, Device, open_cuda
+from calibrators.cuda import Cuda, open_cuda
 from calibrators.errors import DeviceError, EngineError, MissingDependencyError, TrtcalError
 from calibrators.files import sha256_of
 from engines.backends.backend import Log
@@ -160,6 +160,7 @@ def _found(backend: str) -> ModuleType | None:
 
 def _loaded(path: Path, data: bytes, backend: str, trt: ModuleType, record: EngineRecord | None) -> LoadedEngine:
     said: Log = []
+    title = f"{_TITLES[backend]} {trt.__version__}"
     engine = None
     with listening(trt, said) as logger:
         try:
@@ -169,11 +170,13 @@ def _loaded(path: Path, data: bytes, backend: str, trt: ModuleType, record: Engi
                 raise
             runtime = None
         if runtime is not None:
-            if record is not None and getattr(record, "version_compatible", False):
+            if record is not None and record.builder_options.get("version_compatible"):
                 runtime.engine_host_code_allowed = True  # such engines bring their own runtime along
             engine = runtime.deserialize_cuda_engine(data)
     if engine is None:
-        raise _refusal(path, f"{_TITLES[backend]} {trt.__version__}", str(trt.__version__), record, said)
+        if runtime is None and not any(severity == "error" for severity, _ in said):
+            raise DeviceError(f"cannot run {path}: {title} makes no runtime here, as without a GPU; ask trtcal doctor")
+        raise _refusal(path, title, str(trt.__version__), record, said)
     return LoadedEngine(path, backend, trt, runtime, engine, record)
 
 
@@ -187,23 +190,29 @@ def _refusal(path: Path, title: str, version: str, record: EngineRecord | None, 
                 f"{path} was built with version {built_with}, and {title} does not load it: build the engine again, or "
                 f"install version {built_with}"
             )
-        device = _device() if record.compute_capabilities else None
-        if device is not None and device.compute_capability not in record.compute_capabilities:
-            return EngineError(
-                f"{path} was built for GPUs of compute capability {', '.join(record.compute_capabilities)}, and "
-                f"{device.name} has {device.compute_capability}: build the engine again for this GPU"
-            )
+        if refusal := _other_gpu(path, record):
+            return refusal
     for pattern, kind, message in _REFUSALS:
         if match := pattern.search(text):
             return kind(message.format(path=path, title=title, **match.groupdict()))
     return EngineError(f"{title} cannot load {path}: {first_error(said)}; build the engine again on this machine")
 
 
-def _device() -> Device | None:
+def _other_gpu(path: Path, record: EngineRecord) -> EngineError | None:
+    """What to say where the side-car names GPUs, and this machine's is none of them."""
+    built_for = record.compute_capabilities or ((record.gpu["compute_capability"],) if record.gpu else ())
+    if not built_for:
+        return None
     try:
-        return open_cuda().device()
+        device = open_cuda().device()
     except TrtcalError:
         return None
+    if device.compute_capability in built_for:
+        return None
+    return EngineError(
+        f"{path} was built for GPUs of compute capability {', '.join(built_for)}, and {device.name} has "
+        f"{device.compute_capability}: build the engine again for this GPU"
+    )
 
 
 _OTHER_GPU = re.compile(r"expecting compute (?P<here>\d+\.\d+) got compute (?P<built>\d+\.\d+)")

@@ -57,7 +57,8 @@ class TensorRTSession:
             self.inputs, self.outputs = self._io.inputs, self._io.outputs
             self.record: EngineRecord | None = self._loaded.record
             self.runtime, self.version = self._loaded.backend, self._loaded.version
-            self._execution = stack.enter_context(self.execution(cuda_graph=cuda_graph))
+            self._execution: Execution | None = None
+            self._cuda_graph = cuda_graph
             self._resources = stack.pop_all()
 
     def run(self, batch: Mapping[str, Array]) -> dict[str, Array]:
@@ -80,9 +81,12 @@ class TensorRTSession:
         choice = self._io.choose(feed, name=str(self.path))
         with self._lock:
             self._require_open()
+            # Not before: TensorRT 8 gives an optimization profile to one context only.
+            way = self._execution or self._resources.enter_context(self.execution(cuda_graph=self._cuda_graph))
+            self._execution = way
             return run_in_chunks(
                 str(self.path),
-                lambda chunk: self._execution.run(chunk, choice.profile),
+                lambda chunk: way.run(chunk, choice.profile),
                 feed,
                 fewest=choice.fewest,
                 most=choice.most,
@@ -111,6 +115,7 @@ class TensorRTSession:
     def close(self) -> None:
         """Free the engine and all memory; the session cannot run afterwards."""
         with self._lock:
+            self._execution = None
             self._resources.close()
 
     def __enter__(self) -> "TensorRTSession":

@@ -110,6 +110,7 @@ class EngineDouble:
     cuda: HostCuda = field(default_factory=HostCuda)
     made: list[Any] = field(default_factory=list)
     runtimes: list[Any] = field(default_factory=list)
+    others: list["EngineDouble"] = field(default_factory=list)
     enqueued: list[dict[str, tuple[int, ...]]] = field(default_factory=list)
 
     def install(self, trt: ModuleType, monkeypatch: Any) -> "EngineDouble":
@@ -121,6 +122,11 @@ class EngineDouble:
             monkeypatch.setattr(f"{module}.open_cuda", lambda: self.cuda)
         return self
 
+    def add(self, other: "EngineDouble") -> None:
+        """Another engine on the same GPU, in the same TensorRT; its data differ."""
+        other.trt, other.kind, other.cuda, other.logger = self.trt, self.kind, self.cuda, None
+        self.others.append(other)
+
     def of_mode(self, mode: str) -> list[Tensor]:
         return [tensor for tensor in self.tensors if tensor.mode == mode]
 
@@ -131,6 +137,8 @@ class EngineDouble:
             raise TypeError("pybind11::init(): factory function returned nullptr")
         runtime = self.spec(self.kind, engine_host_code_allowed=False)
         runtime.deserialize_cuda_engine.side_effect = self._deserialize
+        for other in self.others:
+            other.logger = logger
         self.runtimes.append(runtime)
         return runtime
 
@@ -139,6 +147,9 @@ class EngineDouble:
             self.logger.log(getattr(self.trt.ILogger, severity), message)
 
     def _deserialize(self, data: bytes) -> Any:
+        for other in self.others:
+            if data == other.data:
+                return other._deserialize(data)
         self._log(self.says)
         if not self.loads or data != self.data:
             return None

@@ -11,17 +11,25 @@ from tests.engine_double import EngineDouble
 
 
 def engine_files(trt: ModuleType, monkeypatch: Any, folder: Path) -> Callable[..., tuple[EngineDouble, Path]]:
-    """Makes `folder`/double.engine the file of an engine, and `trt` what runs it; a side-car is written if one of its
+    """Makes files of engines in `folder`, and `trt` what runs them.
+
+    The first is double.engine; others, with a `name` of their own, run beside it. A side-car is written if one of its
     values is given.
     """
     backend = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}[trt.__name__]
+    first: list[EngineDouble] = []
 
-    def of(double: EngineDouble, **record: Any) -> tuple[EngineDouble, Path]:
-        path = folder / "double.engine"
+    def of(double: EngineDouble, name: str = "double", **record: Any) -> tuple[EngineDouble, Path]:
+        path = folder / f"{name}.engine"
+        if first:
+            double.data = name.encode()
+            first[0].add(double)
+        else:
+            first.append(double.install(trt, monkeypatch))
         path.write_bytes(double.data)
         if record:
             write_record(path, backend, **{"version": trt.__version__, **record})
-        return double.install(trt, monkeypatch), path
+        return double, path
 
     return of
 

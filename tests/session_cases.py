@@ -186,14 +186,14 @@ class TestStreams:
                 np.testing.assert_array_equal(way.finish()["y"], 2 * x)
                 way.close()
                 way.close()
-            assert len(double.made) == 4
+            assert len(double.made) == 3
             assert len({way.stream.handle for way in ways}) == 3
         assert double.cuda.alive == []
 
     def test_a_profile_that_is_not_shared(self, engine_of):
         double, path = engine_of(doubling(shares_profiles=False))
-        with TensorRTSession(path) as session:
-            session.run({"x": samples(1)})
+        with TensorRTSession(path) as session, session.execution() as only:
+            only.run({"x": samples(1)}, 0)
             with session.execution() as way, pytest.raises(EngineError) as caught:
                 way.prepare({"x": samples(1)}, 0)
         message = str(caught.value)
@@ -326,15 +326,12 @@ class TestBadInput:
     def test_no_memory_for_a_context(self, engine_of):
         double, path = engine_of(doubling(contexts=1))
         with TensorRTSession(path) as session:
+            session.run({"x": samples(1)})
             with pytest.raises(
                 DeviceError, match=r"needs 3 MiB of the GPU's memory to run, and 1024 MiB are free: end"
             ):
                 session.execution()
             assert session.run({"x": samples(1)})
-        assert double.cuda.alive == []
-        double.contexts = 0
-        with pytest.raises(DeviceError, match="needs 3 MiB"):
-            TensorRTSession(path)
         assert double.cuda.alive == []
 
     def test_no_memory_for_the_tensors(self, engine_of):
@@ -423,6 +420,12 @@ class TestEnginesThatDoNotLoad:
             TensorRTSession(path)
         monkeypatch.setattr(double.cuda, "device", lambda: Device("NVIDIA Test GPU", "8.9", 1, 1, "13.0"))
         with pytest.raises(EngineError, match="something new"):
+            TensorRTSession(path)
+
+    def test_the_side_car_tells_the_gpu_that_it_was_built_on(self, engine_of):
+        gpu = {"name": "NVIDIA A100", "compute_capability": "8.0"}
+        _, path = engine_of(doubling(loads=False, says=[("ERROR", STRANGE)]), gpu=gpu)
+        with pytest.raises(EngineError, match=r"of compute capability 8\.0, and NVIDIA Test GPU has 8\.6: build"):
             TensorRTSession(path)
 
     def test_another_file_than_the_side_cars(self, engine_of):

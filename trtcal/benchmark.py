@@ -56,11 +56,15 @@ class Latency:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: `_ms` and `_percent` are units, throughput is in samples per second."""
+        counts = {"runs": self.runs, "batch_size": self.batch_size}
+        return {**counts, "throughput": self.throughput, **self.times()}
+
+    def times(self) -> dict[str, float]:
+        """The times alone, as in `to_dict`."""
         times = {
             f"{key}_ms": value for key, value in asdict(self).items() if key not in ("runs", "batch_size", "variation")
         }
-        counts = {"runs": self.runs, "batch_size": self.batch_size}
-        return {**counts, "throughput": self.throughput, **times, "variation_percent": self.variation}
+        return {**times, "variation_percent": self.variation}
 
 
 def benchmark(
@@ -88,10 +92,58 @@ def benchmark(
             batch size.
         TrtcalError: A shape, duration or seed that means nothing.
     """
+    require_settings(duration, seed)
+    size, feeds = random_batches(models, batch_size=batch_size, shapes=shapes, seed=seed)
+    return benchmark_on(models, feeds, size, duration=duration, seed=seed, begun=begun)
+
+
+def benchmark_on(
+    models: Mapping[str, Session],
+    feeds: Mapping[str, Mapping[str, Array]],
+    batch_size: int,
+    *,
+    duration: float = 3.0,
+    seed: int = 0,
+    begun: Callable[[], None] | None = None,
+) -> dict[str, Latency]:
+    """Measure models side by side on arrays of `batch_size` samples; the rest as `benchmark` has it.
+
+    Args:
+        models: Sessions by name.
+        feeds: By model, arrays by input name.
+        batch_size: Samples in each.
+        duration: Seconds of runs per model.
+        seed: Of the order of the runs, 0 or more.
+        begun: Is called when every model has run once.
+    """
+    calls = {name: _call(model, feeds[name]) for name, model in models.items()}
+    for call in calls.values():
+        call()
+    if begun is not None:
+        begun()
+    return {name: summary(times, batch_size) for name, times in measure(calls, duration=duration, seed=seed).items()}
+
+
+def require_settings(duration: float, seed: int) -> None:
+    """Refuse a duration or a seed that means nothing, before any work is done.
+
+    Raises:
+        TrtcalError: It does.
+    """
     if not duration > 0 or math.isinf(duration):
         raise TrtcalError(f"the duration must be a number of seconds greater than 0, not {duration:g}")
     if seed < 0:
         raise TrtcalError(f"the seed must be 0 or more, not {seed}")
+
+
+def random_batches(
+    models: Mapping[str, Session],
+    *,
+    batch_size: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    seed: int = 0,
+) -> tuple[int, dict[str, dict[str, Array]]]:
+    """The batch size that all models take, and random inputs of it for each; arguments and errors are `benchmark`'s."""
     shapes = shapes or {}
     known = {spec.name for model in models.values() for spec in model.inputs}
     unknown = sorted(set(shapes) - known)
@@ -99,12 +151,7 @@ def benchmark(
         raise TrtcalError(f"no model has an input {unknown[0]}: the inputs are {', '.join(sorted(known))}")
     size = _common_batch_size(models, batch_size, shapes)
     feeds = {name: random_batch(name, model.inputs, size, shapes, seed) for name, model in models.items()}
-    calls = {name: _call(model, feeds[name]) for name, model in models.items()}
-    for call in calls.values():
-        call()
-    if begun is not None:
-        begun()
-    return {name: summary(times, size) for name, times in measure(calls, duration=duration, seed=seed).items()}
+    return size, feeds
 
 
 def measure(
@@ -174,7 +221,7 @@ def summary(nanoseconds: npt.ArrayLike, batch_size: int) -> Latency:
         mean=float(times.mean()),
         minimum=float(times.min()),
         maximum=float(times.max()),
-        variation=float(100 * times.std() / times.mean()),
+        variation=float(100 * times.std() / times.mean()) if times.any() else 0.0,
     )
 
 

@@ -61,6 +61,42 @@ def nvidia(library: str = LIBRARY) -> Nvidia:
     return Nvidia(driver, f"{cuda // 1000}.{cuda % 1000 // 10}", gpus, "" if gpus else "a driver, but no GPU")
 
 
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """A GPU's clocks in MHz, and the highest that it has.
+
+    Attributes:
+        sm: Of the multiprocessors.
+        memory: Of the memory.
+        sm_maximum: As `sm`.
+        memory_maximum: As `memory`.
+    """
+
+    sm: int
+    memory: int
+    sm_maximum: int
+    memory_maximum: int
+
+
+def clocks(name: str, library: str = LIBRARY) -> Clocks | None:
+    """The clocks at this moment of the only GPU called `name`; None where there are several, or NVML does not tell."""
+    try:
+        nvml = ctypes.CDLL(library)
+        with _running(nvml):
+            handles = [_handle(nvml, index) for index in range(_number(nvml, "nvmlDeviceGetCount_v2", ctypes.c_uint))]
+            named = [handle for handle in handles if _text(nvml, "nvmlDeviceGetName", handle) == name]
+            if len(named) != 1:
+                return None
+            functions = ("nvmlDeviceGetClockInfo", "nvmlDeviceGetMaxClockInfo")
+            return Clocks(*(_clock(nvml, each, named[0], kind) for each in functions for kind in (_SM, _MEMORY)))
+    except (OSError, _NvmlError):
+        return None
+
+
+_SM, _MEMORY = 1, 2
+"""NVML's numbers of clocks, nvmlClockType_t."""
+
+
 class _NvmlError(Exception):
     """A call that NVML refused, in its own words."""
 
@@ -79,11 +115,22 @@ def _running(nvml: ctypes.CDLL) -> Iterator[None]:
 
 
 def _gpu(nvml: ctypes.CDLL, index: int) -> Gpu:
-    handle, memory, major, minor = ctypes.c_void_p(), _Memory(), ctypes.c_int(), ctypes.c_int()
-    _call(nvml, "nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(index), ctypes.byref(handle))
+    handle, memory, major, minor = _handle(nvml, index), _Memory(), ctypes.c_int(), ctypes.c_int()
     _call(nvml, "nvmlDeviceGetMemoryInfo", handle, ctypes.byref(memory))
     _call(nvml, "nvmlDeviceGetCudaComputeCapability", handle, ctypes.byref(major), ctypes.byref(minor))
     return Gpu(_text(nvml, "nvmlDeviceGetName", handle), memory.total, f"{major.value}.{minor.value}")
+
+
+def _handle(nvml: ctypes.CDLL, index: int) -> ctypes.c_void_p:
+    handle = ctypes.c_void_p()
+    _call(nvml, "nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(index), ctypes.byref(handle))
+    return handle
+
+
+def _clock(nvml: ctypes.CDLL, function: str, handle: ctypes.c_void_p, kind: int) -> int:
+    value = ctypes.c_uint()
+    _call(nvml, function, handle, ctypes.c_int(kind), ctypes.byref(value))
+    return value.value
 
 
 def _text(nvml: ctypes.CDLL, function: str, *arguments: object) -> str:

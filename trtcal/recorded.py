@@ -9,6 +9,7 @@ from pathlib import Path
 from calibrators.errors import DataError
 from calibrators.files import sha256_of
 from calibrators.sidecar import Sidecar, sidecar_path
+from engines.session import is_engine
 from trtcal.preprocess import Preprocess
 
 
@@ -31,7 +32,7 @@ def recorded_preprocess(model: str | os.PathLike[str]) -> Recorded:
     """What the side-car of a quantized model (MODEL.onnx.json) says, else that of a cache beside it (MODEL.cache.json).
 
     A side-car is believed only where it holds the SHA-256 of what is there now: the first, of the quantized model's
-    file; the second, of the cache and of the model that was calibrated.
+    file; the second, of the cache and of the model that was calibrated. Of an engine there is the first only.
 
     Raises:
         CacheError: The cache's side-car is malformed.
@@ -40,7 +41,8 @@ def recorded_preprocess(model: str | os.PathLike[str]) -> Recorded:
     """
     model = Path(model)
     ignored = []
-    for path, read in ((sidecar_path(model), _of_model), (sidecar_path(_cache_of(model)), _of_cache)):
+    sources = [(sidecar_path(model), _of_model), (sidecar_path(_cache_of(model)), _of_cache)]
+    for path, read in sources[:1] if is_engine(model) else sources:
         value, doubt = read(model) if path.is_file() else (None, "")
         if doubt:
             ignored.append(f"{path} is ignored: {doubt}")
@@ -72,9 +74,11 @@ def _of_model(model: Path) -> tuple[Mapping[str, object] | None, str]:
     value = content.get("preprocess") if isinstance(content, dict) else None
     if not isinstance(value, dict):
         return None, ""
-    if "sha256" not in content:
+    engine = content.get("engine")
+    described = engine.get("sha256") if isinstance(engine, dict) else content.get("sha256")
+    if described is None:
         return value, f"it does not say which file it describes, so it may not be {model.name}"
-    same = model.is_file() and content["sha256"] == sha256_of(model)
+    same = model.is_file() and described == sha256_of(model)
     return value, "" if same else f"it describes another file than {model.name}"
 
 

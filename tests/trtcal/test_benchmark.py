@@ -70,6 +70,10 @@ class TestSummary:
         assert {each.median, each.p90, each.p95, each.p99, each.mean, each.minimum, each.maximum} == {2.0}
         assert (each.variation, each.throughput) == (0, 500)
 
+    def test_runs_that_take_no_time_at_all(self):
+        each = summary([0, 0, 0], 1)
+        assert each.times() == dict.fromkeys(each.times(), 0.0)
+
     @given(st.lists(st.integers(1, 10**10), min_size=1, max_size=300), st.integers(1, 64))
     def test_order_means_nothing_and_percentiles_are_ordered(self, times, batch_size):
         each = summary(times, batch_size)

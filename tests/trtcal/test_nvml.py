@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from trtcal.nvml import Gpu, Nvidia, nvidia
+from trtcal.nvml import Clocks, Gpu, Nvidia, clocks, nvidia
 
 SOURCE = r"""
 #include <stdio.h>
@@ -20,6 +20,8 @@ int nvmlDeviceGetCount_v2(unsigned *count) { *count = GPUS; return 0; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) { *device = (void *)gpus[index]; return 0; }
 int nvmlDeviceGetName(void *device, char *text, unsigned size) { snprintf(text, size, "%s", (char *)device); return 0; }
 int nvmlDeviceGetMemoryInfo(void *device, memory_t *memory) { memory->total = 85899345920ULL; return 0; }
+int nvmlDeviceGetClockInfo(void *device, int kind, unsigned *clock) { *clock = kind == 1 ? 1410 : 1215; return 0; }
+int nvmlDeviceGetMaxClockInfo(void *device, int kind, unsigned *clock) { *clock = kind == 1 ? 1980 : 1593; return 0; }
 #ifndef OLD
 int nvmlDeviceGetCudaComputeCapability(void *device, int *major, int *minor) { *major = 9; *minor = 0; return 0; }
 #endif
@@ -78,3 +80,11 @@ def test_the_real_library():
     assert found.driver
     assert found.cuda
     assert all(gpu.memory > 2**30 for gpu in found.gpus)
+
+
+def test_clocks_of_the_only_gpu_of_a_name(library):
+    built = library("INIT=0", "GPUS=2")
+    assert clocks("NVIDIA Other GPU", built) == Clocks(1410, 1215, 1980, 1593)
+    assert clocks("NVIDIA Third GPU", built) is None
+    assert clocks("NVIDIA Test GPU", library("INIT=18", "GPUS=1")) is None
+    assert clocks("NVIDIA Test GPU", "libno-such-thing.so") is None

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def accuracy(
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="ONNX models.", show_default=False)],
+    models: Annotated[
+        list[Path], typer.Argument(metavar="MODEL...", help="ONNX models and engines.", show_default=False)
+    ],
     *,
     images: Annotated[
         Path, typer.Option(help="A folder of images, or arrays: .npz or .npy.", metavar="PATH", show_default=False)
@@ -51,11 +53,11 @@ def accuracy(
     seed: options.Seed = 0,
     on_bad_image: options.OnBadImage = "error",
     threads: Annotated[
-        int | None, typer.Option(help="Threads that each model uses (default: every core).", metavar="N")
+        int | None, typer.Option(help="Threads that each ONNX model uses (default: every core).", metavar="N")
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Measure models side by side on the same images, in ONNX Runtime on the CPU.
+    """Measure models side by side on the same images: ONNX models in ONNX Runtime on the CPU, engines on the GPU.
 
     With labels: top-1 with its 95 % confidence interval (Wilson's) and top-5; of equal scores the first counts. With a
     reference: its drop in top-1, agreement (the share of images for which both choose the same class) and SQNR (how far

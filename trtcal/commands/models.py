@@ -18,8 +18,7 @@ def opened(paths: Sequence[Path], *, threads: int | None) -> "Iterator[dict[str,
         Sessions by display name, in the order of `paths`.
 
     Raises:
-        ModelError: One of them cannot be opened.
-        BuildError: One of them is an engine.
+        TrtcalError: One of them cannot be opened; `engines.session.open_session` says why.
     """
     from engines.session import open_session
 
