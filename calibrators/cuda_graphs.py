@@ -47,6 +47,8 @@ class DriverGraphs:
         self._call("free a graph", "cuGraphExecDestroy", c_void_p(ready))
 
     def _call(self, action: str, function: str, *arguments: object) -> None:
+        if not hasattr(self._driver, function):
+            raise refused(action, f"API call is not supported in the installed CUDA driver ({function})")
         error = getattr(self._driver, function)(*arguments)
         if error:
             text = c_char_p()
