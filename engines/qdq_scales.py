@@ -177,7 +177,8 @@ class _FloatView:
     1. A Q/DQ pair is left out: what read its result reads the tensor itself.
     2. A pair whose result is an output of the model becomes an Identity, or, where ONNX Runtime's quantizer has renamed
        the tensor before it, gives the tensor its name back.
-    3. A Cast between floats becomes an Identity: it stands between FP16 and FP32, and scales pass it.
+    3. A Cast between floats, which stands between FP16 and FP32, is left out in the same way; before an output of the
+       model it becomes an Identity.
 
     Attributes:
         model: The graph without Q/DQ nodes on activations.
@@ -185,25 +186,25 @@ class _FloatView:
 
     def __init__(self, proto: onnx.ModelProto, graph: Graph) -> None:
         self._aliases: dict[str, str] = {}
-        identities: dict[str, str] = {}
+        self._identities: dict[str, str] = {}
+        types = _types(proto)
         for node in proto.graph.node:
-            maker = graph.producers.get(node.input[0]) if node.op_type == DEQUANTIZE else None
-            if maker is None or maker.op_type != QUANTIZE or maker.input[0] not in graph.activations:
+            before, after = _unchanged(node, graph, types)
+            if not after:
                 continue
-            before, after = maker.input[0], node.output[0]
             if after not in graph.outputs:
                 self._aliases[after] = before
             elif before == after + RENAMED:
                 self._aliases[before] = after
             else:
-                identities[after] = before
+                self._identities[after] = before
         self.model = onnx.ModelProto()
         self.model.ir_version = proto.ir_version
         self.model.opset_import.extend(proto.opset_import)
         self.model.graph.name = proto.graph.name
         for field in ("input", "output", "initializer"):
             getattr(self.model.graph, field).extend(getattr(proto.graph, field))
-        self.model.graph.node.extend(self._nodes(proto, graph, identities))
+        self.model.graph.node.extend(self._nodes(proto, graph))
 
     def name(self, tensor: str) -> str:
         """The float model's name for a tensor."""
@@ -211,25 +212,32 @@ class _FloatView:
             tensor = self._aliases[tensor]
         return tensor
 
-    def _nodes(self, proto: onnx.ModelProto, graph: Graph, identities: Mapping[str, str]) -> Iterator[onnx.NodeProto]:
-        types = {
-            value.name: value.type.tensor_type.elem_type
-            for inferred in [with_types(proto).graph]
-            for value in (*inferred.input, *inferred.value_info, *inferred.output)
-        }
+    def _nodes(self, proto: onnx.ModelProto, graph: Graph) -> Iterator[onnx.NodeProto]:
         for node in proto.graph.node:
             result = node.output[0] if node.output else ""
-            if node.op_type == QUANTIZE and node.input[0] in graph.activations:
+            if result in self._identities:
+                yield onnx.helper.make_node("Identity", [self.name(self._identities[result])], [result])
+            elif result in self._aliases or (node.op_type == DEQUANTIZE and result + RENAMED in self._aliases):
                 continue
-            if result in identities:
-                yield onnx.helper.make_node("Identity", [self.name(identities[result])], [result])
-            elif node.op_type == DEQUANTIZE and (result in self._aliases or self._aliases.get(result + RENAMED)):
-                continue
-            else:
+            elif node.op_type != QUANTIZE or node.input[0] not in graph.activations:
                 copy = onnx.NodeProto()
                 copy.CopyFrom(node)
                 copy.input[:] = [self.name(name) for name in node.input]
                 copy.output[:] = [self.name(name) for name in node.output]
-                if node.op_type == "Cast" and {types.get(node.input[0]), types.get(result)} <= FLOAT_TYPES:
-                    copy = onnx.helper.make_node("Identity", list(copy.input), list(copy.output), name=node.name)
                 yield copy
+
+
+def _types(proto: onnx.ModelProto) -> dict[str, int]:
+    graph = with_types(proto).graph
+    return {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info, *graph.output)}
+
+
+def _unchanged(node: onnx.NodeProto, graph: Graph, types: Mapping[str, int]) -> tuple[str, str]:
+    """What a Cast between floats, or the DequantizeLinear of a pair, gives again, and under which name; or nothing."""
+    if node.op_type == DEQUANTIZE:
+        maker = graph.producers.get(node.input[0])
+        if maker is not None and maker.op_type == QUANTIZE and maker.input[0] in graph.activations:
+            return maker.input[0], node.output[0]
+    if node.op_type == "Cast" and {types.get(node.input[0]), types.get(node.output[0])} <= FLOAT_TYPES:
+        return node.input[0], node.output[0]
+    return "", ""

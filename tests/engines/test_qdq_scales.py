@@ -62,8 +62,7 @@ class TestRoundTrip:
         _, _, result = zoo
         half = to_half(result.model).model
         assert "Cast" in {node.op_type for node in half.graph.node}
-        back = qdq_scales(half).scales
-        assert {name: back[name] for name in result.scales} == result.scales
+        assert qdq_scales(half).scales == qdq_scales(result.model).scales
 
 
 @pytest.mark.parametrize(
@@ -354,6 +353,23 @@ class TestForms:
         assert back.notes == (
             "4 Q/DQ nodes inside branches of control flow were not read: caches list no tensors of branches",
         )
+
+    def test_scales_in_half_precision_behind_casts(self):
+        """As Model-Optimizer writes them: FP16 scales, and casts at the inputs and outputs."""
+        net = Net(opset=19, ir_version=9)
+        net.node("Cast", net.input(), "x_cast_to_fp16", to=TensorProto.FLOAT16)
+        net.constant("s", np.float16(0.1))
+        net.constant("z", np.int8(0))
+        net.node("QuantizeLinear", "x_cast_to_fp16 s z", "q")
+        net.node("DequantizeLinear", "q s z", "dq")
+        net.node("Relu", "dq", "relu")
+        net.node("QuantizeLinear", "relu s z", "relu_q")
+        net.node("DequantizeLinear", "relu_q s z", "relu_dq")
+        net.node("Flatten", "relu_dq", "y_cast_from_fp16")
+        net.node("Cast", "y_cast_from_fp16", "y", to=TensorProto.FLOAT)
+        back = qdq_scales(net.model("y"))
+        assert dict(back.scales) == dict.fromkeys(["x", "relu", "y_cast_from_fp16", "y"], float(np.float16(0.1)))
+        assert back.derived == ("y_cast_from_fp16", "y")
 
     def test_a_file_with_external_data(self, tmp_path):
         model = ZOO["identity_skip"]().model
