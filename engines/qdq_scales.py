@@ -177,8 +177,8 @@ class _FloatView:
     1. A Q/DQ pair is left out: what read its result reads the tensor itself.
     2. A pair whose result is an output of the model becomes an Identity, or, where ONNX Runtime's quantizer has renamed
        the tensor before it, gives the tensor its name back.
-    3. A Cast between floats, which stands between FP16 and FP32, is left out in the same way; before an output of the
-       model it becomes an Identity.
+    3. A Cast between floats, which stands between FP16 and FP32, is left out in the same way; one that makes an output
+       of the model gives the tensor before it that name.
 
     Attributes:
         model: The graph without Q/DQ nodes on activations.
@@ -187,14 +187,16 @@ class _FloatView:
     def __init__(self, proto: onnx.ModelProto, graph: Graph) -> None:
         self._aliases: dict[str, str] = {}
         self._identities: dict[str, str] = {}
-        types = _types(proto)
+        self._left_out = set[str]()
+        types, named = _types(proto), graph.outputs | {value.name for value in proto.graph.input}
         for node in proto.graph.node:
             before, after = _unchanged(node, graph, types)
             if not after:
                 continue
+            self._left_out.add(after)
             if after not in graph.outputs:
                 self._aliases[after] = before
-            elif before == after + RENAMED:
+            elif before == after + RENAMED or (node.op_type == "Cast" and before not in {*named, *self._aliases}):
                 self._aliases[before] = after
             else:
                 self._identities[after] = before
@@ -217,7 +219,7 @@ class _FloatView:
             result = node.output[0] if node.output else ""
             if result in self._identities:
                 yield onnx.helper.make_node("Identity", [self.name(self._identities[result])], [result])
-            elif result in self._aliases or (node.op_type == DEQUANTIZE and result + RENAMED in self._aliases):
+            elif result in self._left_out:
                 continue
             elif node.op_type != QUANTIZE or node.input[0] not in graph.activations:
                 copy = onnx.NodeProto()
