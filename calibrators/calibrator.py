@@ -49,6 +49,7 @@ class Calibrator:
         algorithm: TensorRT's word for the kind of calibration, which the header of a cache holds.
         method: The range method that comes nearest, for Q/DQ nodes: of `calibrators.ranges.METHODS`.
         calibrates: Whether TensorRT can calibrate with it; if not, it holds batches and method.
+        progress: As given; it may be replaced between builds.
         served: Batches that TensorRT has taken in this build.
         planned: Batches that there are; None until that is known.
         error: The first exception since `prepare`, if any: TensorRT is told that there is no more data, and `finish`
@@ -84,7 +85,7 @@ class Calibrator:
         self.cache = None if cache is None else Path(cache)
         self.allow_version_mismatch = allow_version_mismatch
         self.recalibrate = recalibrate
-        self._progress = progress
+        self.progress = progress
         self._cuda = cuda
         self._specs: tuple[TensorSpec, ...] = ()  # between `prepare` and `finish`
         self._interrupts: Interrupts | None = None
@@ -267,8 +268,8 @@ class Calibrator:
             listed = ", ".join(unknown) or "nothing"
             raise DataError(f"TensorRT asks for {listed}, and the batches hold {', '.join(addresses)}: name all inputs")
         self.served += 1
-        if self._progress is not None:
-            self._progress(self._size)
+        if self.progress is not None:
+            self.progress(self._size)
         return [addresses[name] for name in names]
 
     def _begun(self) -> Feeding:

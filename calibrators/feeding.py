@@ -4,6 +4,7 @@ from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 
@@ -42,6 +43,10 @@ class Feeding:
         self._batches = batches
         self._cuda = cuda
         self._loaded = 0
+        # Ctrl-C while the executor starts its thread makes it start another (CPython 3.11).
+        self._one_at_a_time = Lock()
+        self._ended = False
+        self._ahead: Future[dict[str, int] | None] | None = None
         self._freed: Future[None] | None = None
         with ExitStack() as made:
             self._stream = made.enter_context(cuda.stream())
@@ -54,7 +59,6 @@ class Feeding:
             ]
             self._resources = made.pop_all()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="trtcal-calibrator")
-        self._ahead = self._worker.submit(self._load)
 
     def next(self) -> dict[str, int] | None:
         """The device's addresses of the next batch, by input name; None where there is no more.
@@ -65,6 +69,8 @@ class Feeding:
             DeviceError: Copying fails.
             BaseException: Whatever the batches raise.
         """
+        if self._ahead is None:
+            self._ahead = self._worker.submit(self._load)
         addresses = self._ahead.result()
         if addresses is not None:
             self._ahead = self._worker.submit(self._load)
@@ -73,7 +79,8 @@ class Feeding:
     def release(self) -> None:
         """Have the memory freed as soon as the thread is done with what it does; wait for nothing."""
         if self._freed is None:
-            self._ahead.cancel()
+            if self._ahead is not None:
+                self._ahead.cancel()
             self._freed = self._worker.submit(self._free)
             self._worker.shutdown(wait=False)
 
@@ -90,9 +97,11 @@ class Feeding:
     # What follows is done by the thread.
 
     def _load(self) -> dict[str, int] | None:
-        batch = next(self._batches, None)
-        if batch is None:
-            return None
+        with self._one_at_a_time:
+            batch = None if self._ended else next(self._batches, None)
+            return None if batch is None else self._copied(batch)
+
+    def _copied(self, batch: Mapping[str, Array]) -> dict[str, int]:
         buffers = self._sets[self._loaded % SETS]
         self._loaded += 1
         try:
@@ -104,6 +113,7 @@ class Feeding:
         return {name: buffer.memory.address for name, buffer in buffers.items()}
 
     def _free(self) -> None:
-        with self._resources:
+        with self._one_at_a_time, self._resources:
+            self._ended = True
             if isinstance(self._batches, Generator):
                 self._batches.close()

@@ -1,5 +1,7 @@
 """What TensorRT does to a calibrator in the course of a build, as its log and its bindings tell."""
 
+import ctypes
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -53,6 +55,16 @@ class Builder:
             self.asked.append("write_calibration_cache")
             calls.write_calibration_cache(calibrator, self.writes)
         return True
+
+
+_interrupt = ctypes.pythonapi.PyErr_SetInterrupt
+_interrupt.argtypes = [ctypes.py_object]
+_interrupt.restype = None
+
+
+def from_c(function: Callable[..., Any], first: Any, *others: Any) -> Any:
+    """Call a function with these arguments, Ctrl-C having come just before: no Python code has seen it yet."""
+    return next(map(function, itertools.filterfalse(_interrupt, [first]), *([other] for other in others)))
 
 
 def _swallowed(method: str) -> Callable[..., Any]:

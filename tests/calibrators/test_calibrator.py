@@ -23,9 +23,8 @@ from calibrators.errors import (
     OutputError,
 )
 from calibrators.sidecar import Sidecar
-from tests.calibrators.builder import Builder
+from tests.calibrators.builder import Builder, from_c
 from tests.calibrators.device import FakeCuda, fake_cuda
-from tests.calibrators.test_interrupts import from_c
 
 MODEL = "a" * 64
 FLOAT = np.dtype(np.float32)
@@ -140,13 +139,13 @@ class TestCalibrating:
     def test_addresses_are_in_the_order_of_the_names(self, cuda: FakeCuda) -> None:
         inputs = [TensorSpec(name, (2, 3), FLOAT) for name in ("x", "y")] + [TensorSpec("n", (2,), np.dtype(np.int32))]
         (x,) = numbered(4)
-        calibrator = Entropy([{"n": np.arange(4, dtype=np.int32), "y": -x, "x": x}], cuda=cuda)
+        calibrator = Entropy([{"n": np.arange(4, dtype=np.int32), "y": np.negative(x), "x": x}], cuda=cuda)
         for names in (["y", "n", "x"], ["n", "x", "y"], ["y"]):
             calibrator.prepare(inputs)
             read = Reader(cuda, {"x": 24, "y": 24, "n": 8})
             Builder(names=names, taken=read).calibrate(calibrator)
             calibrator.finish()
-            expected = {"x": x, "y": -x, "n": np.arange(4, dtype=np.int32)}
+            expected = {"x": x, "y": np.negative(x), "n": np.arange(4, dtype=np.int32)}
             for start, seen in zip((0, 2), read.seen, strict=True):
                 assert seen == [expected[name][start : start + 2].tobytes() for name in names]
 

@@ -1,5 +1,3 @@
-import ctypes
-import itertools
 import signal
 import threading
 from collections.abc import Iterator
@@ -9,15 +7,7 @@ from typing import Any
 import pytest
 
 from calibrators.interrupts import Interrupts
-
-_interrupt = ctypes.pythonapi.PyErr_SetInterrupt
-_interrupt.argtypes = [ctypes.py_object]
-_interrupt.restype = None
-
-
-def from_c(function: Any, argument: Any) -> Any:
-    """Call a Python function from C, Ctrl-C having come just before, so that no Python code has seen it yet."""
-    return next(map(function, itertools.filterfalse(_interrupt, [argument])))
+from tests.calibrators.builder import from_c
 
 
 @pytest.fixture(autouse=True)
