@@ -75,7 +75,7 @@ def build_engine(
         OutputError: A file cannot be written.
         BaseException: What a calibrator's data raised, as it was.
     """
-    given = cache if calibrator is None else calibrator.cache
+    given = cache if calibrator is None else getattr(calibrator, "cache", None)
     order = checked_order(
         model,
         output=output,
