@@ -25,7 +25,7 @@ from calibrators.cache_check import is_internal
 from calibrators.errors import CacheError, ModelError, RangeError
 from calibrators.files import write_whole
 from calibrators.weights import weight_encoding
-from engines.graph import COMMUTES, ModelSource, loaded, scale_groups
+from engines.graph import AVERAGES, COMMUTES, ModelSource, loaded, scale_groups
 from engines.passes.prepare import prepared
 from engines.placement import Site, label, planned
 
@@ -46,6 +46,8 @@ class QuantizedModel:
             TensorRT's caches repeat the scale before it.
         shared: Activations whose scale is that of a tensor they share one with (through max pooling, reshapes,
             concatenations), as the cache has none of use for themselves, or another.
+        averaged: Activations behind an average pooling whose scale repeats the one before it, as TensorRT's caches have
+            it, and there is no side-car with a finer one.
         internal: Names in the cache that TensorRT made for tensors of its own, such as copies and layers without a
             name.
         unused: Other names in the cache that the model does not have.
@@ -57,6 +59,7 @@ class QuantizedModel:
     left_float: Mapping[str, str]
     from_sidecar: tuple[str, ...]
     shared: tuple[str, ...]
+    averaged: tuple[str, ...]
     internal: tuple[str, ...]
     unused: tuple[str, ...]
 
@@ -74,7 +77,8 @@ def quantize(model: ModelSource, cache: Mapping[str, float]) -> QuantizedModel:
     """
     graph = prepared(model)
     plan = planned(graph)
-    scales = shared_scales(cache, ir.to_proto(graph))
+    light = ir.to_proto(graph)
+    scales = shared_scales(cache, light)
     wanted = [site.tensor for site in plan.sites]
     if not any(usable(scales.get(name)) for name in wanted):
         raise CacheError(_of_no_use(scales, wanted))
@@ -101,6 +105,7 @@ def quantize(model: ModelSource, cache: Mapping[str, float]) -> QuantizedModel:
         shared=tuple(
             name for name, scale in writer.scales.items() if name not in explicit and cache.get(name) != scale
         ),
+        averaged=tuple(name for name in _averaged(light, scales) if name in writer.scales and name not in explicit),
         internal=tuple(name for name, internal in foreign.items() if internal),
         unused=tuple(name for name, internal in foreign.items() if not internal),
     )
@@ -153,6 +158,21 @@ def shared_scales(cache: Mapping[str, float], model: onnx.ModelProto) -> dict[st
         if known:
             scales.update(dict.fromkeys(group.members, max(known)))
     return scales
+
+
+def _averaged(model: onnx.ModelProto, scales: Mapping[str, float]) -> tuple[str, ...]:
+    """Tensors that have the scale of what an average pooling reads, and are, or share one with, what it gives."""
+    given = {
+        node.output[0]
+        for node in model.graph.node
+        if node.op_type in AVERAGES
+        and usable(scales.get(node.input[0]))
+        and scales.get(node.input[0]) == scales.get(node.output[0])
+    }
+    groups = [
+        group for group in scale_groups(model, through=COMMUTES) if given & set(group.sources) == set(group.sources)
+    ]
+    return tuple(dict.fromkeys([*sorted(given), *(name for group in groups for name in group.members)]))
 
 
 def _of_no_use(scales: Mapping[str, float], wanted: Sequence[str]) -> str:

@@ -217,7 +217,19 @@ class TestSharedScales:
         model = ZOO["constant_weights"]().model
         cache = calibrate(collect(model, samples_of(model, 16)), "minmax")
         assert cache["flat"] == cache["a_relu"]
-        assert quantize(model, cache).scales["flat"] == cache.sidecar.explicit["flat"] < 0.5 * cache["a_relu"]
+        result = quantize(model, cache)
+        assert result.scales["flat"] == cache.sidecar.explicit["flat"] < 0.5 * cache["a_relu"]
+        assert (result.from_sidecar, result.averaged) == (("flat",), ())
+
+    def test_a_repeated_scale_behind_an_average_pooling_is_told(self):
+        """TensorRT's own caches come without a side-car."""
+        model = ZOO["constant_weights"]().model
+        cache = calibrate(collect(model, samples_of(model, 16)), "minmax")
+        repeated = quantize(model, CalibrationCache.parse(cache.dumps()))
+        assert repeated.scales["flat"] == cache["a_relu"]
+        assert (repeated.from_sidecar, repeated.averaged) == ((), ("flat",))
+        finer = {**cache, "average": cache["average"] / 4, "flat": cache["flat"] / 4}
+        assert quantize(model, finer).averaged == ()
 
     def test_a_loud_average_beside_a_quiet_tensor(self):
         """A concatenation of both must hold the loud one, whichever tensors were collected."""

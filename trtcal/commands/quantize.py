@@ -42,6 +42,7 @@ def report(output: Path, result: "QuantizedModel", *, json: bool) -> None:
                 "left_float": dict(result.left_float),
                 "from_sidecar": list(result.from_sidecar),
                 "shared": list(result.shared),
+                "averaged": list(result.averaged),
                 "internal": list(result.internal),
                 "unused": list(result.unused),
             }
@@ -59,6 +60,11 @@ def report(output: Path, result: "QuantizedModel", *, json: bool) -> None:
         console.note(
             f"note: {len(result.shared)} scales, such as {result.shared[0]}'s, are those of a tensor they share one "
             "with (pooling, concatenation): the cache has another for them, or none"
+        )
+    if result.averaged:
+        console.note(
+            f"note: {len(result.averaged)} scales, such as {result.averaged[0]}'s, repeat the one before an average "
+            "pooling, as TensorRT's caches have it: calibrate with trtcal for finer ones, which its side-cars hold"
         )
     if result.internal:
         console.note(

@@ -71,6 +71,8 @@ def test_names_that_the_model_does_not_have_are_counted(quantize, cache):
     code, _, err = quantize()
     assert code == 0
     assert err == (
+        "note: 1 scales, such as flat's, repeat the one before an average pooling, as TensorRT's caches have it: "
+        "calibrate with trtcal for finer ones, which its side-cars hold\n"
         "note: 2 names in the cache are TensorRT's own, such as (Unnamed Layer* 3) [Shuffle]_output, and were dropped: "
         "they are no tensors of the model\n"
         "note: 1 names in the cache are not in the model, such as elsewhere\n"
