@@ -121,6 +121,16 @@ def test_no_gpu(program):
     assert done.stdout.count("\n") == 1
 
 
+def test_a_driver_too_old(python):
+    """NVIDIA's own runtime, which cuda.bindings brings from 12.9 on, against a driver of CUDA 11.8."""
+    if sys.platform != "linux" or (bindings_version() or (0,)) < (12, 9):
+        pytest.skip("needs cuda.bindings 12.9 or later on Linux")
+    done = python("-c", f"{CLASSES['bindings']}\nLibrary()", DRIVER_VERSION="11080")
+    last = done.stderr.splitlines()[-1]
+    assert re.search(r"DeviceError: the NVIDIA driver is too old: it supports CUDA 11\.8 and cuda\.bindings 1\d", last)
+    assert re.search(r"needs 1[23]\.0; update the driver, or pip install 'cuda-bindings<12'$", last)
+
+
 def test_a_crash_is_for_good(program, library):
     done = program("""
 cuda = Library()
