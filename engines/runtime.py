@@ -165,8 +165,8 @@ def _loaded(path: Path, data: bytes, backend: str, trt: ModuleType, record: Engi
     with listening(trt, said) as logger:
         try:
             runtime = trt.Runtime(logger)
-        except TypeError as error:  # pybind11's word for a null pointer, which TensorRT gives where there is no GPU
-            if "nullptr" not in str(error):
+        except (TypeError, RuntimeError) as error:  # what pybind11 makes of a null pointer: there is no GPU
+            if isinstance(error, TypeError) and "nullptr" not in str(error):
                 raise
             runtime = None
         if runtime is not None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from engines.builder import build_engine
     from engines.collect import collect
     from engines.session import OnnxRuntimeSession, Session
+    from engines.tensorrt_session import TensorRTSession
     from trtcal.accuracy import evaluate
     from trtcal.images import ImageLoader
     from trtcal.pipeline import quantize
@@ -40,6 +41,7 @@ _HOMES = {
     "Preprocess": "trtcal.preprocess",
     "Session": "engines.session",
     "Statistics": "calibrators.statistics_file",
+    "TensorRTSession": "engines.tensorrt_session",
     "TensorStatistics": "calibrators.statistics",
     "TrtcalError": "calibrators.errors",
     "build_engine": "engines.builder",
@@ -62,6 +64,7 @@ __all__ = [
     "Preprocess",
     "Session",
     "Statistics",
+    "TensorRTSession",
     "TensorStatistics",
     "TrtcalError",
     "build_engine",

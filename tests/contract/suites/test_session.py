@@ -4,6 +4,7 @@ What an engine computes is a double's, in the memory of the host; enumerations, 
 are TensorRT's own, and allocators are asked through their C++ class.
 """
 
+import numpy as np
 import pytest
 
 from calibrators.errors import DeviceError
@@ -14,6 +15,7 @@ from tests.contract.doubles import Live, spec_of
 from tests.engine_double import doubling
 from tests.engine_files import engine_files
 from tests.session_cases import *  # noqa: F403 - the cases
+from trtcal.gpu_timing import benchmark_engines
 
 
 def spec(kind, **values):
@@ -51,3 +53,14 @@ def test_engines_of_other_versions_may_bring_their_runtime(engine_of, asked_for)
     double, path = engine_of(doubling(), builder_options={"version_compatible": True} if asked_for else {})
     with TensorRTSession(path):
         assert double.runtimes[0].engine_host_code_allowed == asked_for
+
+
+def test_benchmark(engine_of):
+    double, path = engine_of(doubling(kernel_time=2.0))
+    with TensorRTSession(path) as session:
+        feeds = {"a": {"x": np.ones((2, 3), np.float32)}}
+        for cuda_graph in (False, True):
+            times = benchmark_engines({"a": session}, feeds, duration=0.01, streams=2, cuda_graph=cuda_graph)["a"]
+            assert times.compute.median == pytest.approx(2)
+            assert times.cuda_graph == cuda_graph
+    assert double.cuda.alive == []
