@@ -1,5 +1,10 @@
-"""What the README says is run: its commands, its Python, its TOML, its links; and the examples."""
+"""What the README says is run: its commands, its Python, its TOML, its links; and the examples.
 
+Blocks marked `gpu` are only held against the commands, options and functions that there are.
+"""
+
+import ast
+import inspect
 import os
 import re
 import subprocess
@@ -41,8 +46,24 @@ def tour(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_tour_leaves_what_it_says(tour: Path) -> None:
-    for name in ("digits.cache", "digits.cache.json", "digits.int8.onnx", "digits.engine", "digits.fp16.engine"):
+    for name in (
+        "digits.cache",
+        "digits.cache.json",
+        "digits.int8.onnx",
+        "digits.engine",
+        "digits.fp16.engine",
+        "minmax.cache",
+    ):
         assert (tour / name).stat().st_size > 100, name
+
+
+def test_a_cache_goes_to_qdq_and_back(tour: Path) -> None:
+    from calibrators.cache import CalibrationCache
+
+    again, minmax = (CalibrationCache.load(tour / name) for name in ("again.cache", "minmax.cache"))
+    assert minmax.header == "TRT-8601-MinMaxCalibration"
+    assert dict(minmax) == dict(again)
+    assert (tour / "converted.onnx").read_bytes() == (tour / "digits.int8.onnx").read_bytes()
 
 
 def test_the_python_runs_and_gives_the_same_cache(tour: Path) -> None:
@@ -58,6 +79,41 @@ def test_the_examples_run(tour: Path, example: str) -> None:
     result = run(tour, str(ROOT / "examples" / example), "demo/digits.onnx", "demo/calibration", "unit")
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip()
+
+
+def test_commands_that_need_a_gpu_exist_with_these_options() -> None:
+    import typer.main
+
+    from trtcal.verbs import app
+
+    group = typer.main.get_command(app)
+    lines = [line for block in blocks("sh gpu") for line in block.splitlines() if line]
+    assert len(lines) >= 4
+    for line in lines:
+        program, verb, *arguments = line.split()
+        assert program == "trtcal", line
+        group.commands[verb].make_context(verb, arguments)  # type: ignore[attr-defined]
+
+
+def test_python_that_needs_a_gpu_calls_what_exists() -> None:
+    import trtcal
+
+    (block,) = blocks("python gpu")
+    calls = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Call)]
+    assert len(calls) >= 3
+    for call in calls:
+        assert isinstance(call.func, ast.Attribute)
+        signature = inspect.signature(getattr(trtcal, call.func.attr))
+        signature.bind(*call.args, **{str(keyword.arg): keyword.value for keyword in call.keywords})
+
+
+def test_the_exit_codes_are_all_told() -> None:
+    from calibrators.errors import CheckFailedError, TrtcalError
+    from trtcal.cli import INTERRUPTED, UNREAD
+
+    (said,) = re.findall(r"Exit codes: (.*?)\. An error", README, re.DOTALL)
+    codes = {0, CheckFailedError.exit_code, TrtcalError.exit_code, INTERRUPTED, UNREAD}
+    assert {int(number) for number in re.findall(r"\b\d+\b", said)} == codes
 
 
 def test_the_preprocessing_is_one(tmp_path: Path) -> None:
