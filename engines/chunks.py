@@ -58,10 +58,10 @@ def run_in_chunks(
         outputs = run({key: filled(array[start : start + given], size) for key, array in feed.items()})
         for key, value in outputs.items():
             if value.ndim == 0 or len(value) != size:
-                sizes = str(fewest) if fewest == most else f"{fewest} to {most}"
+                takes = f"{fewest}" if fewest == most else f"{fewest} to {most}"
                 raise ModelError(
                     f"output {key} of {name} has no axis of samples ({shapes_of({key: value})} for {size} "
-                    f"sample(s)), and the model's batch size is fixed: run it with a batch size of {sizes}"
+                    f"sample(s)), and it takes {takes} at a time: run it with a batch size of {takes}"
                 )
         chunks.append({key: value[:given] for key, value in outputs.items()})
     return {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}

@@ -59,6 +59,7 @@ class Execution:
             stack.callback(self._drop_graph)
             self._context = new_context(loaded, cuda)
             stack.callback(self._drop_context)
+            stack.callback(self._settle)
             self._resources = stack.pop_all()
 
     def prepare(self, feed: Mapping[str, Array], profile: int) -> None:
@@ -221,6 +222,11 @@ class Execution:
     def _abandon_capture(self) -> None:
         with suppress(DeviceError):  # what failed has spoilt the capture
             self.stream.end_capture().free()
+
+    def _settle(self) -> None:
+        """Let the stream end what an error or Ctrl-C has left it with: memory in use must not be freed."""
+        with suppress(DeviceError):
+            self.stream.synchronize()
 
     def _drop_graph(self) -> None:
         if self._graph is not None:

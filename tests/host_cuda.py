@@ -57,6 +57,10 @@ class HostStream(Held):
         self.captured: list[Callable[[], None]] | None = None
         self.spoilt = False
 
+    def free(self) -> None:
+        assert not self.queue, "a stream is freed with work left, whose memory may be freed as well"
+        super().free()
+
     def give(self, work: Callable[[], None]) -> None:
         """Work for the device: done at the next `synchronize`, or written down while there is a capture."""
         (self.queue if self.captured is None else self.captured).append(work)

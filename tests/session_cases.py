@@ -7,7 +7,7 @@ import pytest
 
 from calibrators.batches import IMAGE
 from calibrators.cuda import Device
-from calibrators.errors import DataError, DeviceError, EngineError, ModelError
+from calibrators.errors import DataError, DeviceError, EngineError, MissingDependencyError, ModelError
 from engines.tensorrt_session import TensorRTSession
 from tests.engine_double import EngineDouble, Tensor, doubling
 from tests.host_cuda import HostMemory
@@ -322,6 +322,29 @@ class TestBadInput:
             assert "\n" not in str(caught.value)
             double.fails = ""
             np.testing.assert_array_equal(session.run({"x": samples(2)})["y"], 2 * samples(2))
+
+    def test_ctrl_c_in_the_middle_of_a_run(self, engine_of, monkeypatch):
+        double, path = engine_of(doubling())
+        with TensorRTSession(path) as session:
+            session.run({"x": samples(2)})
+
+            def interrupt(target, source, size, stream):
+                raise KeyboardInterrupt
+
+            monkeypatch.setattr(double.cuda, "copy_out", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                session.run({"x": samples(2)})
+        assert double.cuda.alive == []
+
+    def test_no_cuda_library_for_python(self, engine_of, monkeypatch):
+        _, path = engine_of(doubling())
+
+        def absent():
+            raise MissingDependencyError("work on a GPU needs PyCUDA or NVIDIA's cuda.bindings")
+
+        monkeypatch.setattr("engines.tensorrt_session.open_cuda", absent)
+        with pytest.raises(MissingDependencyError, match="needs PyCUDA or"):
+            TensorRTSession(path)
 
     def test_no_memory_for_a_context(self, engine_of):
         double, path = engine_of(doubling(contexts=1))

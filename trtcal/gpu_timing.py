@@ -258,8 +258,8 @@ def engine_remarks(times: Mapping[str, EngineTimes], precisions: Mapping[str, st
             said.append(f"WARNING: {name} is held up by the CPU that launches it ({taken}): {remedy}")
     fastest = min(times, key=lambda name: times[name].compute.median)
     for name, each in times.items():
-        if precisions[name] == "int8" and precisions[fastest] not in ("int8", "") and name != fastest:
-            factor = each.compute.median / times[fastest].compute.median
+        factor = each.compute.median / times[fastest].compute.median
+        if precisions[name] == "int8" and precisions[fastest] not in ("int8", "") and factor > 1:
             said.append(
                 f"WARNING: {name} is INT8, yet {fastest} ({precisions[fastest].upper()}) is faster, {factor:.2f} "
                 f"times: trtcal inspect {name} shows what runs in INT8 and which Q/DQ nodes came to nothing"

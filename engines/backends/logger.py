@@ -22,11 +22,11 @@ def listening(trt: ModuleType, log: Log) -> Iterator[Any]:
         The logger to give to what is made in the block.
     """
     logger = logger_of(trt)
-    logger.sinks.append(log)
+    logger.sinks[id(log)] = log
     try:
         yield logger
     finally:
-        logger.sinks[:] = [sink for sink in logger.sinks if sink is not log]
+        del logger.sinks[id(log)]
 
 
 @functools.cache
@@ -45,10 +45,10 @@ def logger_of(trt: ModuleType) -> Any:
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.sinks: list[Log] = []
+            self.sinks: dict[int, Log] = {}  # by identity: threads come and go in any order
 
         def log(self, severity: Any, message: str) -> None:
-            for sink in self.sinks:
+            for sink in tuple(self.sinks.values()):
                 sink.append((severities[severity], message))
 
     return Logger()

@@ -152,6 +152,22 @@ class TestBadInput:
             benchmark_engines({"a": session}, {"a": {"x": np.ones((1, 3), np.float32)}}, streams=3)
         assert double.cuda.alive == []
 
+    def test_an_interrupt_frees_everything(self, engine_of, monkeypatch):
+        double, path = engine_of(doubling())
+        calls = []
+
+        def interrupted(timer):
+            timer._way.copy_in()
+            timer._way.launch()  # the stream has work when Ctrl-C comes
+            calls.append(timer)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(gpu_timing._Timer, "__call__", interrupted)
+        with TensorRTSession(path) as session, pytest.raises(KeyboardInterrupt):
+            benchmark_engines({"a": session}, {"a": {"x": np.ones((1, 3), np.float32)}}, duration=1)
+        assert len(calls) == 1
+        assert double.cuda.alive == []
+
 
 class TestFacts:
     def test_what_the_gpu_says_and_what_nvml_says(self, engine_of, monkeypatch):
@@ -192,6 +208,10 @@ class TestRemarks:
     def test_int8_slower_than_int8_or_than_nobody_knows_what(self, fastest):
         times = {"a": self.times(2), "b": self.times(3)}
         assert engine_remarks(times, {"a": fastest, "b": "int8"}) == []
+
+    def test_int8_as_fast_as_the_fastest(self):
+        times = {"a": self.times(2), "b": self.times(2)}
+        assert engine_remarks(times, {"a": "fp16", "b": "int8"}) == []
 
     def test_bound_by_launching(self):
         times = {"a": self.times(1, enqueue=0.81), "b": self.times(1, enqueue=0.8)}
