@@ -17,11 +17,11 @@ _POSITIONAL = re.compile(r"arg\d+$")  # what pybind11 calls arguments without a 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One argument: its type as pybind11 spells it, and whether it may be left out."""
+    """One argument: its type and its default as pybind11 spells them; no default means that it must be given."""
 
     name: str
     type: str
-    optional: bool
+    default: str
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,10 @@ class Signature:
             given[name] = value
         for parameter in self.parameters:
             if parameter.name not in given:
-                if not parameter.optional:
+                if not parameter.default:
                     return f"{parameter.name} is missing"
+            elif given[parameter.name] is None and parameter.default == "None":
+                continue
             elif not self.takes(parameter.type, given[parameter.name]):
                 return f"{parameter.name} cannot be {given[parameter.name]!r}"
         return None
@@ -76,10 +78,9 @@ class Signature:
 
     def resolve(self, kind: str) -> Any:
         """The class that `kind` names; None for types that are not TensorRT's."""
-        if not re.match(r"tensorrt\.tensorrt\.[\w.]+$", kind):
-            return None
+        match = re.match(r"(?:tensorrt\.tensorrt\.|nv\w+::(?:v_\d+_\d+::)?)([\w.:]+)$", kind)
         try:
-            return operator.attrgetter(kind.removeprefix("tensorrt.tensorrt."))(self.module)
+            return operator.attrgetter(match[1].replace("::", "."))(self.module) if match else None
         except AttributeError:  # a type that the module keeps to itself
             return None
 
@@ -111,8 +112,8 @@ def _parameters(text: str) -> list[Parameter]:
     parameters = []
     for part in filter(None, map(str.strip, _parts(text))):
         name, _, rest = part.partition(":")
-        kind, default, _ = rest.partition(" = ")
-        parameters.append(Parameter(name.strip(), kind.strip(), bool(default)))
+        kind, _, default = rest.partition(" = ")
+        parameters.append(Parameter(name.strip(), kind.strip(), default.strip()))
     return parameters
 
 
@@ -155,6 +156,7 @@ _PLAIN = {
     "buffer": _is_buffer,
     "typing_extensions.Buffer": _is_buffer,
     "None": lambda value: value is None,
+    "list": lambda value: isinstance(value, list),
     "tuple": lambda value: isinstance(value, tuple),
     "collections.abc.Callable": callable,
 }

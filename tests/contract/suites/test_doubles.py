@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.contract.doubles import Live, give, spec_of
+from tests.contract.signatures import signatures_of
 
 
 def test_attributes_that_the_class_lacks_cannot_be_read_or_set(trt: Any) -> None:
@@ -97,3 +98,69 @@ def test_values_are_given_and_computed(trt: Any) -> None:
         give(network, number=1)
     with pytest.raises(AssertionError, match="is a method"):
         give(network, get_input=1)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "Builder",
+        "INetworkDefinition",
+        "OnnxParser",
+        "ParserError",
+        "IBuilderConfig",
+        "IOptimizationProfile",
+        "ITimingCache",
+        "Runtime",
+        "ICudaEngine",
+        "IExecutionContext",
+        "EngineInspector",
+        "ITensor",
+        "ILayer",
+    ],
+)
+def test_every_function_tells_what_it_takes(trt: Any, kind: str) -> None:
+    members = {name: value for name, value in vars(getattr(trt, kind)).items() if not name.startswith("_")}
+    functions = {
+        name: value.fset if isinstance(value, property) else getattr(getattr(trt, kind), name)
+        for name, value in members.items()
+        if not isinstance(value, property) or value.fset is not None
+    }
+    assert functions
+    assert [name for name, function in functions.items() if not signatures_of(function)] == []
+
+
+def test_properties_of_a_real_object_are_checked_alike(trt: Any) -> None:
+    for logger in (trt.Logger(trt.Logger.ERROR), spec_of(trt.Logger)):
+        with pytest.raises(TypeError):
+            logger.min_severity = 1
+        with pytest.raises(AttributeError):
+            logger.severity = trt.Logger.ERROR
+        logger.min_severity = trt.Logger.INFO
+        assert logger.min_severity == trt.Logger.INFO
+
+
+def test_arguments_that_may_be_left_out(trt: Any) -> None:
+    parser = spec_of(trt.OnnxParser)
+    assert parser.parse(b"model")
+    assert parser.parse(b"model", None)
+    assert parser.parse(model=b"model", path="model.onnx")
+    with pytest.raises(TypeError, match="parse"):
+        parser.parse("model.onnx")
+    with pytest.raises(TypeError, match="parse"):
+        parser.parse()
+
+
+def test_sizes_are_tuples_lists_or_dims(trt: Any) -> None:
+    context = spec_of(trt.IExecutionContext)
+    for shape in ((1, 3), [1, 3], trt.Dims((1, 3))):
+        assert context.set_input_shape("x", shape)
+    for shape in (3, "13", (1.5, 3)) if len(signatures_of(trt.IExecutionContext.set_input_shape)) == 1 else (3, "13"):
+        with pytest.raises(TypeError, match="set_input_shape"):
+            context.set_input_shape("x", shape)
+
+
+def test_types_that_the_signature_names_in_cpp(trt: Any) -> None:
+    parser = spec_of(trt.OnnxParser)
+    parser.set_flag(trt.OnnxParserFlag.NATIVE_INSTANCENORM)
+    with pytest.raises(TypeError, match="set_flag"):
+        parser.set_flag(trt.BuilderFlag.TF32)
