@@ -183,7 +183,8 @@ def _quantized(order: Order, cache: CalibrationCache) -> "tuple[onnx.ModelProto,
     from engines.qdq import quantize
 
     quantized = quantize(order.model, cache)
-    return quantized.model, [f"{name} stays in float: {why}" for name, why in quantized.left_float.items()]
+    left = [f"{name} stays in float: {why}" for name, why in quantized.left_float.items()]
+    return quantized.model, [*left, *quantized.notes]
 
 
 def _halved(graph: "onnx.ModelProto") -> "tuple[onnx.ModelProto, tuple[str, ...]]":

@@ -16,7 +16,7 @@ from calibrators.batches import Batches, TensorSpec, fitted
 from calibrators.cache import CalibrationCache
 from calibrators.errors import BuildError, CacheMismatchError
 from engines.backends.backend import Calibration
-from engines.graph import ModelSource, input_specs, model_digest
+from engines.graph import ModelSource, activations, input_specs, model_digest
 from engines.order import Order
 from engines.shapes import Profile
 
@@ -113,12 +113,35 @@ def _from_calibrator(order: Order, calibrator: "Calibrator") -> Ranges:
 
 
 def _implicit(order: Order, calibrator: "Calibrator") -> Ranges:
-    specs = input_specs(order.graph)
-    batches = calibrator.batches
+    specs, batches = input_specs(order.graph), calibrator.batches
+    replaced = calibrator.recalibrate and batches is not None
+    remarks = _coverage(order, None if replaced else calibrator.cache)
     loader = None if batches is None else fitted(batches, specs)
     shapes, notes = calibration_shapes(specs, order.profiles, loader)
     fixed = tuple(TensorSpec(spec.name, shapes[spec.name], spec.dtype) for spec in specs)
-    return Ranges(calibration=Calibration(calibrator, fixed, digest_of(order.model)), notes=notes)
+    return Ranges(calibration=Calibration(calibrator, fixed, digest_of(order.model)), notes=(*remarks, *notes))
+
+
+def _coverage(order: Order, path: Path | None) -> tuple[str, ...]:
+    """What of the model a cache has no scale for: TensorRT leaves those layers in float without an error.
+
+    Raises:
+        CacheMismatchError: It has none for anything in the model.
+    """
+    if path is None or not path.exists():
+        return ()
+    names, cache = activations(order.graph), CalibrationCache.load(path, alone=True)
+    lacking = [name for name in names if name not in cache]
+    if len(lacking) == len(names):
+        raise CacheMismatchError(
+            f"no name in the cache {path} is a tensor of the model: it is another model's; calibrate this one"
+        )
+    if not lacking:
+        return ()
+    some = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
+    return (
+        f"{len(lacking)} of {len(names)} tensors have no scale in the cache, and layers on them stay float: {some}",
+    )
 
 
 def calibration_shapes(
@@ -126,8 +149,9 @@ def calibration_shapes(
 ) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
     """The shapes that TensorRT calibrates in, by input, and a line where the batch is not the one asked for.
 
-    They are the best ones of the profiles. Where all inputs have a free batch it is the loader's, as far as the number
-    of samples is a multiple of it: otherwise the largest smaller one that all samples fill.
+    They are the best ones of the profiles, apart from the batch: a size that the model fixes holds for every input;
+    otherwise it is the loader's, as far as the number of samples is a multiple of it, else the largest smaller one that
+    the samples fill.
     """
     from calibrators.recut import samples_of
 
@@ -137,15 +161,25 @@ def calibration_shapes(
         else tuple(size if isinstance(size, int) else 1 for size in spec.shape)
         for spec in specs
     }
-    free = all(spec.shape and not (isinstance(spec.shape[0], int) and spec.shape[0] > 0) for spec in specs)
-    if batches is None or not free:
-        return shapes, ()
+    fixed = [size for spec in specs for size in spec.shape[:1] if isinstance(size, int) and size > 0]
     asked = getattr(batches, "batch_size", None)
-    wanted = asked if isinstance(asked, int) else max(shape[0] for shape in shapes.values())
-    samples = samples_of(batches)
-    size = wanted if not samples else next(each for each in range(min(wanted, samples), 0, -1) if samples % each == 0)
-    notes = () if size == wanted else (f"calibrated in batches of {size}, which {samples} samples fill, not {wanted}",)
-    return {name: (size, *shape[1:]) for name, shape in shapes.items()}, notes
+    wanted = (
+        asked if isinstance(asked, int) else max((size for shape in shapes.values() for size in shape[:1]), default=1)
+    )
+    samples = samples_of(batches) if batches is not None else None
+    size = fixed[0] if fixed else largest_batch(wanted, samples)
+    notes: tuple[str, ...] = ()
+    if not fixed and size != wanted:
+        notes = (f"calibrated in batches of {size}, which {samples} samples fill, not {wanted}",)
+    free = {spec.name for spec in specs if not (spec.shape[:1] and spec.shape[0] in fixed)}
+    return {name: (size, *shape[1:]) if name in free and shape else shape for name, shape in shapes.items()}, notes
+
+
+def largest_batch(wanted: int, samples: int | None) -> int:
+    """The largest size up to `wanted` that divides `samples`; `wanted`, where they are unknown."""
+    if not samples:
+        return wanted
+    return next(size for size in range(min(wanted, samples), 0, -1) if samples % size == 0)
 
 
 def _explicit(order: Order, cache: CalibrationCache) -> Ranges:

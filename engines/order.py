@@ -174,7 +174,7 @@ def _opened(name: BackendName) -> tuple[Backend, tuple[str, ...]]:
         return TensorRT(), ()
     except (DeviceError, MissingDependencyError) as error:
         if name == "tensorrt":
-            raise
+            raise type(error)(f"{error}; TensorRT-RTX builds without a GPU: --backend tensorrt-rtx") from error
         return _instead(error)
 
 
@@ -187,7 +187,9 @@ def _instead(error: DeviceError | MissingDependencyError) -> tuple[Backend, tupl
         backend = TensorRTRTX()
     except MissingDependencyError as missing:
         if not absent:
-            raise type(error)(f"{error}: pip install trtcal[rtx]") from missing
+            raise type(error)(
+                f"{error}; TensorRT-RTX builds without a GPU, but is not installed: pip install trtcal[rtx]"
+            ) from missing
         raise MissingDependencyError(
             "neither TensorRT nor TensorRT-RTX is installed: pip install trtcal[tensorrt] builds on this machine's "
             f"GPU, pip install trtcal[rtx] on any machine ({missing})"

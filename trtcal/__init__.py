@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from calibrators.ranges import calibrate
     from calibrators.statistics import TensorStatistics
     from calibrators.statistics_file import Statistics
+    from engines.backends.backend import BuildOptions
     from engines.builder import build_engine
     from engines.collect import collect
     from engines.session import OnnxRuntimeSession, Session
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from trtcal.preprocess import Preprocess
 
 _HOMES = {
+    "BuildOptions": "engines.backends.backend",
     "CalibrationCache": "calibrators.cache",
     "Encoding": "calibrators.encoding",
     "EntropyCalibrator": "calibrators.int8",
@@ -52,6 +54,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BuildOptions",
     "CalibrationCache",
     "Encoding",
     "EntropyCalibrator",

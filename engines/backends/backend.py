@@ -62,16 +62,18 @@ class BuildOptions:
         if self.hardware_compatibility not in get_args(HardwareCompatibility):
             known = ", ".join(get_args(HardwareCompatibility))
             raise BuildError(f"the hardware compatibility is one of {known}, not {self.hardware_compatibility}")
+        object.__setattr__(self, "layer_precisions", dict(self.layer_precisions))
         for pattern, precision in self.layer_precisions.items():
             if precision not in get_args(NumberType):
                 raise BuildError(f"layers compute in int8, fp16 or fp32, not {precision}: change {pattern}={precision}")
 
     def given(self) -> dict[str, Any]:
         """What was asked for, by attribute, for JSON: a file by its name."""
-        found = {each.name: getattr(self, each.name) for each in fields(self)}
-        found |= {"timing_cache": None if self.timing_cache is None else Path(self.timing_cache).name}
-        found |= {"layer_precisions": dict(self.layer_precisions)}
-        return {name: value for name, value in found.items() if value not in (None, False, "none", {})}
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        given = {name: value for name, value in values.items() if value != getattr(NO_OPTIONS, name)}
+        if self.timing_cache is not None:
+            given["timing_cache"] = Path(self.timing_cache).name
+        return given
 
 
 NO_OPTIONS = BuildOptions()

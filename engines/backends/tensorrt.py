@@ -6,6 +6,7 @@ What differs between its versions is asked of the module, never of its version n
   there a graph is strongly typed, as in TensorRT for RTX.
 - 8.6 to 10 have calibrators (deprecated since 10.1), and precisions of single layers.
 - 8.6 needs the flag EXPLICIT_BATCH to read ONNX models; 10 ignores it, 11 has none.
+- 8.6 names no node in a parser's error, but gives its position.
 - 8.6 has no progress monitor: nothing tells how far a build is, and Ctrl-C takes effect when it has ended, or at the
   next batch of a calibration.
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from calibrators.cache import CalibrationCache
 
-_ELSEWHERE = "TensorRT-RTX builds without a GPU: --backend tensorrt-rtx"
 _CUDA_ERROR = re.compile(r"CUDA initialization failure with error: (\d+)")
 _DRIVER_TOO_OLD = "35"  # cudaErrorInsufficientDriver
 _OUT_OF_MEMORY = re.compile(r"out ?of ?memory|cudaErrorMemoryAllocation|insufficient memory", re.IGNORECASE)
@@ -55,7 +55,7 @@ class TensorRT:
             import tensorrt
         except (ImportError, OSError) as error:
             raise MissingDependencyError(
-                f"building with TensorRT needs tensorrt ({error}): pip install trtcal[tensorrt]; {_ELSEWHERE}"
+                f"building with TensorRT needs tensorrt ({error}): pip install trtcal[tensorrt]"
             ) from error
         self._trt: Any = tensorrt
         self.version = str(tensorrt.__version__)
@@ -137,7 +137,7 @@ class TensorRT:
                 self._builder(logger, log)
             return None
         except DeviceError as error:
-            raise DeviceError(f"{self.label} needs an NVIDIA GPU to build: {error}; {_ELSEWHERE}") from error
+            raise DeviceError(f"{self.label} needs an NVIDIA GPU to build: {error}") from error
         return Gpu(device.name, device.compute_capability)
 
     def _builder(self, logger: Any, log: Log) -> Any:
@@ -149,7 +149,7 @@ class TensorRT:
                 why = "the NVIDIA driver is too old for it: update the driver, or take an older TensorRT"
             else:
                 why = f"it finds none that works (CUDA error {said[0]})" if said else "it finds none that works"
-            raise DeviceError(f"{self.label} needs an NVIDIA GPU to build, and {why}; {_ELSEWHERE}") from error
+            raise DeviceError(f"{self.label} needs an NVIDIA GPU to build, and {why}") from error
 
     def _built(
         self, builder: Any, network: Any, config: Any, calibration: Calibration | None, stop: threading.Event

@@ -112,3 +112,21 @@ def test_a_damaged_side_car_is_one_line(text: str, why: str) -> None:
     assert why in said
     assert said.endswith("): build the engine again")
     assert "\n" not in said
+
+
+def test_keys_that_came_later_may_be_missing() -> None:
+    record = EngineRecord.parse(json.dumps(WHOLE))
+    assert (record.quantization, record.gpu, dict(record.builder_options)) == (None, None, {})
+    gpu = {"name": "A GPU", "compute_capability": "8.6"}
+    later = {"quantization": "implicit", "gpu": gpu, "builder_options": {"workspace": 5}}
+    record = EngineRecord.parse(json.dumps({**WHOLE, **later}))
+    assert EngineRecord.parse(record.dumps()) == record
+    assert (record.quantization, record.gpu, record.builder_options) == ("implicit", gpu, {"workspace": 5})
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"quantization": 1}, {"gpu": {"name": "A GPU"}}, {"gpu": "8.6"}, {"builder_options": []}]
+)
+def test_later_keys_of_another_kind(wrong: dict[str, Any]) -> None:
+    with pytest.raises(BuildError, match="is no side-car of an engine"):
+        EngineRecord.parse(json.dumps({**WHOLE, **wrong}))

@@ -82,3 +82,26 @@ def test_cutting_shortens_long_words_and_no_others(text: str, longest: int) -> N
     assert len(cut.split()) == len(text.split())
     for before, after in zip(text.split(), cut.split(), strict=True):
         assert after == before if len(before) <= longest else (len(after), "…" in after) == (longest, True)
+
+
+def test_stages_and_a_bar_in_a_terminal(
+    capsys: pytest.CaptureFixture[str], terminal: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal(100)
+    monkeypatch.setenv("TERM", "xterm")  # where nothing can be drawn over, nothing is shown
+    with console.staged_progress("Building") as stages:
+        stages.stage("Tactics [of] layer\x1b[31m")
+        advance = stages.count("Calibrating", 40)
+        advance(15)
+        advance(10)
+    err = capsys.readouterr().err
+    assert "Building: Tactics [of] layer\\x1b[31m" in err
+    assert "Calibrating" in err
+    assert "25/40" in err
+
+
+def test_stages_are_silent_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.staged_progress("Building") as stages:
+        stages.stage("Tactics")
+        stages.count("Calibrating", 40)(15)
+    assert capsys.readouterr() == ("", "")

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto
 
 from calibrators.errors import BuildError, MissingDependencyError
-from engines.backends.backend import Log, Plan
+from engines.backends.backend import BuildOptions, Log, Plan
 from engines.backends.tensorrt_rtx import TensorRTRTX
 from engines.shapes import Profile
 
@@ -155,3 +155,35 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "tensorrt_rtx", None)
     with pytest.raises(MissingDependencyError, match=r"pip install trtcal\[rtx\]"):
         TensorRTRTX()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"optimization_level": 0}, "--optimization-level is of no use to TensorRT-RTX"),
+        ({"hardware_compatibility": "ampere+"}, "--hardware-compatibility is of no use .*--compute-capability"),
+        ({"version_compatible": True}, "--version-compatible is not for TensorRT-RTX"),
+        ({"sparsity": True}, "--sparsity is of no use"),
+        ({"timing_cache": "times"}, "--timing-cache is of no use .* ask for a GPU: leave it out"),
+        ({"layer_precisions": {"c1": "fp32"}}, "--layer-precision is not for TensorRT-RTX"),
+    ],
+)
+def test_options_that_it_cannot_honour(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(BuildError, match=said) as raised:
+        TensorRTRTX().check(BuildOptions(**options))
+    assert "\n" not in str(raised.value)
+
+
+def test_the_workspace_is_a_limit(convolutions: onnx.ModelProto) -> None:
+    options = BuildOptions(workspace=1 << 30)
+    TensorRTRTX().check(options)
+    assert len(build(convolutions, options=options).data) > 10000
+    with pytest.raises(BuildError, match="workspace limit"):
+        build(convolutions, options=BuildOptions(workspace=1))
+
+
+def test_the_phases_of_a_build_have_names(convolutions: onnx.ModelProto) -> None:
+    phases: list[str] = []
+    build(convolutions, phase=phases.append)
+    assert phases
+    assert all(isinstance(name, str) and name for name in phases)

@@ -163,6 +163,33 @@ def test_a_cache_of_another_model(world, plain, target, tmp_path):
 
 
 @pytest.mark.usefixtures("only_weak")
+def test_a_cache_without_a_sidecar_is_compared_by_names(world, plain, target, tmp_path):
+    scales = dict(cache_of(plain))
+    CalibrationCache({f"other_{name}": scale for name, scale in scales.items()}).save(tmp_path / "model.cache")
+    given = {"output": target, "backend": "tensorrt", "cache": tmp_path / "model.cache", "allow_version_mismatch": True}
+    with pytest.raises(CacheMismatchError, match=r"no name in the cache .*model\.cache is a tensor of the model"):
+        build_engine(plain, **given)
+    assert left_alone(target)
+    del scales["c1_out"], scales["c2_relu_out"]
+    CalibrationCache(scales).save(tmp_path / "model.cache")
+    notes = build_engine(plain, **given).record.notes
+    said = "2 of 5 tensors have no scale in the cache, and layers on them stay float: c1_out, c2_relu_out"
+    assert said in notes
+
+
+@pytest.mark.usefixtures("only_weak")
+def test_a_cache_of_another_model_that_may_be_replaced(world, plain, target, tmp_path):
+    cache = cache_of(plain)
+    cache.sidecar = replace(cache.sidecar, model_sha256="1" * 64)
+    cache.save(tmp_path / "model.cache")
+    calibrator = int8.EntropyCalibrator2(batches(), cache=tmp_path / "model.cache", recalibrate=True)
+    notes = build_engine(plain, output=target, backend="tensorrt", calibrator=calibrator).record.notes
+    assert any(note.startswith("calibrating again: ") for note in notes)
+    assert CalibrationCache.load(tmp_path / "model.cache") != cache
+    assert world.calibrated.count("get_batch") == 2
+
+
+@pytest.mark.usefixtures("only_weak")
 def test_a_cache_that_tensorrt_does_not_take(world, plain, target):
     world.accepts_cache = False
     with pytest.raises(CacheError, match="rejects the cache"):

@@ -173,7 +173,9 @@ def test_without_a_gpu(trt, plain, target, monkeypatch):
         raise DeviceError("there is no NVIDIA GPU")
 
     monkeypatch.setattr("calibrators.cuda.open_cuda", absent)
-    with pytest.raises(DeviceError, match=r"needs an NVIDIA GPU to build: there is no .*--backend tensorrt-rtx$"):
+    with pytest.raises(
+        DeviceError, match=r"needs an NVIDIA GPU to build: there is no .*; TensorRT-RTX .*--backend tensorrt-rtx$"
+    ):
         build_engine(plain, output=target, backend="tensorrt", precision="fp32")
 
     def missing():
@@ -225,5 +227,7 @@ def test_auto_without_a_gpu(plain, target, monkeypatch):
     assert record.backend == "tensorrt-rtx"
     assert any("built with TensorRT-RTX, though tensorrt is installed: " in note for note in record.notes)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    with pytest.raises(DeviceError, match=r"there is no NVIDIA GPU; .*: pip install trtcal\[rtx\]$"):
+    with pytest.raises(
+        DeviceError, match=r"there is no NVIDIA GPU; TensorRT-RTX .* is not installed: pip install trtcal\[rtx\]$"
+    ):
         build_engine(plain, output=target, precision="fp32")
