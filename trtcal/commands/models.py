@@ -6,6 +6,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from calibrators.errors import TrtcalError
+
 if TYPE_CHECKING:
     from engines.session import Session
 
@@ -18,10 +20,13 @@ def opened(paths: Sequence[Path], *, threads: int | None) -> "Iterator[dict[str,
         Sessions by display name, in the order of `paths`.
 
     Raises:
-        TrtcalError: One of them cannot be opened; `engines.session.open_session` says why.
+        TrtcalError: One of them cannot be opened (`engines.session.open_session` says why), or threads were asked for
+            and none of them has any.
     """
-    from engines.session import open_session
+    from engines.session import is_engine, open_session
 
+    if threads is not None and all(map(is_engine, paths)):
+        raise TrtcalError("--threads is for ONNX models, and there is none among the models: leave it out")
     with ExitStack() as stack:
         yield {
             name: stack.enter_context(open_session(path, threads=threads))

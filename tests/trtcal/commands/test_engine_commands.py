@@ -199,6 +199,14 @@ class TestBenchmark:
         assert one_line(err)
         assert "--streams and --cuda-graph are for engines, and there is none among the models" in err
 
+    def test_threads_without_an_onnx_model(self, command, engine_of, weights, data):
+        _, path = engine_of(engine_from(classifier(weights)))
+        for arguments in (["accuracy", "--images", data], ["benchmark"]):
+            code, out, err = command(arguments[0], path, *arguments[1:], "--threads", "2")
+            assert (code, out) == (2, "")
+            assert one_line(err)
+            assert "--threads is for ONNX models, and there is none among the models: leave it out" in err
+
     def test_streams_that_mean_nothing(self, command, engine_of, weights):
         _, path = engine_of(engine_from(classifier(weights)))
         code, out, err = command("benchmark", path, "--streams", "0")
