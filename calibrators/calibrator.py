@@ -66,6 +66,7 @@ class Calibrator:
     _base: ClassVar[Any] = None
     _tensorrt: ClassVar[str] = ""  # its version, or why there is none that calibrates
     _refusal: ClassVar[type[TrtcalError]] = BuildError
+    _has_int64: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -109,7 +110,8 @@ class Calibrator:
 
         Args:
             specs: The network's inputs, in the fixed shapes of the calibration profile: samples on the first axis, as
-                many in each. TensorRT reads float inputs as float32, whatever their type; others have their own.
+                many in each. TensorRT reads float inputs as float32, whatever their type, and others in their own; 8.6
+                has no int64 and reads int32.
             model_sha256: Of the model; a cache whose side-car names another is refused. "" compares nothing.
 
         Raises:
@@ -193,8 +195,7 @@ class Calibrator:
         """Take TensorRT's cache, which is not there any more after this call."""
         self._require_prepared()
         with self._kept():
-            if self.error is None and self._exhausted:
-                self._written = bytes(cache)
+            self._written = bytes(cache)  # `finish` decides what becomes of it
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
@@ -285,9 +286,14 @@ class Calibrator:
         if self._loader is None:
             raise CacheError("TensorRT asks for batches and there are none: give batches, or a cache that fits")
         cuda = self._cuda if self._cuda is not None else open_cuda()  # in this thread, whose GPU is TensorRT's
-        specs = [_as_read(spec) for spec in self._specs]
+        specs = [TensorSpec(spec.name, spec.shape, self._as_read(spec.dtype)) for spec in self._specs]
         sizes = {spec.name: prod(int(size or 0) for size in spec.shape) * spec.dtype.itemsize for spec in specs}
         return Feeding(recut(self._loader, specs), sizes, cuda)
+
+    def _as_read(self, dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
+        if dtype.kind == "f":
+            return np.dtype(np.float32)
+        return np.dtype(np.int32) if dtype == np.int64 and not self._has_int64 else dtype
 
     def _compare_with_plan(self) -> None:
         skipped = len(getattr(self._loader, "skipped", ()))
@@ -339,8 +345,3 @@ class Calibrator:
         if self.cache is not None:
             cache.save(self.cache)
         return cache
-
-
-def _as_read(spec: TensorSpec) -> TensorSpec:
-    """An input as TensorRT reads it while it calibrates: floats of any width as float32."""
-    return TensorSpec(spec.name, spec.shape, np.dtype(np.float32)) if spec.dtype.kind == "f" else spec

@@ -1,6 +1,6 @@
 """Batches to the device's memory, one ahead of the one that is worked on."""
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Feeding:
     its own, and waits for the end of it: an address that is given out holds the whole batch.
 
     Args:
-        batches: By input name; used by the thread, and closed by it if it is a generator.
+        batches: By input name; used and closed by the thread.
         sizes: Bytes of a batch by input name, which all batches have.
         cuda: The device. Memory is taken here, in the calling thread, and given back by the other.
 
@@ -39,13 +39,14 @@ class Feeding:
         DeviceError: The memory does not suffice.
     """
 
-    def __init__(self, batches: Iterator[Mapping[str, Array]], sizes: Mapping[str, int], cuda: Cuda) -> None:
+    def __init__(
+        self, batches: Generator[Mapping[str, Array], None, None], sizes: Mapping[str, int], cuda: Cuda
+    ) -> None:
         self._batches = batches
         self._cuda = cuda
         self._loaded = 0
         # Ctrl-C while the executor starts its thread makes it start another (CPython 3.11).
         self._one_at_a_time = Lock()
-        self._ended = False
         self._ahead: Future[dict[str, int] | None] | None = None
         self._freed: Future[None] | None = None
         with ExitStack() as made:
@@ -98,7 +99,7 @@ class Feeding:
 
     def _load(self) -> dict[str, int] | None:
         with self._one_at_a_time:
-            batch = None if self._ended else next(self._batches, None)
+            batch = next(self._batches, None)  # none after it was closed
             return None if batch is None else self._copied(batch)
 
     def _copied(self, batch: Mapping[str, Array]) -> dict[str, int]:
@@ -114,6 +115,4 @@ class Feeding:
 
     def _free(self) -> None:
         with self._one_at_a_time, self._resources:
-            self._ended = True
-            if isinstance(self._batches, Generator):
-                self._batches.close()
+            self._batches.close()

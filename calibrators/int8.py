@@ -87,12 +87,14 @@ def _made(name: str) -> type[Calibrator]:
     """The class of that name, from the installed TensorRT's base class if it has one."""
     base: Any = None
     refusal: type[TrtcalError] = BuildError
+    has_int64 = True
     try:
         import tensorrt
     except (ImportError, OSError) as error:
         version, refusal = f"TensorRT is not installed ({error})", MissingDependencyError
     else:
         base = getattr(tensorrt, f"IInt8{name}", None)
+        has_int64 = hasattr(tensorrt.DataType, "INT64") if base else True
         version = str(tensorrt.__version__) if base else f"TensorRT {tensorrt.__version__} has no calibrators"
     algorithm, method, summary = _KINDS[name]
     content = {
@@ -104,6 +106,7 @@ def _made(name: str) -> type[Calibrator]:
         "_base": base,
         "_tensorrt": version,
         "_refusal": refusal,
+        "_has_int64": has_int64,
     }
     parents = (*([_Legacy] if name == "LegacyCalibrator" else []), Calibrator, *([base] if base is not None else []))
     made: type[Calibrator] = types.new_class(name, parents, exec_body=lambda namespace: namespace.update(content))

@@ -1,6 +1,6 @@
 """Batches of the size that TensorRT calibrates with, from batches of any size."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 import numpy as np
@@ -64,7 +64,7 @@ def samples_of(batches: Batches) -> int | None:
     return sum(len(array) for array in arrays) if all(np.ndim(array) for array in arrays) else None
 
 
-def recut(batches: Batches, specs: Sequence[TensorSpec]) -> Iterator[dict[str, Array]]:
+def recut(batches: Batches, specs: Sequence[TensorSpec]) -> Generator[dict[str, Array], None, None]:
     """Every sample once, in order, in batches of exactly the shapes of `specs`.
 
     Samples are independent of each other, so where a batch ends means nothing. What is yielded stays as it is only

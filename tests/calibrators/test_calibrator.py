@@ -431,6 +431,61 @@ class TestErrors:
             calibrator.finish()
         assert raised.value is error and not path.exists()
 
+    def test_from_another_thread_while_a_batch_is_awaited(self, cuda: FakeCuda) -> None:
+        error = KeyboardInterrupt()
+
+        class Stopping:
+            def __iter__(self) -> Iterator[Array]:
+                calibrator.stop(error)
+                yield from numbered(2)
+
+        calibrator = Entropy(Stopping(), cuda=cuda)
+        calibrator.prepare(specs())
+        assert calibrator.get_batch(["x"]) is None
+        assert calibrator.served == 0
+        with pytest.raises(KeyboardInterrupt):
+            calibrator.finish()
+
+    def test_after_the_calibration_leave_no_cache(self, cuda: FakeCuda, path: Path) -> None:
+        calibrator = Entropy(numbered(4), cache=path, cuda=cuda)
+        calibrator.prepare(specs())
+        Builder().calibrate(calibrator)
+        calibrator.stop(KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            calibrator.finish()
+        assert not path.exists()
+
+    def test_give_the_memory_back_at_once(self, cuda: FakeCuda) -> None:
+        calibrator = Entropy(failing(OSError("gone")), cuda=cuda)
+        calibrator.prepare(specs())
+        Builder().calibrate(calibrator)
+        assert calibrator._feeding is not None and calibrator._feeding._freed is not None
+        calibrator._feeding._freed.result(timeout=60)
+        assert not cuda.leaks
+        with pytest.raises(OSError):
+            calibrator.finish()
+
+    def test_a_build_that_nobody_finished_leaves_nothing_to_the_next(self, cuda: FakeCuda) -> None:
+        calibrator = Entropy(numbered(6), cuda=cuda)
+        for _ in range(2):
+            calibrator.prepare(specs())
+            assert not cuda.leaks
+            assert calibrator.get_batch(["x"]) is not None
+        assert calibrator.served == 1
+        assert calibrator.finish(built=False) is None
+
+    @pytest.mark.parametrize("error", [None, OSError("gone")])
+    def test_or_none_leave_ctrl_c_as_it_was(self, error: OSError | None, cuda: FakeCuda) -> None:
+        before = signal.getsignal(signal.SIGINT)
+        calibrator = Entropy(numbered(4), cuda=cuda)
+        calibrator.prepare(specs())
+        assert signal.getsignal(signal.SIGINT) != before
+        if error is not None:
+            calibrator.stop(error)
+        with pytest.raises(OSError if error else BuildError):
+            calibrator.finish()
+        assert signal.getsignal(signal.SIGINT) == before
+
     def test_the_next_build_begins_anew(self, cuda: FakeCuda, path: Path) -> None:
         failures = [OSError("once")]
 

@@ -1,5 +1,5 @@
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 
 import numpy as np
 import pytest
@@ -11,10 +11,12 @@ from calibrators.errors import DeviceError
 from calibrators.feeding import Feeding
 from tests.calibrators.device import FakeCuda, Misuse, fake_cuda
 
+Batches = Generator[dict[str, Array], None, None]
+
 SIZES = {"x": 8, "y": 3}
 
 
-def batches(count: int) -> Iterator[dict[str, Array]]:
+def batches(count: int) -> Batches:
     for number in range(count):
         yield {"y": np.full(3, number, np.int8), "x": np.full((1, 2), number, np.float32)}
 
@@ -56,7 +58,7 @@ def test_a_batch_stays_until_the_next_is_asked_for_while_that_is_copied() -> Non
 def test_only_one_batch_is_made_ahead() -> None:
     made = 0
 
-    def counted() -> Iterator[dict[str, Array]]:
+    def counted() -> Batches:
         nonlocal made
         for batch in batches(9):
             made += 1
@@ -91,7 +93,7 @@ def test_too_little_memory_leaves_none_taken() -> None:
 def test_what_the_batches_raise_comes_out_as_it_was_where_the_batch_would() -> None:
     failure = OSError("the disk is gone")
 
-    def failing() -> Iterator[dict[str, Array]]:
+    def failing() -> Batches:
         yield from batches(1)
         raise failure
 
@@ -121,7 +123,7 @@ def test_a_copy_that_fails_comes_out_and_nothing_leaks() -> None:
 def test_closing_ends_a_generator_and_the_thread() -> None:
     ended = threading.Event()
 
-    def endless() -> Iterator[dict[str, Array]]:
+    def endless() -> Batches:
         try:
             while True:
                 yield from batches(1)
@@ -142,7 +144,7 @@ def test_closing_ends_a_generator_and_the_thread() -> None:
 def test_release_waits_for_nothing() -> None:
     go = threading.Event()
 
-    def slow() -> Iterator[dict[str, Array]]:
+    def slow() -> Batches:
         yield from batches(1)
         go.wait(60)
         yield from batches(1)

@@ -86,7 +86,7 @@ def test_a_base_class_that_the_module_has_is_taken(int8: Any, monkeypatch: pytes
             made.append(self)
 
     module = without_calibrators("12.0.0")
-    module.__dict__["IInt8MinMaxCalibrator"] = Base
+    module.__dict__.update(IInt8MinMaxCalibrator=Base, DataType=ModuleType("DataType"))
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     calibrator = int8.MinMaxCalibrator(BATCHES)
     assert isinstance(calibrator, Base) and calibrator.calibrates and made == [calibrator]

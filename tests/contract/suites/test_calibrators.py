@@ -90,6 +90,23 @@ def test_a_calibration(kind: Any, trt: Any, cuda: FakeCuda, tmp_path: Path) -> N
     assert again.finish() == cache
 
 
+def test_int64_is_read_as_the_widest_integer_that_tensorrt_has(kind: Any, trt: Any, cuda: FakeCuda) -> None:
+    read_as = np.dtype(np.int64 if hasattr(trt, "int64") else np.int32)
+    assert read_as == np.int64 or trt.__version__.startswith("8.")
+    words = np.arange(6).reshape(2, 3) - 3
+    seen: list[bytes] = []
+    calibrator = kind([words], cuda=cuda)
+    calibrator.prepare([TensorSpec("words", (2, 3), np.dtype(np.int64))])
+    Builder(
+        names=["words"],
+        writes=written(trt, kind),
+        taken=lambda names, addresses: seen.append(cuda.read(addresses[0], 6 * read_as.itemsize)),
+        calls=calls,
+    ).calibrate(calibrator)
+    calibrator.finish()
+    assert seen == [words.astype(read_as).tobytes()]
+
+
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(1, 4))
 def test_every_sample_arrives_once_and_in_order(sizes: list[int], size: int) -> None:
     if not trtcal.EntropyCalibrator2.calibrates:
