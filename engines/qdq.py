@@ -11,7 +11,7 @@ Where they go (NVIDIA's developer guide, "Explicit Quantization", and what Tenso
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +21,13 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from calibrators.cache import CalibrationCache, usable
-from calibrators.cache_check import is_internal
 from calibrators.errors import CacheError, ModelError, RangeError
 from calibrators.files import write_whole
 from calibrators.weights import weight_encoding
-from engines.graph import AVERAGES, COMMUTES, ModelSource, loaded, scale_groups
+from engines.graph import ModelSource, loaded
 from engines.passes.prepare import prepared
 from engines.placement import Site, label, planned
+from engines.qdq_caches import averaged, foreign, none_usable, shared_scales, unusable
 
 LARGEST_FILE = 2**31 - 2**20
 """Bytes that fit in one ONNX file: protobuf's limit, with room for the graph."""
@@ -63,6 +63,34 @@ class QuantizedModel:
     internal: tuple[str, ...]
     unused: tuple[str, ...]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is not simply as the cache has it, one line each; what stays in float is told by `left_float`."""
+        told = (
+            (
+                self.from_sidecar,
+                "{} scales, such as {}'s, are from the side-car: TensorRT's caches repeat the scale before an average "
+                "pooling behind it, which Q/DQ nodes need not",
+            ),
+            (
+                self.shared,
+                "{} scales, such as {}'s, are those of a tensor they share one with (pooling, concatenation): the "
+                "cache has another for them, or none",
+            ),
+            (
+                self.averaged,
+                "{} scales, such as {}'s, repeat the one before an average pooling, as TensorRT's caches have it: "
+                "calibrate with trtcal for finer ones, which its side-cars hold",
+            ),
+            (
+                self.internal,
+                "{} names in the cache are TensorRT's own, such as {}, and were dropped: they are no tensors of the "
+                "model",
+            ),
+            (self.unused, "{} names in the cache are not in the model, such as {}"),
+        )
+        return tuple(line.format(len(names), names[0]) for names, line in told if names)
+
 
 def quantize(model: ModelSource, cache: Mapping[str, float]) -> QuantizedModel:
     """Write a cache's scales into a model as Q/DQ nodes.
@@ -81,7 +109,7 @@ def quantize(model: ModelSource, cache: Mapping[str, float]) -> QuantizedModel:
     scales = shared_scales(cache, light)
     wanted = [site.tensor for site in plan.sites]
     if not any(usable(scales.get(name)) for name in wanted):
-        raise CacheError(_of_no_use(scales, wanted))
+        raise CacheError(none_usable(scales, wanted))
     writer = _Writer(graph.graph)
     quantized, left = list[str](), dict(plan.left)
     for site, tensor in zip(plan.sites, wanted, strict=True):
@@ -90,12 +118,12 @@ def quantize(model: ModelSource, cache: Mapping[str, float]) -> QuantizedModel:
             writer.write(site, scale)
             quantized.append(label(site.node))
         else:
-            left[label(site.node)] = f"its input {tensor} has {_unusable(scale)}"
+            left[label(site.node)] = f"its input {tensor} has {unusable(scale)}"
     common.TopologicalSortPass()(graph)
     common.RemoveUnusedNodesPass()(graph)
     ir.external_data.load_to_model(graph)
     explicit = cache.sidecar.explicit if isinstance(cache, CalibrationCache) and cache.sidecar is not None else {}
-    foreign = _foreign(cache, loaded(model).graph)
+    others = foreign(cache, loaded(model).graph)
     return QuantizedModel(
         ir.to_proto(graph),
         writer.scales,
@@ -105,9 +133,9 @@ def quantize(model: ModelSource, cache: Mapping[str, float]) -> QuantizedModel:
         shared=tuple(
             name for name, scale in writer.scales.items() if name not in explicit and cache.get(name) != scale
         ),
-        averaged=tuple(name for name in _averaged(light, scales) if name in writer.scales and name not in explicit),
-        internal=tuple(name for name, internal in foreign.items() if internal),
-        unused=tuple(name for name, internal in foreign.items() if not internal),
+        averaged=tuple(name for name in averaged(light, scales) if name in writer.scales and name not in explicit),
+        internal=tuple(name for name, internal in others.items() if internal),
+        unused=tuple(name for name, internal in others.items() if not internal),
     )
 
 
@@ -145,63 +173,6 @@ def save(quantized: QuantizedModel, path: str | os.PathLike[str]) -> None:
         ModelError: As `checked_bytes`.
     """
     write_whole(path, checked_bytes(quantized))
-
-
-def shared_scales(cache: Mapping[str, float], model: onnx.ModelProto) -> dict[str, float]:
-    """The cache's scales, with one for each group of tensors that share it: the largest usable one of its sources."""
-    scales = dict(cache)
-    if isinstance(cache, CalibrationCache) and cache.sidecar is not None:
-        scales.update(cache.sidecar.explicit)
-    for group in scale_groups(model, through=COMMUTES):
-        known = [scales[name] for name in group.sources if usable(scales.get(name))]
-        known = known or [scales[name] for name in group.members if usable(scales.get(name))]
-        if known:
-            scales.update(dict.fromkeys(group.members, max(known)))
-    return scales
-
-
-def _averaged(model: onnx.ModelProto, scales: Mapping[str, float]) -> tuple[str, ...]:
-    """Tensors that have the scale of what an average pooling reads, and are, or share one with, what it gives."""
-    given = {
-        node.output[0]
-        for node in model.graph.node
-        if node.op_type in AVERAGES
-        and usable(scales.get(node.input[0]))
-        and scales.get(node.input[0]) == scales.get(node.output[0])
-    }
-    groups = [
-        group for group in scale_groups(model, through=COMMUTES) if given & set(group.sources) == set(group.sources)
-    ]
-    return tuple(dict.fromkeys([*sorted(given), *(name for group in groups for name in group.members)]))
-
-
-def _of_no_use(scales: Mapping[str, float], wanted: Sequence[str]) -> str:
-    """Why no tensor to quantize has a usable scale."""
-    tensors = list(dict.fromkeys(wanted))
-    known = {name: scales[name] for name in tensors if name in scales}
-    if known and not any(known.values()):
-        return (
-            f"the cache's scale is zero for every tensor to quantize that it lists ({len(known)} of {len(tensors)}, "
-            f"such as {next(iter(known))}): the calibration saw nothing but zeros; calibrate on real images, with the "
-            "preprocessing that the model was trained with"
-        )
-    return (
-        f"the cache has a usable scale for none of the {len(tensors)} tensors to quantize, such as {tensors[0]}: "
-        "it belongs to another model, or is empty; calibrate this model"
-    )
-
-
-def _foreign(cache: Mapping[str, float], graph: onnx.GraphProto) -> dict[str, bool]:
-    """The cache's names that are no tensor of the model, and whether TensorRT made them."""
-    tensors = {name for node in graph.node for name in (*node.input, *node.output)}
-    known = tensors | {node.name for node in graph.node}
-    return {name: is_internal(name, known) for name in cache if name not in tensors}
-
-
-def _unusable(scale: float | None) -> str:
-    if scale is None:
-        return "no scale in the cache"
-    return "scale 0 in the cache: it was always zero" if scale == 0 else f"the scale {scale:g} in the cache"
 
 
 class _Writer:

@@ -51,25 +51,5 @@ def report(output: Path, result: "QuantizedModel", *, json: bool) -> None:
         console.say(f"{output}: {len(result.quantized)} operators in INT8, {len(result.scales)} activation scales")
     for name, why in result.left_float.items():
         console.note(f"left in float: {name}, for {why}")
-    if result.from_sidecar:
-        console.note(
-            f"note: {len(result.from_sidecar)} scales, such as {result.from_sidecar[0]}'s, are from the side-car: "
-            "TensorRT's caches repeat the scale before an average pooling behind it, which Q/DQ nodes need not"
-        )
-    if result.shared:
-        console.note(
-            f"note: {len(result.shared)} scales, such as {result.shared[0]}'s, are those of a tensor they share one "
-            "with (pooling, concatenation): the cache has another for them, or none"
-        )
-    if result.averaged:
-        console.note(
-            f"note: {len(result.averaged)} scales, such as {result.averaged[0]}'s, repeat the one before an average "
-            "pooling, as TensorRT's caches have it: calibrate with trtcal for finer ones, which its side-cars hold"
-        )
-    if result.internal:
-        console.note(
-            f"note: {len(result.internal)} names in the cache are TensorRT's own, such as {result.internal[0]}, and "
-            "were dropped: they are no tensors of the model"
-        )
-    if result.unused:
-        console.note(f"note: {len(result.unused)} names in the cache are not in the model, such as {result.unused[0]}")
+    for note in result.notes:
+        console.note(f"note: {note}")
