@@ -177,6 +177,14 @@ class TestCalibrating:
         calibrator.finish()
         assert done == [2, 0, 2, 0, 2, 0]
 
+    def test_after_the_last_batch_there_is_none(self, cuda: FakeCuda) -> None:
+        calibrator = Entropy(numbered(2), cuda=cuda)
+        calibrator.prepare(specs())
+        assert calibrator.get_batch(["x"]) is not None
+        assert [calibrator.get_batch(["x"]) for _ in range(3)] == [None] * 3
+        calibrator.write_calibration_cache(memoryview(WRITTEN))
+        assert calibrator.finish() is not None
+
     def test_memory_is_given_back_before_tensorrt_looks_for_kernels(self, cuda: FakeCuda) -> None:
         calibrator = Entropy(numbered(4), cuda=cuda)
         calibrator.prepare(specs())
@@ -443,6 +451,17 @@ class TestErrors:
         calibrator.prepare(specs())
         assert calibrator.get_batch(["x"]) is None
         assert calibrator.served == 0
+        with pytest.raises(KeyboardInterrupt):
+            calibrator.finish()
+
+    def test_before_the_first_batch_begin_nothing(self, cuda: FakeCuda, path: Path) -> None:
+        existing(path)
+        calibrator = Entropy(numbered(4), cache=path, cuda=cuda)
+        calibrator.prepare(specs(), MODEL)
+        calibrator.stop(KeyboardInterrupt())
+        assert calibrator.read_calibration_cache() is None
+        assert calibrator.get_batch(["x"]) is None
+        assert (cuda.peak, calibrator._feeding) == (0, None)
         with pytest.raises(KeyboardInterrupt):
             calibrator.finish()
 
