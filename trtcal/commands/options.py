@@ -32,6 +32,15 @@ Preprocess = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Of the choice of images.", metavar="N")]
 BatchSize = Annotated[int, typer.Option(help="Images decoded together; it changes no result.", metavar="N", min=1)]
+CalibrationBatch = Annotated[
+    int,
+    typer.Option(
+        help="Images decoded together. TensorRT 8.6 to 10 calibrates on as many together, or on fewer that the images "
+        "fill, and its ranges depend on it a little; elsewhere it changes no result.",
+        metavar="N",
+        min=1,
+    ),
+]
 Count = Annotated[int, typer.Option(help="Images to use at most, each class its share.", metavar="N", min=1)]
 OnBadImage = Annotated[
     Literal["error", "skip"],
