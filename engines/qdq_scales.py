@@ -4,6 +4,7 @@ Any tool's Q/DQ model will do whose activations have one symmetric 8-bit scale p
 calibration caches can say.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from engines.graph import (
     COMMUTES,
     FLOAT_TYPES,
     QUANTIZERS,
+    SHAPE_SIZED,
     ModelSource,
     activations,
     load_model,
@@ -204,8 +206,12 @@ class _FloatView:
         self.model.ir_version = proto.ir_version
         self.model.opset_import.extend(proto.opset_import)
         self.model.graph.name = proto.graph.name
-        for field in ("input", "output", "initializer"):
-            getattr(self.model.graph, field).extend(getattr(proto.graph, field))
+        self.model.graph.input.extend(proto.graph.input)
+        self.model.graph.output.extend(proto.graph.output)
+        for tensor in proto.graph.initializer:  # of large ones, weights, type and shape are enough
+            small = math.prod(tensor.dims) <= SHAPE_SIZED
+            kept = tensor if small else onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+            self.model.graph.initializer.append(kept)
         self.model.graph.node.extend(self._nodes(proto, graph))
 
     def name(self, tensor: str) -> str:
