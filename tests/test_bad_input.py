@@ -26,6 +26,7 @@ QUANTIZE = "quantize {model} --cache {cache} -o {out}"
 BUILD = "build {model} --cache {cache} -o {out}"
 BUILD_ON_IMAGES = "build {model} --images {images} -o {out}"
 ACCURACY = "accuracy {model} --images {images}"
+CONVERT = "cache convert {cache} {model} --to qdq -o {out}"
 
 VERBS = {
     "calibrate": CALIBRATE,
@@ -33,6 +34,7 @@ VERBS = {
     "build": BUILD,
     "build --images": BUILD_ON_IMAGES,
     "accuracy": ACCURACY,
+    "cache convert": CONVERT,
 }
 ON_IMAGES = {name: line for name, line in VERBS.items() if "{images}" in line}
 FROM_A_CACHE = {name: line for name, line in VERBS.items() if "{cache}" in line}
