@@ -3,8 +3,8 @@
 The classes are made when they are first asked for, from the base classes that the installed `tensorrt` has. Where it
 has none (TensorRT 11), or is not installed, they hold batches and method for the explicit road, Q/DQ nodes.
 
-Verified against NVIDIA's own bindings of 8.6 and 10, called as C++ calls them, with memory that stands for a GPU's
-(tests/contract); not verified on a GPU.
+Verified against NVIDIA's own bindings of 8.6 and 10, called as C++ calls them (tests/contract), and through PyCUDA and
+cuda.bindings on a driver in the host's memory (tests/gpu); not verified on a GPU.
 """
 
 import types
