@@ -79,7 +79,10 @@ def load_engine(path: str | os.PathLike[str]) -> LoadedEngine:
             return _loaded(path, data, name, module, None)
         except (DeviceError, EngineError) as error:
             failures.append(error)
-    raise next((error for error in failures if isinstance(error, DeviceError)), failures[0])
+    for error in failures:
+        if isinstance(error, DeviceError):
+            raise error
+    raise EngineError("; ".join(map(str, failures)))
 
 
 def new_context(loaded: LoadedEngine, cuda: Cuda) -> Any:
@@ -183,7 +186,7 @@ def _loaded(path: Path, data: bytes, backend: str, trt: ModuleType, record: Engi
 def _refusal(path: Path, title: str, version: str, record: EngineRecord | None, said: Log) -> TrtcalError:
     """Why an engine does not load, from what TensorRT said and what the side-car says."""
     text = " ".join(" ".join(message.split()) for severity, message in said if severity == "error")
-    if record is not None and not _NO_GPU.search(text) and not _OTHER_GPU.search(text):
+    if record is not None and not any(words.search(text) for words in (_NO_GPU, _OTHER_GPU, _OUT_OF_MEMORY)):
         built_with = record.versions[record.backend]
         if built_with != version:
             return EngineError(

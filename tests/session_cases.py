@@ -431,9 +431,10 @@ class TestEnginesThatDoNotLoad:
             EngineError, match=r"was built with version 7\.1\.2, and TensorRT.* does not load it: build"
         ):
             TensorRTSession(path)
-        double.says = [("ERROR", NO_DRIVER)]
-        with pytest.raises(DeviceError, match="no NVIDIA driver"):
-            TensorRTSession(path)
+        for words, message in ((NO_DRIVER, "no NVIDIA driver"), (NO_MEMORY, "does not fit in the GPU's memory")):
+            double.says = [("ERROR", words)]
+            with pytest.raises(DeviceError, match=message):
+                TensorRTSession(path)
 
     def test_the_side_car_tells_the_gpus(self, engine_of, monkeypatch):
         double, path = engine_of(doubling(loads=False, says=[("ERROR", STRANGE)]), compute_capabilities=("8.9", "12.0"))

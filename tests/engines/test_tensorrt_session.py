@@ -130,7 +130,9 @@ class TestWhichTensorRT:
         (tmp_path / "a.engine").write_bytes(data)
         assert load_engine(tmp_path / "a.engine").backend == backend
         (tmp_path / "a.engine").write_bytes(b"neither")
-        with pytest.raises(EngineError, match=r"is no engine that TensorRT .* can load"):
+        with pytest.raises(
+            EngineError, match=r"no engine that TensorRT \d.* can load.*; .*no engine that TensorRT-RTX"
+        ):
             load_engine(tmp_path / "a.engine")
 
 
