@@ -79,9 +79,9 @@ def load_engine(path: str | os.PathLike[str]) -> LoadedEngine:
             return _loaded(path, data, name, module, None)
         except (DeviceError, EngineError) as error:
             failures.append(error)
-    for error in failures:
-        if isinstance(error, DeviceError):
-            raise error
+    for failure in failures:
+        if isinstance(failure, DeviceError):
+            raise failure
     raise EngineError("; ".join(map(str, failures)))
 
 
