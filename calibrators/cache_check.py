@@ -207,8 +207,6 @@ _INTERNAL = re.compile(r"\(Unnamed Layer\* \d+\) \[.*|ONNXTRT_.*|.* copy|.* \[Ca
 _DERIVED = re.compile(r"(?P<source>.+)_output(?:_\d+)?", re.DOTALL)
 
 
-
-
 def _with_peers(names: set[str], groups: Iterable[Collection[str]]) -> set[str]:
     """`names`, and all that share a scale with one of them."""
     return names.union(*(group for group in groups if not names.isdisjoint(group)))
