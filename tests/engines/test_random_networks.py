@@ -6,10 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from calibrators.cache import CalibrationCache
 from calibrators.ranges import calibrate
 from engines.collect import collect
-from engines.graph import COMMUTES, scale_groups
+from engines.graph import COMMUTES, activations, scale_groups
+from engines.passes.half import to_half
 from engines.qdq import quantize
+from engines.qdq_scales import qdq_scales
 from engines.session import OnnxRuntimeSession
 from tests.engines.networks import Net, samples_of
 
@@ -108,6 +111,19 @@ def test_any_network(blocks, outputs):
         if node.op_type in ("BatchNormalization", "Relu", "Clip", "Sigmoid"):
             convolutions = {each.output[0] for each in result.model.graph.node if each.op_type == "Conv"}
             assert not (node.input[0] in convolutions & quantized and alone(result.model, node.input[0]))
+
+
+@settings(max_examples=40)
+@given(st.lists(st.sampled_from(sorted(BLOCKS)), min_size=1, max_size=6), st.lists(st.integers(0, 5), max_size=2))
+def test_the_scales_of_any_network_come_back_and_quantize_it_alike(blocks, outputs):
+    model = grown(blocks, outputs)
+    result = quantize(model, calibrate(collect(model, samples_of(model, 2)), "minmax"))
+    for source in (result.model, to_half(result.model).model):
+        back = qdq_scales(source).scales
+        assert {name: back[name] for name in result.scales} == result.scales
+        assert set(back) <= set(activations(model))
+        again = quantize(model, CalibrationCache.parse(CalibrationCache(back).dumps()))
+        assert again.model.SerializeToString() == result.model.SerializeToString()
 
 
 def alone(model, name):
