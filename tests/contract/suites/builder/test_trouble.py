@@ -197,8 +197,9 @@ def test_a_driver_that_is_too_old(trt, world, plain, target, monkeypatch, code, 
         raise TypeError("pybind11::init(): factory function returned nullptr")
 
     monkeypatch.setattr("calibrators.cuda.open_cuda", missing)
-    monkeypatch.setattr(trt, "Builder", null)
-    with pytest.raises(DeviceError, match=said) as raised:
+    # Undone before `world` puts the real Builder back.
+    with monkeypatch.context() as patched, pytest.raises(DeviceError, match=said) as raised:
+        patched.setattr(trt, "Builder", null)
         build_engine(plain, output=target, backend="tensorrt", precision="fp32")
     assert "\n" not in str(raised.value)
 
