@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from calibrators.cache import CalibrationCache
 from calibrators.files import sha256_of, whole_file, write_whole
-from calibrators.sidecar import sidecar_path as model_sidecar_path
+from calibrators.sidecar import sidecar_path as cache_sidecar_path
 from engines.backends.backend import NO_OPTIONS, Backend, BoundTensor, BuildOptions, Log
 from engines.backends.log import UnknownLogError, read_kernels
 from engines.calibration import CacheSource, digest_of, ranges_for
@@ -76,6 +76,8 @@ def build_engine(
         BaseException: What a calibrator's data raised, as it was.
     """
     given = cache if calibrator is None else getattr(calibrator, "cache", None)
+    files = [Path(given)] if isinstance(given, (str, os.PathLike)) else []
+    written = [path for path in files if calibrator is not None and not path.exists()]
     order = checked_order(
         model,
         output=output,
@@ -86,7 +88,8 @@ def build_engine(
         compute_capabilities=compute_capabilities,
         options=options,
         log=log,
-        inputs=[given] if isinstance(given, (str, os.PathLike)) else [],
+        inputs=[path for path in files if path not in written],
+        outputs=[each for path in written for each in (path, cache_sidecar_path(path))],
     )
     return fulfil(
         order,
@@ -265,7 +268,7 @@ def _preprocess(order: Order, cache: CalibrationCache | None) -> Mapping[str, An
 def _recorded(model: str | os.PathLike[str]) -> dict[str, Any] | None:
     """The preprocessing that the side-car of a Q/DQ model holds; nothing where it is of another file than `model`."""
     try:
-        value = json.loads(model_sidecar_path(model).read_bytes())
+        value = json.loads(cache_sidecar_path(model).read_bytes())
     except (OSError, ValueError):
         return None
     if not isinstance(value, dict) or value.get("sha256") != sha256_of(model):

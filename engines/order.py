@@ -101,10 +101,12 @@ def checked_order(
     options: BuildOptions = NO_OPTIONS,
     log: str | os.PathLike[str] | None = None,
     inputs: Sequence[str | os.PathLike[str]] = (),
+    outputs: Sequence[str | os.PathLike[str]] = (),
 ) -> Order:
     """Check what `engines.builder.build_engine` is asked for; the arguments are those.
 
-    `inputs` are files that are read beside the model, such as the cache: nothing may be written to them.
+    `inputs` are files that are read beside the model, such as the cache: nothing may be written to them. `outputs` are
+    files that are written beside the engine, such as a calibrator's cache.
 
     Raises:
         BuildError: It does not go together, or the model is one that TensorRT would get wrong.
@@ -121,7 +123,7 @@ def checked_order(
         )
     target, log_path = Path(output), None if log is None else Path(log)
     read = [*files_of(model), *inputs]
-    others = [path for path in (log_path, options.timing_cache) if path is not None]
+    others = [path for path in (log_path, options.timing_cache, *outputs) if path is not None]
     require_outputs([target, sidecar_path(target), *others], inputs=read)
     builder, remarks = _opened(backend)
     builder.check(options)

@@ -10,7 +10,7 @@ import pytest
 from calibrators import int8
 from calibrators.batches import TensorSpec
 from calibrators.cache import CalibrationCache
-from calibrators.errors import BuildError, CacheMismatchError
+from calibrators.errors import BuildError, CacheMismatchError, OutputError
 from calibrators.ranges import calibrate
 from engines.builder import build_engine
 from engines.calibration import calibration_shapes, largest_batch
@@ -85,8 +85,14 @@ def test_where_the_engine_would_overwrite_the_calibrators_cache(plain: Path, tmp
     cache = calibrate(collect(plain, batches()))
     cache.save(tmp_path / "model.cache")
     calibrator = int8.EntropyCalibrator2(batches(), cache=tmp_path / "model.cache")
-    with pytest.raises(Exception, match="it is read, and would be lost"):
+    with pytest.raises(OutputError, match="it is read, and would be lost"):
         build_engine(plain, output=tmp_path / "model.cache", backend="tensorrt-rtx", calibrator=calibrator)
+    new = int8.EntropyCalibrator2(batches(), cache=tmp_path / "new")
+    with pytest.raises(OutputError, match="two outputs would be this one file"):
+        build_engine(plain, output=tmp_path / "new", backend="tensorrt-rtx", calibrator=new)
+    nowhere = int8.EntropyCalibrator2(batches(), cache=tmp_path / "absent" / "new.cache")
+    with pytest.raises(OutputError, match=r"the folder .* does not exist"):
+        build_engine(plain, output=tmp_path / "new", backend="tensorrt-rtx", calibrator=nowhere)
 
 
 @pytest.mark.usefixtures("rtx")

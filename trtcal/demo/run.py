@@ -150,9 +150,11 @@ def run(folder: Path, *, step: Step) -> Outcome:
             quantized = trtcal.quantize(places.fp32, cache, output=places.int8)
         with step("Building engines", None) as advance:
             fp32_engine = trtcal.build_engine(
-                places.fp32, output=places.fp32_engine, precision="fp32", progress=advance
+                places.fp32, output=places.fp32_engine, precision="fp32", backend="tensorrt-rtx", progress=advance
             )
-            int8_engine = trtcal.build_engine(places.int8, output=places.int8_engine, progress=advance)
+            int8_engine = trtcal.build_engine(
+                places.int8, output=places.int8_engine, backend="tensorrt-rtx", progress=advance
+            )
 
         models = {
             places.fp32.name: fp32,
