@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 from tests.contract.bindings import VERSIONS, NoWheelError, UnavailableError
 from tests.contract.child import SUITES, command
@@ -13,10 +14,11 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in {"all", *known}:
         sys.stderr.write(f"usage: python -m tests.contract {'|'.join(known)}|all [PYTEST ARGUMENTS]\n")
         return 2
+    suites = [] if any(Path(argument.partition("::")[0]).exists() for argument in arguments[1:]) else [str(SUITES)]
     worst = 0
     for bindings in known.values() if arguments[0] == "all" else [known[arguments[0]]]:
         try:
-            line, environment = command(bindings, arguments[1:] or [str(SUITES)])
+            line, environment = command(bindings, [*suites, *arguments[1:]])
         except (NoWheelError, UnavailableError) as error:
             sys.stderr.write(f"{bindings.version}: {error}\n")
             worst = max(worst, 1)

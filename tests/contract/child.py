@@ -22,7 +22,7 @@ class Result:
     """One test of a suite, or a file that could not be collected.
 
     Attributes:
-        suite: The file's name.
+        suite: The file, as seen from the folder of suites.
         test: Its name in the file; empty for the file itself.
         outcome: "passed", "failed" or "skipped".
         text: Why, and what was printed.
@@ -112,10 +112,12 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
 
 def _tell(report: pytest.TestReport | pytest.CollectReport) -> None:
     file, _, test = report.nodeid.partition("::")
-    text = report.longreprtext
+    path = ROOT / file
+    suite = str(path.relative_to(SUITES)) if path.is_relative_to(SUITES) else path.name
+    printed = [f"--- {title} ---\n{content}" for title, content in report.sections if content]
+    text = "\n".join([report.longreprtext, *printed])
     if report.outcome == "skipped" and isinstance(report.longrepr, tuple):
         text = report.longrepr[2].removeprefix("Skipped: ")
-    printed = "\n".join(f"--- {title} ---\n{content}" for title, content in report.sections if content)
-    result = Result(Path(file).name, test, report.outcome, f"{text}\n{printed}".strip())
+    result = Result(suite, test, report.outcome, text.strip())
     with Path(os.environ["TRTCAL_CONTRACT_REPORT"]).open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(asdict(result)) + "\n")

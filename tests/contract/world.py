@@ -5,11 +5,11 @@ which are called through their C++ classes (`tests.contract.calls`). What Tensor
 what the real class of this version takes (`tests.contract.doubles`), and refuses what TensorRT is known to refuse.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
-from unittest.mock import patch
+
+import pytest
 
 from tests.contract import calls
 from tests.contract.building import Building
@@ -86,17 +86,15 @@ class World:
     engine = property(lambda self: self.engines[-1])
     context = property(lambda self: self.contexts[-1])
 
-    @contextmanager
-    def installed(self) -> Iterator[None]:
-        """`tensorrt.Builder`, `OnnxParser` and `Runtime` make this world's doubles."""
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Have `tensorrt.Builder`, `OnnxParser` and `Runtime` make this world's doubles."""
         makers = {
             "Builder": self._building.builder,
             "OnnxParser": self._building.parser,
             "Runtime": self._running.runtime,
         }
-        stand_ins = {name: made_by(getattr(self.trt, name), maker) for name, maker in makers.items()}
-        with patch.multiple(self.module, **stand_ins):
-            yield
+        for name, maker in makers.items():
+            monkeypatch.setattr(self.module, name, made_by(getattr(self.trt, name), maker))
 
     def parser_error(self, desc: str = "unsupported", **values: Any) -> Any:
         """A double of ParserError; what this version cannot tell of it is left out."""

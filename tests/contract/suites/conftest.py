@@ -1,7 +1,6 @@
 """What suites may use; see ../README.md."""
 
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -31,8 +30,8 @@ def major(version: str) -> int:
 
 
 @pytest.fixture
-def world(trt: Any) -> Iterator[World]:
+def world(trt: Any, monkeypatch: pytest.MonkeyPatch) -> World:
     """A TensorRT to build and to run with, in place of what needs the libraries."""
     made = World(trt)
-    with made.installed():
-        yield made
+    made.install(monkeypatch)
+    return made
