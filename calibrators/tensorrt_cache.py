@@ -5,15 +5,14 @@ again without a word, or with nothing where there are no batches. So this is jud
 """
 
 import os
-import re
 from dataclasses import dataclass
 from importlib import metadata
 
 import numpy as np
 
-from calibrators.cache import CalibrationCache, header_text, version_text
+from calibrators.cache import CalibrationCache, header_text, version_number, version_text
 from calibrators.cache_check import remarks_of
-from calibrators.errors import CacheError, CacheMismatchError
+from calibrators.errors import CacheMismatchError
 from calibrators.sidecar import Sidecar, sidecar_path
 
 
@@ -30,19 +29,6 @@ class Offer:
     cache: CalibrationCache
     text: bytes
     notes: tuple[str, ...] = ()
-
-
-def header_version(version: str) -> int:
-    """The number by which TensorRT `version` knows its caches: 8601 for "8.6.1", 101401 for "10.14.1.48".
-
-    Raises:
-        CacheError: It is no version of TensorRT's.
-    """
-    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
-    if match is None:
-        raise CacheError(f"TensorRT calls its version {version!r}, which makes no header of a calibration cache")
-    major, minor, patch = map(int, match.groups())
-    return major * (10000 if major >= 10 else 1000) + minor * 100 + patch
 
 
 def offered(
@@ -74,7 +60,7 @@ def offered(
     if cache.sidecar is None and sidecar_path(path).exists():
         notes.append(f"{sidecar_path(path)} describes another cache: which model {path} was made of is not known")
     _require_same_model(cache.sidecar, path, model_sha256)
-    wanted = CalibrationCache.parse(_headed(cache, f"TRT-{header_version(version)}-{algorithm}"))
+    wanted = cache.with_header(algorithm=algorithm, version=version_number(version))
     if cache.header == wanted.header:
         return Offer(cache, cache.dumps(), tuple(notes))
     computed = cache.sidecar is not None and "tensorrt" not in cache.sidecar.versions
@@ -142,7 +128,3 @@ def _require_same_model(sidecar: Sidecar | None, path: str | os.PathLike[str], m
             f"{path} was made of another model (SHA-256 {made_of[:12]}...) than the one to build "
             f"({model_sha256[:12]}...): give that model's own cache, or recalibrate=True"
         )
-
-
-def _headed(cache: CalibrationCache, header: str) -> bytes:
-    return header.encode() + cache.dumps()[len(cache.header.encode()) :]

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibrators.cache import CalibrationCache, version_text
+from calibrators.cache import CalibrationCache, version_number, version_text
 from calibrators.errors import CacheError, CacheMismatchError
 from calibrators.sidecar import Sidecar
-from calibrators.tensorrt_cache import header_version, labelled, offered, remarked
+from calibrators.tensorrt_cache import labelled, offered, remarked
 
 MODEL, OTHER = "a" * 64, "c" * 64
 BY_TENSORRT = Sidecar(
@@ -38,18 +38,18 @@ def saved(folder: Path, header: str = "TRT-101401-EntropyCalibration2", sidecar:
     [("8.6.1", 8601), ("10.0.1", 100001), ("10.14.1.48", 101401), ("10.16.1.11", 101601), ("8.6.1.post1", 8601)],
 )
 def test_the_number_in_a_header(version: str, number: int) -> None:
-    assert header_version(version) == number
+    assert version_number(version) == number
 
 
 @given(st.integers(8, 20), st.integers(0, 99), st.integers(0, 9))
 def test_the_number_in_a_header_is_read_back_as_the_version(major: int, minor: int, patch: int) -> None:
     version = f"{major}.{minor % 10 if major < 10 else minor}.{patch}"
-    assert version_text(header_version(version)) == version
+    assert version_text(version_number(version)) == version
 
 
 def test_a_version_that_is_none() -> None:
     with pytest.raises(CacheError, match="'dev'"):
-        header_version("dev")
+        version_number("dev")
 
 
 def test_a_cache_that_fits_is_given_byte_for_byte(tmp_path: Path) -> None:

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 
 import trtcal
 from calibrators.batches import TensorSpec
-from calibrators.cache import CalibrationCache
+from calibrators.cache import CalibrationCache, version_number
 from calibrators.errors import BuildError, CacheMismatchError, DataError
-from calibrators.tensorrt_cache import header_version
 from tests.calibrators.builder import Builder, from_c
 from tests.calibrators.device import FakeCuda, fake_cuda
 from tests.contract import calls
@@ -56,7 +55,7 @@ def test_they_are_calibrators_of_tensorrt_s(kind: Any, trt: Any) -> None:
     calibrator = kind(data())
     assert isinstance(calibrator, getattr(trt, f"IInt8{kind.__name__}"))
     assert isinstance(calibrator, trt.IInt8Calibrator) and kind.calibrates
-    assert header(trt.__version__, kind.algorithm) == f"TRT-{header_version(trt.__version__)}-{kind.algorithm}"
+    assert header(trt.__version__, kind.algorithm) == f"TRT-{version_number(trt.__version__)}-{kind.algorithm}"
 
 
 def test_each_knows_its_algorithm_as_tensorrt_does(kind: Any, trt: Any) -> None:
