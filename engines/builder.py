@@ -17,6 +17,7 @@ from engines.calibration import CacheSource, digest_of, ranges_for
 from engines.graph import ModelSource, label
 from engines.inspect import findings_of, operators_of
 from engines.order import BackendName, Order, Precision, Rest, checked_order
+from engines.passes.float_weights import with_float_weights
 from engines.record import Engine, EngineRecord, sidecar_path
 from engines.shapes import Profile
 
@@ -176,7 +177,9 @@ def _prepared(order: Order, cache: CalibrationCache | None) -> "tuple[onnx.Model
     notes: list[str] = []
     if cache is not None:
         graph, notes = _quantized(order, cache)
-    if order.backend.strongly_typed and "fp16" in (order.precision, order.rest):
+    if not order.backend.strongly_typed:
+        graph = with_float_weights(graph)
+    elif "fp16" in (order.precision, order.rest):
         graph, remarks = _halved(graph)
         notes += remarks
     return _named(graph), tuple(notes)
