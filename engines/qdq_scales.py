@@ -52,8 +52,8 @@ class QdqScales:
 def qdq_scales(model: ModelSource) -> QdqScales:
     """Read the scales of the activations out of a model with Q/DQ nodes.
 
-    UINT8 with zero point 128 has the same levels as INT8 with zero point 0, and is read as such. Where the tensors that
-    share a scale disagree about it, each keeps its own and none is derived.
+    UINT8 with zero point 128, or 127 as older versions of ONNX Runtime have it, is read as INT8 with zero point 0.
+    Where the tensors that share a scale disagree about it, each keeps its own and none is derived.
 
     Raises:
         ModelError: The model cannot be read or has no Q/DQ nodes on activations; or a tensor's are of a kind that no
@@ -125,7 +125,7 @@ def _refusal(pair: Quantizer) -> str:
     if pair.type not in ("INT8", "UINT8", ""):
         return f"is quantized to {pair.type}, a cache holds INT8 scales: quantize activations to INT8"
     zero_point = 0 if pair.zero_point is None else int(pair.zero_point.reshape(-1)[0])
-    if zero_point != (128 if pair.type == "UINT8" else 0):
+    if zero_point not in ((127, 128) if pair.type == "UINT8" else (0,)):
         return (
             f"is quantized asymmetrically ({pair.type or 'UINT8'}, zero point {zero_point}), "
             "TensorRT's INT8 is symmetric: quantize activations symmetrically"
