@@ -14,6 +14,8 @@ import numpy as np
 
 _POSITIONAL = re.compile(r"arg\d+$")  # what pybind11 calls arguments without a name
 
+_SEQUENCE = re.compile(r"(?:List|list|collections\.abc\.Sequence)\[(.*)\]$")
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -67,7 +69,7 @@ class Signature:
             return any(self.takes(part, value) for part in kind.split(" | "))
         if kind in _PLAIN:
             return _PLAIN[kind](value)
-        if match := re.match(r"(?:List|list|collections\.abc\.Sequence)\[(.*)\]$", kind):
+        if match := _SEQUENCE.match(kind):
             return isinstance(value, (list, tuple, np.ndarray)) and all(self.takes(match[1], item) for item in value)
         known = self.resolve(kind)
         if known is None or isinstance(value, known):
@@ -75,6 +77,12 @@ class Signature:
         if hasattr(known, "__members__"):  # an enumeration: neither its numbers nor None will do
             return False
         return value is None or self._converts(known, value)
+
+    def blind(self) -> list[str]:
+        """Types of arguments that are not checked."""
+        parts = [part for parameter in self.parameters for part in parameter.type.split(" | ")]
+        inner = [match[1] if (match := _SEQUENCE.match(part)) else part for part in parts]
+        return [part for part in inner if part not in _PLAIN and self.resolve(part) is None]
 
     def resolve(self, kind: str) -> Any:
         """The class that `kind` names; None for types that are not TensorRT's."""
@@ -155,8 +163,10 @@ _PLAIN = {
     "bytes": lambda value: isinstance(value, bytes),
     "buffer": _is_buffer,
     "typing_extensions.Buffer": _is_buffer,
+    "collections.abc.Buffer": _is_buffer,  # the same from Python 3.12 on
     "None": lambda value: value is None,
     "list": lambda value: isinstance(value, list),
     "tuple": lambda value: isinstance(value, tuple),
+    "function": callable,
     "collections.abc.Callable": callable,
 }
