@@ -105,7 +105,8 @@ class TensorRT:
                 settings.apply(trt, config, options)
                 settings.constrain(trt, network, config, options)
                 add_profile(builder, config, network, profiles, label=self.label)
-                timing = None if options.timing_cache is None else TimingCache(options.timing_cache, config, self.label)
+                path = options.timing_cache
+                timing = None if path is None else TimingCache(path, config, self.label, log)
                 data, cache = self._built(builder, network, config, calibration, stop)
                 if data is None:
                     raise _failure(self.label, log)

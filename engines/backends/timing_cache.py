@@ -12,6 +12,7 @@ from typing import Any
 
 from calibrators.errors import BuildError, OutputError
 from calibrators.files import explained, write_whole
+from engines.backends.backend import Log
 
 PATIENCE = 60.0
 """Seconds to wait for another process, which holds the lock only while it merges and writes."""
@@ -24,17 +25,20 @@ class TimingCache:
         path: Its file; there need be none yet.
         config: The builder configuration that it is attached to.
         label: The TensorRT, for messages.
+        log: What the builder says, and has said.
 
     Raises:
         BuildError: The file is corrupt, or of another TensorRT or GPU; the message names it.
         OutputError: It cannot be read.
     """
 
-    def __init__(self, path: str | os.PathLike[str], config: Any, label: str) -> None:
+    def __init__(self, path: str | os.PathLike[str], config: Any, label: str, log: Log) -> None:
         self._path, self._config, self._label = Path(path), config, label
         self._read = self._bytes()
+        before = len(log)
         cache = config.create_timing_cache(self._read)
-        if cache is None or not config.set_timing_cache(cache, False):
+        taken = cache is not None and config.set_timing_cache(cache, False)
+        if not taken or any(severity == "error" for severity, _ in log[before:]):
             raise self._refusal()
         self._cache = cache  # TensorRT does not keep it
 

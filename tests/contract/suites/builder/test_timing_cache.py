@@ -27,7 +27,7 @@ def test_a_timing_cache_is_written_and_read(world, plain, target, tmp_path):
     assert path.read_bytes() == b" and a tactic and a tactic"
 
 
-@pytest.mark.parametrize("how", ["corrupt", "of another GPU"])
+@pytest.mark.parametrize("how", ["corrupt", "corrupt by the log", "of another GPU"])
 def test_a_timing_cache_that_does_not_fit(world, plain, target, tmp_path, how):
     path = tmp_path / "times"
     path.write_bytes(b"junk")
@@ -37,6 +37,14 @@ def test_a_timing_cache_that_does_not_fit(world, plain, target, tmp_path, how):
         made = config()
         if how == "corrupt":
             made.create_timing_cache.side_effect = lambda data: None
+        elif how == "corrupt by the log":
+            create = made.create_timing_cache.side_effect
+
+            def complaining(data):
+                world.log(world._building.logger, "ERROR", "cannot deserialize the timing cache")
+                return create(b"")
+
+            made.create_timing_cache.side_effect = complaining
         else:
             made.set_timing_cache.side_effect = lambda cache, ignore_mismatch: ignore_mismatch
         return made
