@@ -67,6 +67,13 @@ def _inspect_engine(path: Path, *, kernels: bool, json: bool) -> None:
         f"{record.versions[record.backend]}"
     )
     console.say(f"compute capability: {where(record)}")
+    if record.gpu is not None:
+        console.say(f"built on: {record.gpu['name']}, compute capability {record.gpu['compute_capability']}")
+    if record.quantization is not None:
+        console.say(f"quantization: {_QUANTIZATION.get(record.quantization, record.quantization)}")
+    if record.builder_options:
+        given = (f"{name.replace('_', ' ')} {value}" for name, value in record.builder_options.items())
+        console.say(f"builder options: {', '.join(given)}")
     for tensor in (*record.inputs, *record.outputs):
         shapes = record.shapes.get(tensor["name"])
         size = (
@@ -89,6 +96,9 @@ def _inspect_engine(path: Path, *, kernels: bool, json: bool) -> None:
         _kernels(record.kernels)
     elif record.kernels is not None and record.operators:
         _operators(record)
+
+
+_QUANTIZATION = {"explicit": "explicit, by Q/DQ nodes", "implicit": "implicit, by TensorRT from calibrated ranges"}
 
 
 def _summary(record: "EngineRecord") -> None:

@@ -52,6 +52,19 @@ def engine(model: Path) -> Path:
     return build_engine(model, output=model.with_suffix(".engine"), rest="fp32").path
 
 
+def test_how_an_engine_was_built(command: Command, engine: Path) -> None:
+    assert "quantization: explicit, by Q/DQ nodes\n" in command("inspect", engine)[1]
+    sidecar = Path(f"{engine}.json")
+    record = json.loads(sidecar.read_text())
+    record |= {"quantization": "implicit", "gpu": {"name": "NVIDIA L4", "compute_capability": "8.9"}}
+    record |= {"builder_options": {"optimization_level": 5, "timing_cache": "gpu.timing"}}
+    sidecar.write_text(json.dumps(record))
+    out = command("inspect", engine)[1]
+    assert "built on: NVIDIA L4, compute capability 8.9\n" in out
+    assert "quantization: implicit, by TensorRT from calibrated ranges\n" in out
+    assert "builder options: optimization level 5, timing cache gpu.timing\n" in out
+
+
 def test_an_engine(command: Command, engine: Path) -> None:
     code, out, err = command("inspect", engine)
     assert (code, err) == (0, "")
