@@ -8,7 +8,7 @@ and lets nothing be final before `finish`.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -22,6 +22,7 @@ from calibrators.errors import BuildError, CacheError, CacheMismatchError, DataE
 from calibrators.feeding import Feeding
 from calibrators.files import require_outputs
 from calibrators.interrupts import Interrupts
+from calibrators.progress import shown
 from calibrators.recut import Once, batch_size, recut, require_whole, samples_of
 from calibrators.sidecar import sidecar_path
 from calibrators.tensorrt_cache import Offer, labelled, offered, remarked
@@ -42,7 +43,8 @@ class Calibrator:
         allow_version_mismatch: Use the scales of a cache of another TensorRT or algorithm, under the header that the
             running one wants. The file stays as it is.
         recalibrate: Calibrate and replace a cache that does not fit, or that TensorRT rejects, instead of an error.
-        progress: Is told the number of samples of each batch that TensorRT takes.
+        progress: Is told the number of samples of each batch that TensorRT takes; None shows a bar on standard error,
+            where that is a terminal.
         cuda: The device; None opens the current one when the first batch is asked for.
 
     Attributes:
@@ -102,8 +104,11 @@ class Calibrator:
         self._offer: Offer | None = None
         self._feeding: Feeding | None = None
         self._loader: Batches | None = None
+        self._samples: int | None = None  # of the loader, where that is known
         self._read = self._exhausted = False
         self._written: bytes | None = None
+        self._shown = ExitStack()
+        self._advance: Callable[[int], None] | None = None
 
     def prepare(self, specs: Sequence[TensorSpec], model_sha256: str = "") -> None:
         """Make ready for a build; everything that can be refused before it is refused here.
@@ -248,10 +253,10 @@ class Calibrator:
         if self.cache is not None:
             require_outputs([self.cache, sidecar_path(self.cache)])
         self._loader = fitted(batches, specs)
-        samples = samples_of(self._loader)
-        if samples is not None:
-            require_whole(samples, size)
-            self.planned = samples // size
+        self._samples = samples_of(self._loader)
+        if self._samples is not None:
+            require_whole(self._samples, size)
+            self.planned = self._samples // size
 
     def _next(self, names: Sequence[str]) -> list[int] | None:
         if self._feeding is None:
@@ -269,8 +274,9 @@ class Calibrator:
             listed = ", ".join(unknown) or "nothing"
             raise DataError(f"TensorRT asks for {listed}, and the batches hold {', '.join(addresses)}: name all inputs")
         self.served += 1
-        if self.progress is not None:
-            self.progress(self._size)
+        if self._advance is None:
+            self._advance = self._shown.enter_context(shown(self.progress, self._samples))
+        self._advance(self._size)
         return [addresses[name] for name in names]
 
     def _begun(self) -> Feeding:
@@ -307,6 +313,7 @@ class Calibrator:
     def _end(self) -> None:
         """Back to how it was before `prepare`, the results apart."""
         self._specs = ()
+        self._shown.close()
         if self._interrupts is not None:
             self._interrupts.end()
             self._interrupts = None

@@ -199,11 +199,14 @@ def _explicit(order: Order, cache: CalibrationCache) -> Ranges:
 
 def _collected(order: Order, calibrator: "Calibrator", batches: Batches) -> Ranges:
     """The ranges of the calibrator's batches, found in ONNX Runtime; the calibrator's cache is written."""
+    from calibrators.progress import shown
     from calibrators.ranges import calibrate
+    from calibrators.recut import samples_of
     from engines.collect import collect
 
     tensors: Tensors = "quantizable" if calibrator.cache is None else "all"
-    statistics = collect(order.model, batches, tensors=tensors, progress=calibrator.progress)
+    with shown(calibrator.progress, samples_of(batches)) as advance:
+        statistics = collect(order.model, batches, tensors=tensors, progress=advance)
     cache = calibrate(statistics, calibrator.method)
     if calibrator.cache is not None:
         cache.save(calibrator.cache)
