@@ -34,7 +34,7 @@ def run(session: Any, batches: Iterable[Mapping[str, Array]]) -> None:
 def _opened(model: str | bytes) -> Any:
     import onnxruntime
 
-    from engines.session import usable_cores
+    from engines.cores import usable_cores
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_cores()

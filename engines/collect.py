@@ -18,12 +18,14 @@ from calibrators.errors import DataError, ModelError, RangeError
 from calibrators.statistics import Accumulator, TensorStatistics
 from calibrators.statistics_file import Provenance, Statistics
 from engines.blocked import Fetch, Fingerprint, fetches, fingerprint
+from engines.cores import usable_cores
 from engines.graph import (
     AVERAGES,
     COMMUTES,
     MOVES,
     ModelSource,
     activations,
+    files_of,
     input_specs,
     is_quantized,
     loaded,
@@ -32,7 +34,6 @@ from engines.graph import (
     with_types,
 )
 from engines.onnxruntime_errors import refusal
-from engines.session import usable_cores
 
 Tensors = Literal["all", "quantizable"]
 
@@ -70,9 +71,10 @@ def collect(
         progress: Called with the number of samples done since the last call.
 
     Raises:
-        ModelError: The model cannot be read or run, or has nothing to quantize.
+        ModelError: The model cannot be read or run, has nothing to quantize, or was changed meanwhile.
         DataError: There is no sample, a sample does not fit the model, or an activation is NaN or infinite.
     """
+    stamps = _stamps(model)
     proto = loaded(model)
     if is_quantized(proto):
         raise ModelError("the model has Q/DQ nodes already, and with them its ranges: give the float model")
@@ -89,6 +91,8 @@ def collect(
             count += done
             if progress is not None:
                 progress(done)
+    if _stamps(model) != stamps:
+        raise ModelError(f"{model} was changed while it was calibrated, so the ranges are of no use: calibrate again")
     if count == 0:
         raise DataError("there is no sample to calibrate on: give at least one image")
     gathered = {name: accumulator.statistics() for name, accumulator in run.accumulators.items()}
@@ -102,6 +106,12 @@ def collect(
     )
     provenance = _provenance("" if digest is None else digest.result(), batches, count, tensors)
     return Statistics(ordered, groups=groups, explicit_groups=explicit_groups, provenance=provenance)
+
+
+def _stamps(model: ModelSource) -> list[tuple[int, ...]]:
+    """What changes when one of a model's files is written or replaced; ONNX Runtime may read weights at any time."""
+    found = (file.stat() for file in files_of(model) if file.exists())
+    return [(each.st_dev, each.st_ino, each.st_size, each.st_mtime_ns) for each in found]
 
 
 def _wanted(proto: onnx.ModelProto, model: ModelSource, tensors: Tensors) -> tuple[str, ...]:

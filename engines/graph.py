@@ -78,6 +78,7 @@ def _read(file: Path, *, light: bool) -> onnx.ModelProto:
     for location in sorted(_external_locations(model)):
         if not (file.parent / location).is_file():
             raise ModelError(f"{file} keeps weights in {location}, which is not beside it: copy that file too")
+    _require_unambiguous(model, file)
     return model
 
 
@@ -90,7 +91,31 @@ def _parsed(file: Path, *, light: bool) -> onnx.ModelProto:
 
 def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with the bodies of its local functions in place, so that their tensors have names of their own."""
-    return onnx.inliner.inline_local_functions(model) if model.functions else model
+    if not model.functions:
+        return model
+    try:
+        return onnx.inliner.inline_local_functions(model)
+    except Exception as error:
+        raise ModelError(
+            f"the model's functions cannot be put in place: {_first_line(error)}; export it again"
+        ) from error
+
+
+def _require_unambiguous(model: onnx.ModelProto, source: object) -> None:
+    """Refuse what readers understand in different ways: nodes in disorder or in a circle, two weights of one name."""
+    names = {tensor.name for tensor in model.graph.initializer}
+    if len(names) < len(model.graph.initializer):
+        twice = next(name for name in names if [each.name for each in model.graph.initializer].count(name) > 1)
+        raise ModelError(f"{source} is not a valid ONNX model: it has two initializers {twice}; export it again")
+    ahead = {name for node in model.graph.node for name in node.output if name}
+    for node in model.graph.node:
+        early = next((name for name in node.input if name in ahead), None)
+        if early is not None:
+            raise ModelError(
+                f"{source} is not a valid ONNX model: node {label(node)} reads {early} before it is made; sort its "
+                "nodes topologically, or export it again"
+            )
+        ahead.difference_update(node.output)
 
 
 def loaded(model: ModelSource, *, light: bool = True) -> onnx.ModelProto:
@@ -101,9 +126,12 @@ def loaded(model: ModelSource, *, light: bool = True) -> onnx.ModelProto:
         light: Leave the large weights in the file, too: see `engines.light`.
 
     Raises:
-        ModelError: The file is missing, is no ONNX model, or lacks its external data.
+        ModelError: The file is missing, is no ONNX model, or lacks its external data; or is ambiguous.
     """
-    return _inlined(model if isinstance(model, onnx.ModelProto) else _read(Path(model), light=light))
+    if isinstance(model, onnx.ModelProto):
+        _require_unambiguous(model, "the model")
+        return _inlined(model)
+    return _inlined(_read(Path(model), light=light))
 
 
 def files_of(model: ModelSource) -> tuple[Path, ...]:
@@ -266,7 +294,13 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
         raise ModelError(
             f"the model's {value.name} is not a tensor: only models with tensor inputs and outputs are handled"
         )
-    return TensorSpec(value.name, shape, np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type)))
+    try:
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    except KeyError as error:
+        raise ModelError(
+            f"the model's {value.name} is of type {kind.elem_type}, which ONNX lacks: export it again"
+        ) from error
+    return TensorSpec(value.name, shape, dtype)
 
 
 def _size(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:

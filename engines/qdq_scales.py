@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from calibrators.cache import usable
@@ -20,6 +21,7 @@ from engines.graph import (
     SHAPE_SIZED,
     ModelSource,
     activations,
+    label,
     load_model,
     loaded,
     scale_groups,
@@ -77,11 +79,11 @@ def qdq_scales(model: ModelSource) -> QdqScales:
             constants.add(pair.tensor)
             continue
         name = view.name(pair.tensor if node.op_type == QUANTIZE or pair.quantize is not None else node.output[0])
-        refusal = _refusal(pair) or _conflict(own.get(name), pair)
+        refusal = _refusal(pair, node) or _conflict(own.get(name), pair)
         if refusal:
             refusals.setdefault(name, refusal)
         elif pair.scales is not None:
-            own[name] = float(np.float32(pair.scales.reshape(-1)[0]))
+            own[name] = _scale(pair.scales)
             if pair.zero_point is None and not pair.type:
                 silent.append(name)
     if refusals:
@@ -106,6 +108,14 @@ def _require_qdq(proto: onnx.ModelProto, source: str) -> None:
         )
     if not kinds:
         raise ModelError(f"{source} has no Q/DQ nodes, and so no scales: give a quantized model")
+    for node in proto.graph.node:
+        if node.op_type in (QUANTIZE, DEQUANTIZE) and not (
+            len(node.input) > 1 and all(node.input[:2]) and any(node.output)
+        ):
+            raise ModelError(
+                f"{source} is not a valid ONNX model: {node.op_type} {label(node)} lacks its input, scale or output; "
+                "export it again"
+            )
 
 
 def _quantize_alone(graph: Graph, quantize: onnx.NodeProto) -> Quantizer:
@@ -116,31 +126,48 @@ def _quantize_alone(graph: Graph, quantize: onnx.NodeProto) -> Quantizer:
     return graph.quantizer(dequantize)
 
 
-def _refusal(pair: Quantizer) -> str:
-    """Why a cache cannot hold what a pair says; empty where it can."""
+def _refusal(pair: Quantizer, node: onnx.NodeProto) -> str:
+    """Why a cache cannot hold what a pair, described by its `node`, says; empty where it can."""
     if pair.scales is None:
         return "has a scale that is computed, not constant: fold the model's constants first"
     if pair.scales.size != 1:
         return f"is quantized per channel ({pair.scales.size} scales), a cache holds one per tensor: quantize it so"
     if pair.type not in ("INT8", "UINT8", ""):
         return f"is quantized to {pair.type}, a cache holds INT8 scales: quantize activations to INT8"
-    zero_point = 0 if pair.zero_point is None else int(pair.zero_point.reshape(-1)[0])
-    if zero_point not in ((127, 128) if pair.type == "UINT8" else (0,)):
-        return (
-            f"is quantized asymmetrically ({pair.type or 'UINT8'}, zero point {zero_point}), "
-            "TensorRT's INT8 is symmetric: quantize activations symmetrically"
-        )
-    scale = float(pair.scales.reshape(-1)[0])
+    if asymmetry := _asymmetry(pair, node):
+        return asymmetry
+    scale = _scale(pair.scales)
     if not usable(scale):
         return f"has the scale {scale:g}, which is none: calibrate again, or leave the tensor in float"
     return ""
 
 
+def _asymmetry(pair: Quantizer, node: onnx.NodeProto) -> str:
+    if pair.zero_point is None:
+        computed = any(node.input[2:])
+        return "has a zero point that is computed, not constant: fold the model's constants first" if computed else ""
+    if pair.zero_point.size != 1:
+        return f"has one scale and {pair.zero_point.size} zero points: export the model again"
+    zero_point = int(pair.zero_point.reshape(-1)[0])
+    if zero_point in ((127, 128) if pair.type == "UINT8" else (0,)):
+        return ""
+    return (
+        f"is quantized asymmetrically ({pair.type or 'UINT8'}, zero point {zero_point}), "
+        "TensorRT's INT8 is symmetric: quantize activations symmetrically"
+    )
+
+
 def _conflict(known: float | None, pair: Quantizer) -> str:
-    scale = None if pair.scales is None else float(np.float32(pair.scales.reshape(-1)[0]))
+    scale = None if pair.scales is None else _scale(pair.scales)
     if known is None or scale == known:
         return ""
     return f"has several scales ({known:.6g} and {scale:.6g}), a cache holds one per tensor: give it one"
+
+
+def _scale(scales: npt.NDArray[np.generic]) -> float:
+    """The only scale, as a float32; infinite where that does not hold it."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(scales.reshape(-1)[0]))
 
 
 def _with_derived(model: onnx.ModelProto, own: Mapping[str, float]) -> dict[str, float]:

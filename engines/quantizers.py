@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from calibrators.errors import ModelError
 from engines.graph import MOVES, data_nodes, input_specs, label
 
 if TYPE_CHECKING:
@@ -86,12 +87,21 @@ class Graph:
         self.activations.update(name for node in data_nodes(model) for name in node.output)
 
     def value(self, name: str) -> "np.ndarray[Any, np.dtype[Any]] | None":
-        """A constant's value, behind Identity and Cast too; None for what is computed."""
+        """A constant's value, behind Identity and Cast too; None for what is computed.
+
+        Raises:
+            ModelError: The constant is malformed.
+        """
         from onnx import numpy_helper
 
         while name in self.producers and self.producers[name].op_type in ("Identity", "Cast"):
-            name = self.producers[name].input[0]
-        return numpy_helper.to_array(self.constants[name]) if name in self.constants else None
+            name = next(iter(self.producers[name].input), "")
+        if name not in self.constants:
+            return None
+        try:
+            return numpy_helper.to_array(self.constants[name])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"the model's constant {name} is malformed ({error}): export it again") from error
 
     def read_once(self, name: str) -> bool:
         """Whether one node reads a tensor, once, and it is no output of the model."""
@@ -122,6 +132,8 @@ class Graph:
             self.value(dequantize.input[index]) if len(dequantize.input) > index and dequantize.input[index] else None
             for index in (1, 2)
         )
+        if scales is not None and scales.dtype.kind == "O":
+            raise ModelError(f"{label(dequantize)} has a text for a scale: export the model again")
         types = [
             _type_of(self.constants[name])
             for name in (dequantize.input[0], *dequantize.input[2:])
@@ -153,14 +165,17 @@ class Graph:
 
 
 def _type_of(tensor: "onnx.TensorProto") -> str:
-    from onnx import TensorProto
-
-    return str(TensorProto.DataType.Name(tensor.data_type))
+    return _type_name(tensor.data_type)
 
 
 def _output_type(quantize: "onnx.NodeProto") -> str:
     """The type that a QuantizeLinear without a zero point gives."""
+    kind = next((item.i for item in quantize.attribute if item.name == "output_dtype"), 0)
+    return _type_name(kind) if kind else ""
+
+
+def _type_name(kind: int) -> str:
     from onnx import TensorProto
 
-    kind = next((item.i for item in quantize.attribute if item.name == "output_dtype"), 0)
-    return str(TensorProto.DataType.Name(kind)) if kind else ""
+    known = kind in TensorProto.DataType.values()
+    return str(TensorProto.DataType.Name(kind)) if known else f"type {kind}, which ONNX lacks"

@@ -12,6 +12,7 @@ import numpy as np
 from calibrators.batches import Array, TensorSpec, bind
 from calibrators.errors import ModelError
 from engines.chunks import run_in_chunks, sample_count, shapes_of
+from engines.cores import usable_cores
 
 if TYPE_CHECKING:
     import onnx
@@ -165,11 +166,6 @@ class OnnxRuntimeSession:
             inputs = ", ".join(map(str, self.inputs))
             raise ModelError(f"{self._name}: its inputs have different batch sizes on their first axis: {inputs}")
         return next(iter(sizes), None)
-
-
-def usable_cores() -> int:
-    """The number of logical cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _DTYPES: dict[str, type[np.generic]] = {

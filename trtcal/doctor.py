@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def examine(progress: Callable[[int], None] | None = None) -> Machine:
     Args:
         progress: Is told the number of libraries looked at since the last call.
     """
-    from engines.session import usable_cores
+    from engines.cores import usable_cores
 
     cores = usable_cores()
     libraries: dict[str, Library] = {}
@@ -99,15 +100,15 @@ def probe(name: str) -> Library:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_PATIENCE, check=False)
     except subprocess.TimeoutExpired:
         return Library(name, True, _recorded_version(name), f"its import takes more than {_PATIENCE} s")
-    if done.returncode == 0:
-        answer = json.loads(done.stdout.splitlines()[-1])
+    answer = _answer(done.stdout)
+    if done.returncode == 0 and answer is not None:
         if not answer["installed"]:
             return Library(name, installed=False)
         return Library(name, True, answer["version"] or _recorded_version(name), facts=answer["facts"])
     if done.returncode < 0:
         return Library(name, True, _recorded_version(name), f"its import crashes (signal {-done.returncode})")
-    lines = done.stderr.strip().splitlines() or [f"its import ends with exit code {done.returncode}"]
-    return Library(name, True, _recorded_version(name), lines[-1])
+    said = _last_words(done.stderr) or f"its import ends with exit code {done.returncode}"
+    return Library(name, True, _recorded_version(name), said)
 
 
 LIBRARIES = (
@@ -129,6 +130,12 @@ LIBRARIES = (
 
 _PATIENCE = 60
 
+_ANSWER = '{"installed":'
+"""What the line begins with that the other process answers in; the library may print lines of its own."""
+
+_MOST_WORDS = 300
+"""Characters of an error that are shown."""
+
 _PROGRAM = """
 import importlib, json, sys
 sys.path[:] = json.loads(sys.argv[1])
@@ -141,8 +148,9 @@ except ModuleNotFoundError as error:
     print(json.dumps({"installed": False}))
 else:
     facts = eval(sys.argv[3], {"module": module})
+    version = getattr(module, "__version__", None)
     print()
-    print(json.dumps({"installed": True, "version": getattr(module, "__version__", None), "facts": facts}))
+    print(json.dumps({"installed": True, "version": version and str(version), "facts": facts}))
 """
 
 _FACTS = {
@@ -151,6 +159,21 @@ _FACTS = {
     "tensorrt_rtx": '{"calibrators": hasattr(module, "IInt8EntropyCalibrator2")}',
     "torch": '{"cuda": module.version.cuda}',
 }
+
+
+def _answer(stdout: str) -> dict[str, Any] | None:
+    lines = [line for line in stdout.splitlines() if line.startswith(_ANSWER)]
+    return dict(json.loads(lines[-1])) if lines else None
+
+
+def _last_words(stderr: str) -> str:
+    """The error that a traceback ends with, all its lines on one; without a traceback, the last line."""
+    lines = stderr.strip().splitlines()
+    begin = max((at for at, line in enumerate(lines) if line.startswith("Traceback (most recent")), default=None)
+    if begin is not None:
+        lines = list(dropwhile(lambda line: line.startswith(" "), lines[begin + 1 :]))
+    text = " ".join(" ".join(lines if begin is not None else lines[-1:]).split())
+    return text if len(text) <= _MOST_WORDS else f"{text[:_MOST_WORDS]}..."
 
 
 def _recorded_version(name: str) -> str | None:

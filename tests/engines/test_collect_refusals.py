@@ -171,6 +171,28 @@ class TestBadModels:
         assert len(message.splitlines()) == 1
         assert message.count(str(path)) == 1
 
+    @pytest.mark.parametrize("how", ["appended", "replaced", "removed", "weights"])
+    def test_a_file_that_changes_meanwhile(self, how, tmp_path):
+        model = ZOO["conv_bn_relu"]().model
+        path, data = tmp_path / "model.onnx", tmp_path / "data.bin"
+        onnx.save(model, path, save_as_external_data=True, location=data.name, size_threshold=0)
+
+        def changing():
+            yield from samples_of(model, 3)
+            if how == "appended":
+                path.write_bytes(path.read_bytes() + b"\0")
+            elif how == "replaced":
+                other = tmp_path / "other.onnx"
+                other.write_bytes(path.read_bytes())
+                other.replace(path)
+            elif how == "removed":
+                path.unlink()
+            else:
+                data.write_bytes(data.read_bytes()[::-1])
+
+        with pytest.raises(ModelError, match=f"{path} was changed while it was calibrated, .*: calibrate again"):
+            collect(path, changing())
+
     def test_a_missing_file(self, tmp_path):
         with pytest.raises(ModelError, match="no model"):
             collect(tmp_path / "missing.onnx", [])

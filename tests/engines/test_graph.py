@@ -87,6 +87,43 @@ class TestLoading:
         model.graph.node[1].input[0] = "nowhere"
         assert "not a valid ONNX model" in self.refused(saved(tmp_path / "bad.onnx", model))
 
+    @pytest.mark.parametrize("light", [True, False])
+    def test_nodes_in_disorder(self, light, tmp_path):
+        """ONNX Runtime sorts them; who goes through them once takes activations for constants."""
+        model = ZOO["conv_bn_relu"]().model
+        nodes = list(model.graph.node)[::-1]
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+        for source in (model, saved(tmp_path / "unsorted.onnx", model)):
+            with pytest.raises(
+                ModelError, match=r"is not a valid ONNX model: node .* reads .* before it is made; sort"
+            ):
+                loaded(source, light=light)
+
+    def test_a_circle(self, tmp_path):
+        model = ZOO["conv_bn_relu"]().model
+        model.graph.node.append(helper.make_node("Identity", ["round"], ["round"]))
+        with pytest.raises(ModelError, match="node Identity -> round reads round before it is made"):
+            loaded(saved(tmp_path / "circle.onnx", model))
+
+    def test_two_weights_of_one_name(self, tmp_path):
+        """ONNX Runtime takes the last, or the first that is in a file of its own."""
+        model = ZOO["conv_bn_relu"]().model
+        model.graph.initializer.append(model.graph.initializer[0])
+        twice = model.graph.initializer[0].name
+        for source in (model, saved(tmp_path / "twice.onnx", model)):
+            with pytest.raises(ModelError, match=f"is not a valid ONNX model: it has two initializers {twice};"):
+                loaded(source)
+
+    def test_functions_that_call_themselves(self, tmp_path):
+        model = ZOO["conv_bn_relu"]().model
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+        call = helper.make_node("Again", ["a"], ["b"], domain="own")
+        model.functions.append(helper.make_function("own", "Again", ["a"], ["b"], [call], opsets))
+        model.opset_import.append(opsets[1])
+        with pytest.raises(ModelError, match=r"functions cannot be put in place: Cycle detected .*; export it again"):
+            loaded(saved(tmp_path / "round.onnx", model))
+
     def test_external_data_are_loaded_on_request(self, tmp_path):
         path, weights = with_external_data(tmp_path)
         np.testing.assert_array_equal(numpy_helper.to_array(load_model(path).graph.initializer[0]), weights)
@@ -158,6 +195,12 @@ class TestSpecs:
         assert len(model.graph.input) > 1
         assert [spec.name for spec in input_specs(model)] == ["x"]
         assert [spec.name for spec in output_specs(model)] == ["y"]
+
+    def test_a_type_that_onnx_lacks(self):
+        model = ZOO["conv_bn_relu"]().model
+        model.graph.input[0].type.tensor_type.elem_type = 99
+        with pytest.raises(ModelError, match="is of type 99, which ONNX lacks"):
+            input_specs(model)
 
     def test_inputs_that_are_no_tensors_are_refused(self):
         model = ZOO["gemm"]().model

@@ -266,6 +266,70 @@ class TestWhatACacheCannotHold:
         model = built.model(built.node("DequantizeLinear", [integers, largest, zero], "dq"))
         assert "its tensor x has a scale that is computed, not constant" in refused(model)
 
+    @pytest.mark.parametrize("kind", [np.int8, np.uint8])
+    def test_a_computed_zero_point(self, kind, network):
+        built = network("N", 8, 8, 8)
+        model = built.model(built.quantized("x", "a"))
+        model.graph.initializer.append(numpy_helper.from_array(kind(7), "seven"))
+        model.graph.node.insert(0, helper.make_node("Sub", ["seven", "seven"], ["nothing"]))
+        for node in model.graph.node[1:]:
+            node.input[2] = "nothing"
+        assert "its tensor x has a zero point that is computed, not constant" in refused(model)
+
+    def test_a_scale_that_float32_does_not_hold(self, network):
+        built = network("N", 8, 8, 8)
+        model = built.model(built.quantized("x", "a"))
+        for node in model.graph.node:
+            node.input[1] = "huge"
+        model.graph.initializer.append(numpy_helper.from_array(np.float64(1e300), "huge"))
+        assert "its tensor x has the scale inf, which is none" in refused(model)
+
+    @pytest.mark.parametrize(
+        "scale",
+        [
+            TensorProto(name="odd", data_type=TensorProto.FLOAT, raw_data=b"12"),
+            TensorProto(name="odd", data_type=TensorProto.FLOAT, dims=[2**40], raw_data=b"1234"),
+            TensorProto(name="odd", data_type=TensorProto.UNDEFINED, raw_data=b"1234"),
+            TensorProto(name="odd", data_type=99, raw_data=b"1234"),
+        ],
+    )
+    def test_a_malformed_scale(self, scale, network):
+        built = network("N", 8, 8, 8)
+        model = built.model(built.quantized("x", "a"))
+        model.graph.initializer.append(scale)
+        for node in model.graph.node:
+            node.input[1] = "odd"
+        assert "the model's constant odd is malformed" in refused(model)
+
+    def test_a_text_for_a_scale(self, network):
+        built = network("N", 8, 8, 8)
+        model = built.model(built.quantized("x", "a"))
+        model.graph.initializer.append(helper.make_tensor("text", TensorProto.STRING, [], [b"0.1"]))
+        for node in model.graph.node:
+            node.input[1] = "text"
+        assert "has a text for a scale" in refused(model)
+
+    def test_no_zero_point_in_its_place(self, network):
+        built = network("N", 8, 8, 8)
+        model = built.model(built.quantized("x", "a"))
+        model.graph.initializer.append(numpy_helper.from_array(np.zeros(0, np.int8), "none"))
+        for node in model.graph.node:
+            node.input[2] = "none"
+        assert "its tensor x has one scale and 0 zero points" in refused(model)
+
+    @pytest.mark.parametrize("part", ["input", "output"])
+    def test_a_node_without_inputs_or_outputs(self, part, network):
+        built = network("N", 8, 8, 8)
+        model = built.model(built.quantized("x", "a"))
+        model.graph.node[0].ClearField(part)
+        assert "lacks its input, scale or output; export it again" in refused(model)
+
+    def test_a_type_that_onnx_lacks(self, network):
+        built = network("N", 8, 8, 8)
+        model = built.model(built.quantized("x", "a", zero_point=None))
+        model.graph.node[0].attribute.append(helper.make_attribute("output_dtype", 99))
+        assert "is quantized to type 99, which ONNX lacks" in refused(model)
+
     def test_more_than_one_tensor_is_counted(self, network):
         built = network("N", 8, 8, 8)
         inner = built.node("Relu", [built.quantized("x", "a", zero_point=np.int8(1))], "r")

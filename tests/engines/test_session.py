@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from calibrators.batches import IMAGE, Batch
 from calibrators.errors import DataError, EngineError, ModelError
 from engines import session as sessions
-from engines.session import OnnxRuntimeSession, open_session, usable_cores
+from engines.cores import usable_cores
+from engines.session import OnnxRuntimeSession, open_session
 
 
 def model_of(nodes, inputs, outputs, initializers=()):

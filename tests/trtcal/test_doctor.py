@@ -66,9 +66,26 @@ class TestProbe:
         packages("tensorrt", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
         assert probe("tensorrt").problem == "its import crashes (signal 11)"
 
-    def test_a_package_that_leaves(self, packages):
-        packages("tensorrt", "import os; os._exit(3)")
-        assert probe("tensorrt").problem == "its import ends with exit code 3"
+    @pytest.mark.parametrize("leave, code", [("os._exit(3)", 3), ("os._exit(0)", 0), ("raise SystemExit(0)", 0)])
+    def test_a_package_that_leaves(self, leave, code, packages):
+        packages("tensorrt", f"import os; {leave}")
+        assert probe("tensorrt").problem == f"its import ends with exit code {code}"
+
+    def test_an_error_of_several_lines(self, packages):
+        packages("tensorrt", "raise ImportError('libnvinfer.so.10: cannot open\\n\\n  the shared object')")
+        assert probe("tensorrt").problem == "ImportError: libnvinfer.so.10: cannot open the shared object"
+
+    def test_an_error_of_many_words(self, packages):
+        packages("tensorrt", "raise ImportError('no line of its own ' * 100)")
+        assert len(probe("tensorrt").problem) < 310
+
+    def test_a_package_that_prints_at_its_end(self, packages):
+        packages("tensorrt", "import atexit; atexit.register(print, 'bye'); __version__ = '10.1'")
+        assert probe("tensorrt").version == "10.1"
+
+    def test_a_version_that_is_no_text(self, packages):
+        packages("tensorrt", "__version__ = 10.1")
+        assert probe("tensorrt") == Library("tensorrt", True, "10.1", facts={"calibrators": False})
 
     def test_a_package_that_hangs(self, packages, monkeypatch):
         monkeypatch.setattr(doctor, "_PATIENCE", 0.5)

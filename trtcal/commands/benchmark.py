@@ -105,7 +105,7 @@ def benchmark(
     quantized = _quantized(dict(zip(names, models, strict=True)), precisions)
     notes = _notes(latencies, times, quantized, precisions)
     if json:
-        from engines.session import usable_cores
+        from engines.cores import usable_cores
         from trtcal.benchmark import STEADY
 
         rows = {**_cpu_rows(latencies), **_gpu_rows(times, precisions)}
@@ -194,7 +194,7 @@ def _gpu_rows(times: "Mapping[str, EngineTimes]", precisions: Mapping[str, str])
 def _print_cpu(latencies: "Mapping[str, Latency]", threads: int | None) -> None:
     import onnxruntime
 
-    from engines.session import usable_cores
+    from engines.cores import usable_cores
 
     first = next(iter(latencies.values()))
     console.table(

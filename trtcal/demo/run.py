@@ -124,7 +124,7 @@ def run(folder: Path, *, step: Step) -> Outcome:
         OutputError: The folder holds something else, or cannot be written.
     """
     import trtcal
-    from engines.session import usable_cores
+    from engines.cores import usable_cores
     from trtcal.benchmark import benchmark
 
     require_libraries()

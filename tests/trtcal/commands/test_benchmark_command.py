@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from engines.session import OnnxRuntimeSession, usable_cores
+from engines.cores import usable_cores
+from engines.session import OnnxRuntimeSession
 from trtcal.benchmark import random_batch
 
 
