@@ -166,8 +166,9 @@ def merged_files(paths: Sequence[str | os.PathLike[str]]) -> Statistics:
         raise CacheError("there is no statistics file: give at least one")
     merged = Statistics.load(paths[0])
     for path in paths[1:]:
+        further = Statistics.load(path)
         try:
-            merged = merged + Statistics.load(path)
+            merged = merged + further
         except CacheError as error:
             raise CacheError(f"{path}: {error}") from None
     return merged

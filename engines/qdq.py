@@ -69,25 +69,24 @@ class QuantizedModel:
         told = (
             (
                 self.from_sidecar,
-                "{} scales, such as {}'s, are from the side-car: TensorRT's caches repeat the scale before an average "
-                "pooling behind it, which Q/DQ nodes need not",
+                "{} scale(s), such as {}'s, taken from the side-car: TensorRT's caches repeat the scale before an "
+                "average pooling behind it, which Q/DQ nodes need not",
             ),
             (
                 self.shared,
-                "{} scales, such as {}'s, are those of a tensor they share one with (pooling, concatenation): the "
-                "cache has another for them, or none",
+                "{} scale(s), such as {}'s, taken from a tensor that shares one (pooling, concatenation): the cache "
+                "has another there, or none",
             ),
             (
                 self.averaged,
-                "{} scales, such as {}'s, repeat the one before an average pooling, as TensorRT's caches have it: "
+                "{} scale(s), such as {}'s, taken from before an average pooling, as TensorRT's caches have it: "
                 "calibrate with trtcal for finer ones, which its side-cars hold",
             ),
             (
                 self.internal,
-                "{} names in the cache are TensorRT's own, such as {}, and were dropped: they are no tensors of the "
-                "model",
+                "{} name(s) in the cache, such as {}, dropped: TensorRT's own, of no tensor of the model",
             ),
-            (self.unused, "{} names in the cache are not in the model, such as {}"),
+            (self.unused, "{} name(s) in the cache, such as {}, not in the model"),
         )
         return tuple(line.format(len(names), names[0]) for names, line in told if names)
 

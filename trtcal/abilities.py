@@ -70,12 +70,12 @@ def _tensorrt(machine: Machine) -> Ability:
         return Ability(command, ready=True, remark=f"{name}: INT8 by Q/DQ nodes, which a cache or images give too")
     remark = f"{name}: INT8 by a calibrator, a cache or Q/DQ nodes"
     if not _usable(machine, _CUDA):
-        remark += f"; images for a calibrator need CUDA Python: {_lack([machine.libraries[each] for each in _CUDA])}"
+        remark += f"; images for a calibrator need CUDA from Python, {_cuda(machine)}"
     return Ability(command, ready=True, remark=remark)
 
 
 def _engines(machine: Machine, command: str, needs: tuple[str, ...]) -> Ability:
-    """Running engines: a GPU, CUDA Python, and the TensorRT that built them."""
+    """Running engines: a GPU, CUDA from Python, and the TensorRT that built them."""
     lacking = [machine.libraries[name] for name in needs if not machine.libraries[name].usable]
     reasons = [_lack(lacking)] if lacking else []
     installs = [_install(lacking, "")]
@@ -85,7 +85,7 @@ def _engines(machine: Machine, command: str, needs: tuple[str, ...]) -> Ability:
         installs.append(_install(families, "tensorrt"))
     if not _usable(machine, _CUDA):
         libraries = [machine.libraries[name] for name in _CUDA]
-        reasons.append(f"needs CUDA Python: {_lack(libraries)}")
+        reasons.append(f"needs CUDA from Python, {_cuda(machine)}")
         if not installs[-1].endswith('[tensorrt]"'):  # which brings PyCUDA
             installs.append("" if any(each.installed for each in libraries) else "pip install pycuda")
     if machine.nvidia.absent:
@@ -99,6 +99,12 @@ def _engines(machine: Machine, command: str, needs: tuple[str, ...]) -> Ability:
 def _rtx_remark(machine: Machine) -> str:
     version = machine.libraries[_RTX].version
     return f"TensorRT for RTX {version}: engines for RTX GPUs, built on the CPU; INT8 by Q/DQ nodes"
+
+
+def _cuda(machine: Machine) -> str:
+    """Why CUDA cannot be called: neither of the two libraries is here, or what is here does not import."""
+    broken = [machine.libraries[each] for each in _CUDA if machine.libraries[each].installed]
+    return f"PyCUDA or cuda-bindings: {_lack(broken) or 'neither is installed'}"
 
 
 def _usable(machine: Machine, names: tuple[str, ...]) -> bool:

@@ -31,15 +31,11 @@ def main() -> None:
         _give_up(sys.stdout)
         code = UNREAD
     except BaseException as error:
-        if debug:
-            raise
         said = _said(error)
         if said is None:
             raise
-        from trtcal.console import printable
-
         message, code = said
-        _tell(f"trtcal: {printable(' '.join(message.split()))}\n")
+        _tell(_traceback(error) if debug else _line(message))
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -67,6 +63,18 @@ def _said(error: BaseException) -> tuple[str, int] | None:
         command = getattr(getattr(error, "ctx", None), "command_path", "trtcal")
         return f"{error.format_message().rstrip('.')}; see `{command} --help`", 2
     return None
+
+
+def _line(message: str) -> str:
+    from trtcal.console import printable
+
+    return f"trtcal: {printable(' '.join(message.split()))}\n"
+
+
+def _traceback(error: BaseException) -> str:
+    import traceback
+
+    return "".join(traceback.format_exception(error))
 
 
 def _stream(stream: TextIO | None) -> TextIO:

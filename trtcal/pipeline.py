@@ -154,8 +154,14 @@ def require_same_model(statistics: Statistics, model: ModelSource) -> None:
     Raises:
         CacheMismatchError: Their SHA-256 is another model's.
     """
-    if not isinstance(model, onnx.ModelProto) and statistics.provenance.model not in ("", model_digest(model)):
-        raise CacheMismatchError("the statistics were gathered from another model: collect them from this one")
+    if isinstance(model, onnx.ModelProto):
+        return
+    theirs, ours = statistics.provenance.model, model_digest(model)
+    if theirs not in ("", ours):
+        raise CacheMismatchError(
+            f"the statistics were gathered from another model (SHA-256 {theirs[:12]}, this one's is {ours[:12]}): "
+            "collect them from this one"
+        )
 
 
 def _sidecar(quantized: qdq.QuantizedModel, cache: CalibrationCache, model: ModelSource) -> dict[str, Any]:

@@ -17,15 +17,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("demo")(demo.demo)
-app.command("calibrate")(calibrate.calibrate)
-app.command("quantize")(quantize.quantize)
-app.command("build")(build.build)
-app.command("accuracy")(accuracy.accuracy)
-app.command("benchmark")(benchmark.benchmark)
+app.command("demo", short_help="Do all of it with a small network and handwritten digits.")(demo.demo)
+app.command("calibrate", short_help="Run a model over images and write its calibration cache.")(calibrate.calibrate)
+app.command("quantize", short_help="Write a cache's scales into a model as Q/DQ nodes.")(quantize.quantize)
+app.command("build", short_help="Build an engine, and say in which precision it runs.")(build.build)
+app.command("accuracy", short_help="Measure the accuracy of models side by side.")(accuracy.accuracy)
+app.command("benchmark", short_help="Measure latency and throughput side by side.")(benchmark.benchmark)
 app.add_typer(cache.app, name="cache")
-app.command("inspect")(inspect.inspect)
-app.command("doctor")(doctor.doctor)
+app.command("inspect", short_help="Show the precision of each layer, and what is wrong.")(inspect.inspect)
+app.command("doctor", short_help="Tell what this machine has, and what works on it.")(doctor.doctor)
 
 
 @app.callback()

@@ -233,6 +233,14 @@ def test_what_does_not_belong_together_does_not_merge(
     assert error.value.exit_code == 2
 
 
+def test_a_shard_that_is_missing_is_named_once(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.npz", tmp_path / "second.npz"
+    some().save(first)
+    with pytest.raises(CacheError) as error:
+        merged_files([first, second])
+    assert str(error.value) == f"no statistics file {second}: write one with `trtcal calibrate --statistics`"
+
+
 def test_no_file_is_no_statistics() -> None:
     with pytest.raises(CacheError, match="there is no statistics file: give at least one"):
         merged_files([])

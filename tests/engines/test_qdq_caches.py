@@ -161,11 +161,11 @@ class TestNotes:
         "(Unnamed Layer* 4) [Shuffle]_output: 0\nx copy: 3c010204\nelsewhere: 3c010204\n"
     )
     NOTES = (
-        "1 scales, such as pooled's, are those of a tensor they share one with (pooling, concatenation): the cache has "
-        "another for them, or none",
-        "2 names in the cache are TensorRT's own, such as (Unnamed Layer* 4) [Shuffle]_output, and were dropped: they "
-        "are no tensors of the model",
-        "1 names in the cache are not in the model, such as elsewhere",
+        "1 scale(s), such as pooled's, taken from a tensor that shares one (pooling, concatenation): the cache has "
+        "another there, or none",
+        "2 name(s) in the cache, such as (Unnamed Layer* 4) [Shuffle]_output, dropped: TensorRT's own, of no tensor of "
+        "the model",
+        "1 name(s) in the cache, such as elsewhere, not in the model",
     )
 
     def test_what_is_not_as_the_cache_has_it_is_told(self):

@@ -85,18 +85,21 @@ def test_without_cuda_python():
     """Builds do without, but for calibrators that are given images."""
     commands = found(pycuda__driver="", cuda__bindings__runtime="")
     assert not_ready(commands) == ["accuracy ENGINE", "benchmark ENGINE"]
-    assert commands["benchmark ENGINE"].remark == "needs CUDA Python: missing: pycuda.driver, cuda.bindings.runtime"
+    assert commands["benchmark ENGINE"].remark == (
+        "needs CUDA from Python, PyCUDA or cuda-bindings: neither is installed"
+    )
     assert commands["benchmark ENGINE"].install == "pip install pycuda"
     assert commands["build --backend tensorrt"].remark.endswith(
-        "images for a calibrator need CUDA Python: missing: pycuda.driver, cuda.bindings.runtime"
+        "images for a calibrator need CUDA from Python, PyCUDA or cuda-bindings: neither is installed"
     )
 
 
 def test_all_that_running_engines_lacks_is_told_at_once():
     commands = found(NO_GPU, tensorrt="", tensorrt_rtx="", pycuda__driver="", cuda__bindings__runtime="", PIL="")
     assert commands["accuracy ENGINE"].remark == (
-        "missing: PIL; needs the TensorRT that built the engine: missing: tensorrt, tensorrt_rtx; needs CUDA Python: "
-        f"missing: pycuda.driver, cuda.bindings.runtime; needs an NVIDIA GPU: {NO_GPU.absent}"
+        "missing: PIL; needs the TensorRT that built the engine: missing: tensorrt, tensorrt_rtx; "
+        "needs CUDA from Python, PyCUDA or cuda-bindings: neither is installed; "
+        f"needs an NVIDIA GPU: {NO_GPU.absent}"
     )
     assert commands["accuracy ENGINE"].install == 'pip install "trtcal" && pip install "trtcal[tensorrt]"'
 

@@ -48,6 +48,13 @@ def test_help_of_every_command_names_every_option(command, path):
             assert parameter.help, f"{parameter.name} has no help"
 
 
+@pytest.mark.parametrize("path", [(), ("cache",)])
+def test_lists_of_commands_are_not_cut_short(command, path):
+    listed = command(*path, "--help")[1].split("Commands:\n")[1].splitlines()
+    assert len(listed) >= 3
+    assert not [line for line in listed if not line.endswith(".") or line.endswith("...")]
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"]])
 def test_alone_it_shows_its_help(command, arguments):
     code, out, err = command(*arguments)
@@ -107,10 +114,12 @@ class TestErrors:
         assert (code, out) == (130, "")
         assert err == "trtcal: interrupted; no file is half-written\n"
 
-    def test_debug_lets_it_out(self, failing):
-        with pytest.raises(DataError) as caught:
-            failing(DataError("what"), "--debug")
-        assert "work" in [entry.name for entry in caught.traceback]
+    @pytest.mark.parametrize("error, code", [(DataError, 2), (CheckFailedError, 1)])
+    def test_debug_shows_where_and_keeps_the_exit_code(self, failing, error, code):
+        got, out, err = failing(error("what"), "--debug")
+        assert (got, out) == (code, "")
+        assert ", in work\n" in err
+        assert err.endswith(f"{error.__name__}: what\n")
 
     def test_what_nobody_foresaw_comes_out_as_it_is(self, failing):
         with pytest.raises(ZeroDivisionError):
@@ -130,7 +139,7 @@ def test_debug_shows_the_traceback_wherever_it_stands(place, tmp_path):
     assert quiet.returncode == 2
     assert quiet.stderr.count("\n") == 1
     loud = program(*arguments[:place], "--debug", *arguments[place:], capture_output=True)
-    assert loud.returncode == 1
+    assert loud.returncode == 2
     assert "Traceback (most recent call last):" in loud.stderr
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from calibrators.sidecar import Sidecar
 
 app = typer.Typer(help="Read, judge and convert calibration caches.")
-app.command("convert")(cache_convert.convert)
+app.command("convert", short_help="Convert a cache to Q/DQ nodes, back, or its header.")(cache_convert.convert)
 
 CachePath = Annotated[Path, typer.Argument(metavar="CACHE", help="A TensorRT calibration cache.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -33,7 +33,7 @@ class Sort(str, Enum):
     SCALE = "scale"
 
 
-@app.command("show")
+@app.command("show", short_help="Show a cache's header, origin, scales and ranges.")
 def show(
     cache: CachePath,
     sort: Annotated[
@@ -98,7 +98,7 @@ def show(
         console.note(f"warning: {warning}")
 
 
-@app.command("check")
+@app.command("check", short_help="Check that a cache fits a model.")
 def check(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="The float ONNX model.", show_default=False)],
     cache: CachePath,

@@ -132,7 +132,7 @@ def _from_qdq(path: Path) -> "_Read":
     notes = list(read.notes)
     if read.derived:
         notes.append(
-            f"{len(read.derived)} scales, such as {read.derived[0]}'s, follow from a tensor that shares one "
+            f"{len(read.derived)} scale(s), such as {read.derived[0]}'s, taken from a tensor that shares one "
             "(pooling, reshapes, concatenation)"
         )
     if read.weights:

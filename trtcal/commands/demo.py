@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 def demo(
     *,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The folder to write; a new or an empty one.", metavar="DIR")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The folder to write: a new one, an empty one, or that of an earlier demo.",
+            metavar="DIR",
+        ),
     ] = Path("trtcal-demo"),
     json: options.Json = False,
 ) -> None:

@@ -49,7 +49,7 @@ def test_to_qdq_is_what_quantize_writes(convert, job, cache, qdq):
     code, out, err = convert(cache, "--to", "qdq", job / "model.onnx", "-o", job / "converted.onnx")
     assert code == 0
     assert out == f"{job / 'converted.onnx'}: 3 operators in INT8, 3 activation scales\n"
-    assert "flat's, are from the side-car" in err
+    assert "flat's, taken from the side-car" in err
     assert (job / "converted.onnx").read_bytes() == qdq.read_bytes()
     assert (job / "converted.onnx.json").read_text() == (job / "int8.onnx.json").read_text()
 
@@ -59,7 +59,7 @@ def test_from_qdq(convert, job, qdq, cache):
     assert code == 0
     assert out == f"{job / 'back.cache'}: 5 scales; TensorRT 10.16.0, EntropyCalibration2\n"
     assert err == (
-        "note: 2 scales, such as a_relu's, follow from a tensor that shares one (pooling, reshapes, concatenation)\n"
+        "note: 2 scale(s), such as a_relu's, taken from a tensor that shares one (pooling, reshapes, concatenation)\n"
         "note: 3 quantized weights and biases are left out: caches list activations only\n"
     )
     before, back = CalibrationCache.load(cache), CalibrationCache.load(job / "back.cache")

@@ -11,7 +11,7 @@ from calibrators.files import sha256_of
 from engines.graph import load_model
 from tests.engines.networks import classifier
 
-FROM_THE_SIDE_CAR = re.compile(r"note: 1 scales, such as flat's, are from the [^\n]*side-car: [^\n]*\n")
+FROM_THE_SIDE_CAR = re.compile(r"note: 1 scale\(s\), such as flat's, taken from the [^\n]*side-car: [^\n]*\n")
 
 
 @pytest.fixture
@@ -71,11 +71,11 @@ def test_names_that_the_model_does_not_have_are_counted(quantize, cache):
     code, _, err = quantize()
     assert code == 0
     assert err == (
-        "note: 1 scales, such as flat's, repeat the one before an average pooling, as TensorRT's caches have it: "
+        "note: 1 scale(s), such as flat's, taken from before an average pooling, as TensorRT's caches have it: "
         "calibrate with trtcal for finer ones, which its side-cars hold\n"
-        "note: 2 names in the cache are TensorRT's own, such as (Unnamed Layer* 3) [Shuffle]_output, and were dropped: "
-        "they are no tensors of the model\n"
-        "note: 1 names in the cache are not in the model, such as elsewhere\n"
+        "note: 2 name(s) in the cache, such as (Unnamed Layer* 3) [Shuffle]_output, dropped: TensorRT's own, of no "
+        "tensor of the model\n"
+        "note: 1 name(s) in the cache, such as elsewhere, not in the model\n"
     )
     result = json.loads(quantize("--json")[1])
     assert result["internal"] == ["(Unnamed Layer* 3) [Shuffle]_output", "image copy"]
@@ -89,7 +89,7 @@ def test_scales_that_are_reconciled_are_said(quantize, cache):
     cache.with_name("model.cache.json").unlink()
     code, out, err = quantize("--json")
     assert code == 0
-    assert err.startswith("note: 1 scales, such as pooled's, are those of a tensor they share one with (pooling, ")
+    assert err.startswith("note: 1 scale(s), such as pooled's, taken from a tensor that shares one (pooling, ")
     assert json.loads(out)["shared"] == ["pooled"]
     assert json.loads(out)["scales"]["pooled"] == scales["pooled"]
 
