@@ -193,7 +193,7 @@ def _explicit(order: Order, cache: CalibrationCache) -> Ranges:
     if order.implicit:
         note = "the cache holds only what Q/DQ nodes need (--tensors quantizable): they were written from it"
     else:
-        note = f"{order.backend.label} has no calibrators: Q/DQ nodes were written from the cache"
+        note = f"{order.backend.label} has no calibrators: Q/DQ nodes were written into the model"
     return Ranges(cache=cache, notes=(note,))
 
 

@@ -190,11 +190,11 @@ def _instead(error: DeviceError | MissingDependencyError) -> tuple[Backend, tupl
     except MissingDependencyError as missing:
         if not absent:
             raise type(error)(
-                f"{error}; TensorRT-RTX builds without a GPU, but is not installed: pip install trtcal[rtx]"
+                f"{error}; TensorRT-RTX builds without a GPU, but is not installed: pip install 'trtcal[rtx]'"
             ) from missing
         raise MissingDependencyError(
-            "neither TensorRT nor TensorRT-RTX is installed: pip install trtcal[tensorrt] builds on this machine's "
-            f"GPU, pip install trtcal[rtx] on any machine ({missing})"
+            "neither TensorRT nor TensorRT-RTX is installed: pip install 'trtcal[tensorrt]' builds on this machine's "
+            f"GPU, pip install 'trtcal[rtx]' on any machine ({missing})"
         ) from missing
     return backend, () if absent else (f"built with TensorRT-RTX, though tensorrt is installed: {error}",)
 

@@ -71,7 +71,7 @@ def load_engine(path: str | os.PathLike[str]) -> LoadedEngine:
     if not present:
         raise MissingDependencyError(
             f"running the engine {path} needs the TensorRT that it was built with, and none is installed: "
-            "pip install trtcal[rtx] or trtcal[tensorrt]"
+            "pip install 'trtcal[rtx]' or 'trtcal[tensorrt]'"
         )
     failures: list[TrtcalError] = []
     for name, module in present.items():
@@ -150,7 +150,7 @@ def _module(backend: str, path: Path) -> ModuleType:
     except (ImportError, OSError) as error:
         raise MissingDependencyError(
             f"{path} runs with {_TITLES[backend]}, and {MODULES[backend]} cannot be imported ({error}): "
-            f"pip install trtcal[{_EXTRAS[backend]}]"
+            f"pip install 'trtcal[{_EXTRAS[backend]}]'"
         ) from error
 
 

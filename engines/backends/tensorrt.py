@@ -55,7 +55,7 @@ class TensorRT:
             import tensorrt
         except (ImportError, OSError) as error:
             raise MissingDependencyError(
-                f"building with TensorRT needs tensorrt ({error}): pip install trtcal[tensorrt]"
+                f"building with TensorRT needs tensorrt ({error}): pip install 'trtcal[tensorrt]'"
             ) from error
         self._trt: Any = tensorrt
         self.version = str(tensorrt.__version__)

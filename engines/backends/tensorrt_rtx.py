@@ -62,7 +62,7 @@ class TensorRTRTX:
             import tensorrt_rtx
         except (ImportError, OSError) as error:
             raise MissingDependencyError(
-                f"building with TensorRT-RTX needs tensorrt_rtx ({error}): pip install trtcal[rtx]"
+                f"building with TensorRT-RTX needs tensorrt_rtx ({error}): pip install 'trtcal[rtx]'"
             ) from error
         self._trt: Any = tensorrt_rtx
         self.version = str(tensorrt_rtx.__version__)

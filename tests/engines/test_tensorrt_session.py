@@ -45,7 +45,7 @@ def relu():
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     """A real engine of TensorRT for RTX."""
-    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (pip install trtcal[rtx])")
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (pip install 'trtcal[rtx]')")
     path = tmp_path_factory.mktemp("engine") / "relu.engine"
     build_engine(relu(), output=path, precision="fp32")
     return path
@@ -102,7 +102,7 @@ class TestWhichTensorRT:
         (tmp_path / "a.engine.json").write_text(json.dumps(record))
         monkeypatch.setitem(sys.modules, "tensorrt", None)
         with pytest.raises(
-            MissingDependencyError, match=r"a\.engine runs with TensorRT, .*pip install trtcal\[tensorrt\]"
+            MissingDependencyError, match=r"a\.engine runs with TensorRT, .*pip install 'trtcal\[tensorrt\]'"
         ):
             open_session(tmp_path / "a.engine")
         record["backend"], record["versions"]["other"] = "other", "1"
@@ -114,7 +114,7 @@ class TestWhichTensorRT:
         (tmp_path / "a.engine").write_bytes(b"something")
         monkeypatch.setitem(sys.modules, "tensorrt", None)
         monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-        with pytest.raises(MissingDependencyError, match="none is installed: pip install trtcal"):
+        with pytest.raises(MissingDependencyError, match="none is installed: pip install 'trtcal"):
             open_session(tmp_path / "a.engine")
 
     @pytest.mark.parametrize(("data", "backend"), [(b"one", "tensorrt"), (b"other", "tensorrt-rtx")])

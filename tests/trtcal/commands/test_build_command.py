@@ -116,7 +116,7 @@ def test_every_option(command: Command, model: Path, cache: Path, target: Path) 
     assert code == 0
     assert "compute capability 8.6, 12.0" in out
     line, how = err.splitlines()
-    assert how == "note: TensorRT-RTX has no calibrators: Q/DQ nodes were written from the cache"
+    assert how == "note: TensorRT-RTX has no calibrators: Q/DQ nodes were written into the model"
     assert re.match(r"note: 2 of the \d FP32 kernels finish INT8 convolutions and products, which write FP32", line)
     assert line.endswith("must be measured on the GPU")
     assert Engine.load(target).record.rest == "fp32"

@@ -99,7 +99,7 @@ def test_a_calibrator_where_there_are_none(world, plain, target, tmp_path):
     world.calibrated.clear()
     again = build_engine(plain, output=target, backend="tensorrt", calibrator=calibrator).record
     assert again.cache_sha256 == cache.sha256
-    assert any("were written from the cache" in note for note in again.notes)
+    assert any("were written into the model" in note for note in again.notes)
 
 
 @pytest.mark.parametrize("in_memory", [False, True])
@@ -114,7 +114,7 @@ def test_a_cache_that_trtcal_computed(world, plain, target, tmp_path, weak, in_m
     assert record.cache_sha256 == cache.sha256
     assert world.calibrated == (["get_algorithm", "get_batch_size", "read_calibration_cache"] if weak else [])
     assert any("QuantizeLinear" in name for name in nodes(world)) == (not weak)
-    said = "was computed without TensorRT" if weak else "has no calibrators: Q/DQ nodes were written from the cache"
+    said = "was computed without TensorRT" if weak else "has no calibrators: Q/DQ nodes were written into the model"
     assert any(said in note for note in record.notes)
     if weak:
         assert world.calibration_profile.shapes == {"x": ((8, 16, 8, 8),) * 3}

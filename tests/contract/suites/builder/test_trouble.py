@@ -229,6 +229,6 @@ def test_auto_without_a_gpu(plain, target, monkeypatch):
     assert any("built with TensorRT-RTX, though tensorrt is installed: " in note for note in record.notes)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     with pytest.raises(
-        DeviceError, match=r"there is no NVIDIA GPU; TensorRT-RTX .* is not installed: pip install trtcal\[rtx\]$"
+        DeviceError, match=r"there is no NVIDIA GPU; TensorRT-RTX .* is not installed: pip install 'trtcal\[rtx\]'$"
     ):
         build_engine(plain, output=target, precision="fp32")
