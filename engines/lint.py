@@ -138,7 +138,8 @@ def _judge_quantizer(quantizer: Quantizer) -> Iterator[Finding]:
             "error",
             "int32-bias",
             nodes,
-            f"{what} dequantizes INT32, which TensorRT does not take: leave biases in float",
+            f"{what} dequantizes INT32, which TensorRT does not take: leave biases in float, or take the scales "
+            "alone (trtcal cache convert --from qdq) and build the float model with them",
         )
         return
     if quantizer.type == "UINT8":
