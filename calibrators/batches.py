@@ -97,7 +97,10 @@ def bind(batch: Mapping[str, Array] | Array, inputs: Iterable[TensorSpec]) -> di
     """
     specs = {spec.name: spec for spec in inputs}
     given = batch if isinstance(batch, Mapping) else {IMAGE: batch}
-    arrays = {name: np.asarray(array) for name, array in given.items()}
+    odd = next((name for name in given if not isinstance(name, str)), None)
+    if odd is not None:
+        raise DataError(f"a batch holds an array under {odd!r}, which is no name: name each array as its input")
+    arrays = {name: _array(array, name) for name, array in given.items()}
     if len(arrays) == 1 and len(specs) == 1 and set(arrays) <= {IMAGE}:
         arrays = {next(iter(specs)): next(iter(arrays.values()))}
     missing, unknown = sorted(set(specs) - set(arrays)), sorted(set(arrays) - set(specs))
@@ -107,6 +110,13 @@ def bind(batch: Mapping[str, Array] | Array, inputs: Iterable[TensorSpec]) -> di
             "name each array as its input"
         )
     return {name: _fitted(array, specs[name]) for name, array in arrays.items()}
+
+
+def _array(values: npt.ArrayLike, name: str) -> Array:
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise DataError(f"what a batch holds as {name} is no array: its parts differ in size; give an array") from error
 
 
 def _fitted(array: Array, spec: TensorSpec) -> Array:

@@ -29,6 +29,9 @@ MINMAX = "MinMaxCalibration"
 NEWEST_VERSION = 101600
 """TensorRT 10.16.0: the newest release known to have calibrators, and so the header of a new cache."""
 
+MOST_BYTES = 2**26
+"""About a million tensors: what is larger is another file, or a device that has no end."""
+
 SMALLEST_NORMAL = 2.0**-126
 """The smallest positive float32 with full precision; kernels flush smaller ones to zero."""
 
@@ -82,9 +85,14 @@ class CalibrationCache(Mapping[str, float]):
             CacheError: It, or its side-car, cannot be read or is malformed.
         """
         try:
-            data = Path(path).read_bytes()
+            with Path(path).open("rb") as file:
+                data = file.read(MOST_BYTES + 1)
         except OSError as error:
             raise CacheError(f"cannot read {path}: {error.strerror or error}; give a calibration cache") from error
+        if len(data) > MOST_BYTES:
+            raise CacheError(
+                f"{path} is no calibration cache: none is larger than {MOST_BYTES >> 20} MiB; give a cache"
+            )
         cache = cls.parse(data, source=str(path))
         sidecar = None if alone else Sidecar.beside(path)
         if sidecar is not None and sidecar.cache_sha256 == cache.sha256:

@@ -34,6 +34,9 @@ COMMUTES = MOVES | {"GlobalMaxPool", "MaxPool"}
 QUANTIZERS = frozenset({"DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "QuantizeLinear"})
 """Operators that only a quantized model has."""
 
+MOST_BYTES = 2**31
+"""No ONNX file is as large; larger models keep their weights in other files."""
+
 SHAPE_SIZED = 64
 """Elements in an initializer that may state a shape, an axis or a slice; larger ones are weights."""
 
@@ -86,6 +89,8 @@ def _parsed(file: Path, *, light: bool) -> onnx.ModelProto:
     if light:
         with suppress(ValueError, DecodeError):  # another of ONNX's formats, or damaged: the whole file tells
             return read_light(file)
+    if file.stat().st_size >= MOST_BYTES:
+        raise ValueError("protocol buffers hold less than 2 GiB: save its weights as external data")
     return onnx.load(file, load_external_data=False)
 
 

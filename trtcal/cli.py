@@ -1,5 +1,6 @@
 """The command line: runs a verb of `trtcal.verbs`, turns errors into one line and an exit code."""
 
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING, TextIO
@@ -12,6 +13,9 @@ INTERRUPTED = 130
 
 UNREAD = 141
 """The exit code where nobody reads the output any more (`| head`), as a shell has it for such programs."""
+
+_USERS = (errno.ENAMETOOLONG, errno.EACCES, errno.ELOOP, errno.ENOTDIR)
+"""What is wrong with a path that a user gave; any other error that reaches the command line is ours."""
 
 FILES = "--statistics-from"
 
@@ -56,9 +60,8 @@ def _said(error: BaseException) -> tuple[str, int] | None:
         return "interrupted; no file is half-written", INTERRUPTED
     if isinstance(error, MemoryError):
         return f"there is not enough memory for this ({error or 'no size is known'}): use smaller inputs or batches", 2
-    if isinstance(error, OSError) and error.filename is None:
-        _give_up(sys.stdout)
-        return f"cannot write the output: {error.strerror or error}; what was to be written to files is done", 2
+    if isinstance(error, OSError) and (error.filename is None or error.errno in _USERS):
+        return _system_said(error), 2
     if hasattr(error, "format_message"):  # what typer says of wrong usage, whichever click it rests on
         command = getattr(getattr(error, "ctx", None), "command_path", "trtcal")
         return f"{error.format_message().rstrip('.')}; see `{command} --help`", 2
@@ -75,6 +78,13 @@ def _traceback(error: BaseException) -> str:
     import traceback
 
     return "".join(traceback.format_exception(error))
+
+
+def _system_said(error: OSError) -> str:
+    if error.filename is not None:
+        return f"cannot use {error.filename}: {error.strerror}; give another path"
+    _give_up(sys.stdout)
+    return f"cannot write the output: {error.strerror or error}; what was to be written to files is done"
 
 
 def _stream(stream: TextIO | None) -> TextIO:

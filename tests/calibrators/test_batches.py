@@ -142,6 +142,16 @@ def test_an_array_that_fits_is_not_copied() -> None:
             "input words takes int64, not float64: change the data or `dtype`",
         ),
         (
+            {"data": images(), 1: images()},
+            [IMAGES],
+            "a batch holds an array under 1, which is no name: name each array as its input",
+        ),
+        (
+            [[[1.0, 2.0], [3.0]]],
+            [IMAGES],
+            "what a batch holds as image is no array: its parts differ in size; give an array",
+        ),
+        (
             np.array([["a", "b"]]),
             [WORDS],
             "input words takes int64, not <U1: change the data or `dtype`",

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import random
 import struct
 from dataclasses import replace
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from calibrators.cache import (
     ENTROPY,
     MINMAX,
+    MOST_BYTES,
     NEWEST_VERSION,
     CalibrationCache,
     header_text,
@@ -319,6 +321,15 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         CalibrationCache.load(tmp_path / "none.cache")
     with pytest.raises(CacheError, match="cannot read"):
         CalibrationCache.load(tmp_path)
+
+
+@pytest.mark.parametrize("size", [MOST_BYTES + 1, 2**40])
+def test_a_file_without_end_is_not_read_to_it(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "vast.cache"
+    path.touch()
+    os.truncate(path, size)
+    with pytest.raises(CacheError, match="is no calibration cache: none is larger than 64 MiB"):
+        CalibrationCache.load(path)
 
 
 @given(st.binary(max_size=200))

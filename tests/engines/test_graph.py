@@ -1,6 +1,7 @@
 """Models as calibration sees them: made here, broken on purpose, and real ones."""
 
 import hashlib
+import os
 import shutil
 
 import numpy as np
@@ -77,6 +78,16 @@ class TestLoading:
         whole = path.read_bytes()
         path.write_bytes(whole[: int(len(whole) * part)])
         self.refused(path)
+
+    @pytest.mark.parametrize("light", [True, False])
+    def test_a_file_larger_than_any_model_is_not_read(self, light, tmp_path):
+        path = tmp_path / "vast.onnx"
+        path.touch()
+        os.truncate(path, 2**40)
+        with pytest.raises(
+            ModelError, match="protocol buffers hold less than 2 GiB: save its weights"
+        ):
+            loaded(path, light=light)
 
     def test_a_model_without_nodes(self, tmp_path):
         assert "empty" in self.refused(saved(tmp_path / "empty.onnx", helper.make_model(onnx.GraphProto(name="g"))))

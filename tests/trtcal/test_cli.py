@@ -121,6 +121,15 @@ class TestErrors:
         assert ", in work\n" in err
         assert err.endswith(f"{error.__name__}: what\n")
 
+    def test_a_path_that_the_system_refuses(self, failing):
+        with pytest.raises(OSError, match="too long") as caught:
+            Path("x" * 5000).stat()
+        assert failing(caught.value) == (
+            2,
+            "",
+            f"trtcal: cannot use {'x' * 5000}: File name too long; give another path\n",
+        )
+
     def test_what_nobody_foresaw_comes_out_as_it_is(self, failing):
         with pytest.raises(ZeroDivisionError):
             failing(ZeroDivisionError())
