@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 from calibrators.batches import Batches, TensorSpec, fitted
 from calibrators.cache import CalibrationCache
 from calibrators.errors import BuildError, CacheMismatchError
+from calibrators.files import require_outputs
+from calibrators.sidecar import sidecar_path
 from engines.backends.backend import Calibration
-from engines.graph import ModelSource, activations, input_specs, model_digest
+from engines.graph import ModelSource, activations, files_of, input_specs, model_digest
 from engines.order import Order
 from engines.shapes import Profile
 
@@ -106,9 +108,11 @@ def _from_calibrator(order: Order, calibrator: "Calibrator") -> Ranges:
     if order.implicit:
         return _implicit(order, calibrator)
     path = calibrator.cache
-    if path is not None and path.exists() and not (calibrator.recalibrate and calibrator.batches is not None):
+    if path is not None and (calibrator.batches is None or (path.exists() and not calibrator.recalibrate)):
         return _explicit(order, CalibrationCache.load(path))
     assert calibrator.batches is not None  # it has a cache or batches
+    if path is not None:
+        require_outputs([path, sidecar_path(path)], inputs=files_of(order.model))
     return _collected(order, calibrator, calibrator.batches)
 
 

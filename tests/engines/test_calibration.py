@@ -10,7 +10,7 @@ import pytest
 from calibrators import int8
 from calibrators.batches import TensorSpec
 from calibrators.cache import CalibrationCache
-from calibrators.errors import BuildError, CacheMismatchError, OutputError
+from calibrators.errors import BuildError, CacheError, CacheMismatchError, OutputError
 from calibrators.ranges import calibrate
 from engines.builder import build_engine
 from engines.calibration import calibration_shapes, largest_batch
@@ -93,6 +93,23 @@ def test_where_the_engine_would_overwrite_the_calibrators_cache(plain: Path, tmp
     nowhere = int8.EntropyCalibrator2(batches(), cache=tmp_path / "absent" / "new.cache")
     with pytest.raises(OutputError, match=r"the folder .* does not exist"):
         build_engine(plain, output=tmp_path / "new", backend="tensorrt-rtx", calibrator=nowhere)
+
+
+@pytest.mark.usefixtures("rtx")
+def test_a_cache_that_is_the_model_is_never_written(plain: Path, target: Path) -> None:
+    model = plain.read_bytes()
+    calibrator = int8.EntropyCalibrator2(batches(1), cache=plain, recalibrate=True)
+    with pytest.raises(OutputError, match="it is read, and would be lost"):
+        build_engine(plain, output=target, backend="tensorrt-rtx", calibrator=calibrator)
+    assert plain.read_bytes() == model
+    assert not target.exists()
+
+
+@pytest.mark.usefixtures("rtx")
+def test_a_cache_that_is_missing_and_no_batches(plain: Path, target: Path, tmp_path: Path) -> None:
+    calibrator = int8.EntropyCalibrator2(cache=tmp_path / "none.cache")
+    with pytest.raises(CacheError, match="No such file"):
+        build_engine(plain, output=target, backend="tensorrt-rtx", calibrator=calibrator)
 
 
 @pytest.mark.usefixtures("rtx")
