@@ -87,6 +87,8 @@ def _fields(data: mmap.mmap, at: int, stop: int) -> Iterator[_Field]:
         start = at
         tag, at = _varint(data, at, stop)
         kind = tag & 7
+        if tag >> 3 == 0:  # a file of zeros is no message, and going through it would have no end
+            raise ValueError(f"a field without number at byte {start}")
         if kind == _VARINT:
             end = _varint(data, at, stop)[1]
         elif kind == _LENGTH:
