@@ -100,6 +100,8 @@ def _require_ranges(order: Order, cache: CacheSource | None, calibrator: "Calibr
 
 
 def _from_calibrator(order: Order, calibrator: "Calibrator") -> Ranges:
+    if isinstance(calibrator, type):
+        raise BuildError(f"{calibrator.__name__} is a class: give one made of it, {calibrator.__name__}(batches)")
     if not isinstance(getattr(calibrator, "method", None), str) or not hasattr(calibrator, "prepare"):
         raise BuildError(
             f"{type(calibrator).__name__} is no calibrator of trtcal's: take trtcal.EntropyCalibrator2, or another of "
@@ -113,6 +115,8 @@ def _from_calibrator(order: Order, calibrator: "Calibrator") -> Ranges:
     assert calibrator.batches is not None  # it has a cache or batches
     if path is not None:
         require_outputs([path, sidecar_path(path)], inputs=files_of(order.model))
+        if path.exists():
+            CalibrationCache.load(path, alone=True)  # what is replaced is a cache, and nothing else
     return _collected(order, calibrator, calibrator.batches)
 
 

@@ -55,8 +55,8 @@ class BuildOptions:
     layer_precisions: Mapping[str, NumberType] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.workspace is not None and self.workspace < 1:
-            raise BuildError(f"the workspace is at least 1 byte, not {self.workspace}: give a size such as 4GiB")
+        if self.workspace is not None and not 1 <= self.workspace < 2**63:
+            raise BuildError(f"the workspace is a number of bytes, not {self.workspace}: give a size such as 4GiB")
         if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
             raise BuildError(f"the optimization level is from 0 to 5, not {self.optimization_level}")
         if self.hardware_compatibility not in get_args(HardwareCompatibility):

@@ -106,6 +106,23 @@ def test_a_cache_that_is_the_model_is_never_written(plain: Path, target: Path) -
 
 
 @pytest.mark.usefixtures("rtx")
+def test_what_is_no_cache_is_never_replaced(plain: Path, target: Path, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a cache")
+    calibrator = int8.EntropyCalibrator2(batches(1), cache=path, recalibrate=True)
+    with pytest.raises(CacheError, match=r"notes\.txt"):
+        build_engine(plain, output=target, backend="tensorrt-rtx", calibrator=calibrator)
+    assert path.read_text() == "not a cache"
+
+
+@pytest.mark.usefixtures("rtx")
+def test_a_class_in_place_of_a_calibrator(plain: Path, target: Path) -> None:
+    kind: Any = int8.EntropyCalibrator2
+    with pytest.raises(BuildError, match=r"is a class: give one made of it, EntropyCalibrator2\(batches\)"):
+        build_engine(plain, output=target, backend="tensorrt-rtx", calibrator=kind)
+
+
+@pytest.mark.usefixtures("rtx")
 def test_a_cache_that_is_missing_and_no_batches(plain: Path, target: Path, tmp_path: Path) -> None:
     calibrator = int8.EntropyCalibrator2(cache=tmp_path / "none.cache")
     with pytest.raises(CacheError, match="No such file"):

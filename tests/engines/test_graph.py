@@ -84,9 +84,7 @@ class TestLoading:
         path = tmp_path / "vast.onnx"
         path.touch()
         os.truncate(path, 2**40)
-        with pytest.raises(
-            ModelError, match="protocol buffers hold less than 2 GiB: save its weights"
-        ):
+        with pytest.raises(ModelError, match="protocol buffers hold less than 2 GiB: save its weights"):
             loaded(path, light=light)
 
     def test_a_model_without_nodes(self, tmp_path):

@@ -10,7 +10,8 @@ from engines.backends.backend import NO_OPTIONS, BuildOptions
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"workspace": 0}, "the workspace is at least 1 byte, not 0"),
+        ({"workspace": 0}, "the workspace is a number of bytes, not 0"),
+        ({"workspace": 2**63}, "the workspace is a number of bytes, not 9223372036854775808"),
         ({"optimization_level": 6}, "from 0 to 5, not 6"),
         ({"optimization_level": -1}, "from 0 to 5, not -1"),
         ({"hardware_compatibility": "volta"}, r"one of none, ampere\+, same-compute-capability, not volta"),
