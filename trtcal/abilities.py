@@ -87,7 +87,7 @@ def _engines(machine: Machine, command: str, needs: tuple[str, ...]) -> Ability:
         libraries = [machine.libraries[name] for name in _CUDA]
         reasons.append(f"needs CUDA from Python, {_cuda(machine)}")
         if not installs[-1].endswith('[tensorrt]"'):  # which brings PyCUDA
-            installs.append("" if any(each.installed for each in libraries) else "pip install pycuda")
+            installs.append("" if any(each.installed for each in libraries) else "pip install cuda-bindings")
     if machine.nvidia.absent:
         reasons.append(f"needs an NVIDIA GPU: {machine.nvidia.absent}")
     if reasons:

@@ -88,7 +88,7 @@ def test_without_cuda_python():
     assert commands["benchmark ENGINE"].remark == (
         "needs CUDA from Python, PyCUDA or cuda-bindings: neither is installed"
     )
-    assert commands["benchmark ENGINE"].install == "pip install pycuda"
+    assert commands["benchmark ENGINE"].install == "pip install cuda-bindings"
     assert commands["build --backend tensorrt"].remark.endswith(
         "images for a calibrator need CUDA from Python, PyCUDA or cuda-bindings: neither is installed"
     )
