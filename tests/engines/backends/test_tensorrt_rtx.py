@@ -153,7 +153,7 @@ def test_a_model_too_large_for_one_message_goes_through_a_file(
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "tensorrt_rtx", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install trtcal\[rtx\]"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'trtcal\[rtx\]'"):
         TensorRTRTX()
 
 
