@@ -247,7 +247,7 @@ def engine_remarks(times: Mapping[str, EngineTimes], precisions: Mapping[str, st
         precisions: By engine, what it was built in: int8, fp16 or fp32; empty where that is not known.
     """
     said = [
-        f"WARNING: {name} runs without a CUDA graph: {each.no_cuda_graph}"
+        f"warning: {name} runs without a CUDA graph: {each.no_cuda_graph}"
         for name, each in times.items()
         if each.no_cuda_graph
     ]
@@ -255,13 +255,13 @@ def engine_remarks(times: Mapping[str, EngineTimes], precisions: Mapping[str, st
         if each.enqueue_bound:
             taken = f"{each.enqueue.median:.3f} ms for {each.compute.median:.3f} ms on the GPU"
             remedy = "a larger batch gives the GPU more to do" if each.cuda_graph else "--cuda-graph may help"
-            said.append(f"WARNING: {name} is held up by the CPU that launches it ({taken}): {remedy}")
+            said.append(f"warning: {name} is held up by the CPU that launches it ({taken}): {remedy}")
     fastest = min(times, key=lambda name: times[name].compute.median)
     for name, each in times.items():
         factor = each.compute.median / times[fastest].compute.median
         if precisions[name] == "int8" and precisions[fastest] not in ("int8", "") and factor > 1:
             said.append(
-                f"WARNING: {name} is INT8, yet {fastest} ({precisions[fastest].upper()}) is faster, {factor:.2f} "
+                f"warning: {name} is INT8, yet {fastest} ({precisions[fastest].upper()}) is faster, {factor:.2f} "
                 f"times: trtcal inspect {name} shows what runs in INT8 and which Q/DQ nodes came to nothing"
             )
     return said

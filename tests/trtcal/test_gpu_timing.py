@@ -200,7 +200,7 @@ class TestRemarks:
         times = {"a.engine": self.times(4), "b.engine": self.times(2), "c.engine": self.times(3)}
         (said,) = engine_remarks(times, {"a.engine": "fp32", "b.engine": "fp16", "c.engine": "int8"})
         assert said == (
-            "WARNING: c.engine is INT8, yet b.engine (FP16) is faster, 1.50 times: trtcal inspect c.engine shows what "
+            "warning: c.engine is INT8, yet b.engine (FP16) is faster, 1.50 times: trtcal inspect c.engine shows what "
             "runs in INT8 and which Q/DQ nodes came to nothing"
         )
 
@@ -216,11 +216,11 @@ class TestRemarks:
     def test_bound_by_launching(self):
         times = {"a": self.times(1, enqueue=0.81), "b": self.times(1, enqueue=0.8)}
         (said,) = engine_remarks(times, {"a": "", "b": ""})
-        assert said.startswith("WARNING: a is held up by the CPU that launches it (0.810 ms for 1.000 ms on the GPU): ")
+        assert said.startswith("warning: a is held up by the CPU that launches it (0.810 ms for 1.000 ms on the GPU): ")
         assert said.endswith("--cuda-graph may help")
         (said,) = engine_remarks({"a": self.times(1, enqueue=0.81, cuda_graph=True)}, {"a": ""})
         assert said.endswith("a larger batch gives the GPU more to do")
 
     def test_no_graph_where_one_was_wanted(self):
         (said,) = engine_remarks({"a": self.times(1, no_cuda_graph="the capture failed")}, {"a": ""})
-        assert said == "WARNING: a runs without a CUDA graph: the capture failed"
+        assert said == "warning: a runs without a CUDA graph: the capture failed"

@@ -143,7 +143,7 @@ def _preprocess(
         for path, recorded in records:
             if not _same(chosen, recorded, inputs):
                 remarks.append(
-                    f"WARNING: the preprocessing is not the one of the calibration: {path} says ({recorded}), "
+                    f"warning: the preprocessing is not the one of the calibration: {path} says ({recorded}), "
                     f"--preprocess says ({chosen}); INT8 loses accuracy where the two differ"
                 )
                 break
@@ -166,14 +166,14 @@ def _same(one: "Preprocess", other: "Preprocess", inputs: "Sequence[TensorSpec]"
 
 def _notes(report: "Report", loader: "ImageLoader") -> list[str]:
     notes = [
-        f"WARNING: {name} gives NaN or infinity for {each.nonfinite} of {each.samples} images: its outputs are broken"
+        f"warning: {name} gives NaN or infinity for {each.nonfinite} of {each.samples} images: its outputs are broken"
         for name, each in report.scores.items()
         if each.nonfinite
     ]
     if loader.skipped:
         name, reason = loader.skipped[0]
         notes.append(
-            f"WARNING: {len(loader.skipped)} images could not be read and were left out, such as {name}: {reason}"
+            f"warning: {len(loader.skipped)} images could not be read and were left out, such as {name}: {reason}"
         )
     if loader.labels is not None and not any(each.top1.total for each in report.scores.values()):
         notes.append("There are labels, but no single output holds class scores: top-1 is not measured")

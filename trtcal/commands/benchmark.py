@@ -121,7 +121,7 @@ def benchmark(
         if times:
             _print_gpu(times, precisions, {name: runtimes[name] for name in times}, gpu or {})
     for line in notes:
-        console.note(line if line.startswith("WARNING") else f"note: {line}")
+        console.note(line if line.startswith("warning") else f"note: {line}")
 
 
 def _apart(

@@ -189,7 +189,7 @@ def test_nan_is_loud(command, tmp_path):
     assert code == 0
     headings, *rows = ([cell.strip() for cell in re.split("[│┃]", row)[1:-1]] for row in table_of(out))
     assert [row[headings.index("NaN/Inf")] for row in rows] == ["-", "3"]
-    assert "WARNING: bad.onnx gives NaN or infinity for 3 of 3 images" in err
+    assert "warning: bad.onnx gives NaN or infinity for 3 of 3 images" in err
     code, out, err = command("accuracy", good, bad, "--images", tmp_path / "data.npz", "--json", "--max-drop", "1")
     assert code == 1
     assert json.loads(out)["models"][1]["nonfinite_samples"] == 3
@@ -226,7 +226,7 @@ class TestRecordedPreprocessing:
     def test_another_one_is_warned_of(self, command, int8, cifar):
         code, out, err = command("accuracy", int8, "--images", cifar, "--preprocess", "unit", "--json", "--count", "20")
         assert code == 0
-        assert err.startswith("WARNING: the preprocessing is not the one of the calibration: ")
+        assert err.startswith("warning: the preprocessing is not the one of the calibration: ")
         assert err.count("\n") == 1
         assert f"{int8}.json" in err
         assert json.loads(out)["notes"] == [err.strip()]

@@ -139,7 +139,7 @@ class TestBenchmark:
         assert [each["quantized"] for each in rows] == [False, False, True]
         assert {each["device"] for each in rows} == {"gpu"}
         assert all(each["throughput"] > 0 and each["batch_size"] == 2 for each in rows)
-        assert "WARNING: int8.engine is INT8, yet fp16.engine (FP16) is faster, 1.50 times" in err
+        assert "warning: int8.engine is INT8, yet fp16.engine (FP16) is faster, 1.50 times" in err
         assert double.cuda.alive == []
 
     def test_the_table_states_what_was_measured(self, command, engine_of, weights):
@@ -181,7 +181,7 @@ class TestBenchmark:
         code, out, err = command("benchmark", path, "--duration", "0.02", "--cuda-graph", "--json")
         assert code == 0
         assert not json.loads(out)["models"][0]["cuda_graph"]
-        assert "WARNING: double.engine runs without a CUDA graph: TensorRT says" in err
+        assert "warning: double.engine runs without a CUDA graph: TensorRT says" in err
 
     def test_a_batch_outside_the_profile(self, command, engine_of, weights):
         _, path = engine_of(engine_from(classifier(weights), smallest=2))
