@@ -108,7 +108,7 @@ class Calibrator:
         self._read = self._exhausted = False
         self._written: bytes | None = None
         self._shown = ExitStack()
-        self._advance: Callable[[int], None] | None = None
+        self._advance: Callable[[int], None] = lambda done: None
 
     def prepare(self, specs: Sequence[TensorSpec], model_sha256: str = "") -> None:
         """Make ready for a build; everything that can be refused before it is refused here.
@@ -274,8 +274,6 @@ class Calibrator:
             listed = ", ".join(unknown) or "nothing"
             raise DataError(f"TensorRT asks for {listed}, and the batches hold {', '.join(addresses)}: name all inputs")
         self.served += 1
-        if self._advance is None:
-            self._advance = self._shown.enter_context(shown(self.progress, self._samples))
         self._advance(self._size)
         return [addresses[name] for name in names]
 
@@ -291,6 +289,7 @@ class Calibrator:
             self._plan(self.batches, self._specs, self._size)
         if self._loader is None:
             raise CacheError("TensorRT asks for batches and there are none: give batches, or a cache that fits")
+        self._advance = self._shown.enter_context(shown(self.progress, self._samples))
         cuda = self._cuda if self._cuda is not None else open_cuda()  # in this thread, whose GPU is TensorRT's
         specs = [TensorSpec(spec.name, spec.shape, self._as_read(spec.dtype)) for spec in self._specs]
         sizes = {spec.name: prod(int(size or 0) for size in spec.shape) * spec.dtype.itemsize for spec in specs}

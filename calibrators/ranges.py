@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from types import MappingProxyType
 
 import numpy as np
@@ -12,7 +11,7 @@ from calibrators.errors import RangeError
 from calibrators.grid import TENSORRT_INT8, Grid
 from calibrators.methods.entropy import entropy_amax
 from calibrators.methods.minmax import minmax_amax
-from calibrators.sidecar import Sidecar
+from calibrators.sidecar import Sidecar, installed_versions
 from calibrators.statistics import TensorStatistics
 from calibrators.statistics_file import ScaleGroup, Statistics
 
@@ -107,17 +106,11 @@ def calibrate(statistics: Statistics, method: str = "entropy", *, version: int =
         {name: _scale(max(amax[source] for source in sources)) for name, sources in chosen_by.items()}
         for chosen_by in (deciding, explicit_deciding)
     )
-    known = statistics.provenance
-    sidecar = Sidecar(
-        model_sha256=known.model,
+    sidecar = Sidecar.of(
+        statistics.provenance,
         method=method,
-        tensors=known.tensors,
-        image_sets=known.images,
-        images=known.count,
-        seed=known.seed,
-        preprocess=known.preprocess,
+        versions=installed_versions("trtcal", "onnxruntime", "numpy"),
         explicit={name: scale for name, scale in explicit.items() if scale != scales[name]},
-        versions={name: metadata.version(name) for name in ("trtcal", "onnxruntime", "numpy") if _installed(name)},
     )
     return CalibrationCache(scales, algorithm=chosen.algorithm, version=version, sidecar=sidecar)
 
@@ -131,11 +124,3 @@ def _deciding(statistics: Statistics, groups: Iterable[ScaleGroup]) -> dict[str,
 def _scale(amax: float) -> float:
     """The step in float32, the type that a cache holds."""
     return float(np.float32(TENSORRT_INT8.symmetric_scale(amax)))
-
-
-def _installed(name: str) -> bool:
-    try:
-        metadata.distribution(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True

@@ -4,11 +4,16 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from calibrators.errors import CacheError
+
+if TYPE_CHECKING:
+    from calibrators.statistics_file import Provenance
 
 FORMAT = 1
 """The version of the file's layout. A reader skips keys it does not know, and refuses a later layout."""
@@ -53,6 +58,28 @@ class Sidecar:
             if not fits(value):
                 raise CacheError(f"{name} of a side-car is {wanted}, not {value!r}")
         object.__setattr__(self, "image_sets", tuple(self.image_sets))
+
+    @classmethod
+    def of(
+        cls,
+        known: "Provenance",
+        *,
+        method: str,
+        versions: Mapping[str, str],
+        explicit: Mapping[str, float] | None = None,
+    ) -> "Sidecar":
+        """That of a cache whose statistics have the provenance `known`; the other arguments are attributes."""
+        return cls(
+            model_sha256=known.model,
+            method=method,
+            tensors=known.tensors,
+            image_sets=known.images,
+            images=known.count,
+            seed=known.seed,
+            preprocess=known.preprocess,
+            explicit=explicit or {},
+            versions=versions,
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Sidecar":
@@ -148,3 +175,12 @@ _WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "cache_sha256": (lambda value: value == "" or _is_digest(value), "64 hexadecimal digits"),
 }
+
+
+def installed_versions(*packages: str) -> dict[str, str]:
+    """Version by package, of those that are installed."""
+    found = {}
+    for package in packages:
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found

@@ -55,6 +55,19 @@ class Provenance:
     seed: int | None = None
     tensors: str = "all"
 
+    @classmethod
+    def of(cls, batches: object, *, model: str, count: int, tensors: str) -> "Provenance":
+        """That of statistics of `batches`, as far as these tell: a loader has a preprocessing, a digest and a seed."""
+        preprocess, digest = getattr(batches, "preprocess", None), getattr(batches, "digest", None)
+        return cls(
+            model=model,
+            preprocess=None if preprocess is None else preprocess.to_dict(),
+            images=(digest,) if digest else (),
+            count=count,
+            seed=getattr(batches, "seed", None),
+            tensors=tensors,
+        )
+
     def merged(self, other: "Provenance") -> "Provenance":
         """The provenance of both together.
 

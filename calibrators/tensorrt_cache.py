@@ -6,14 +6,12 @@ again without a word, or with nothing where there are no batches. So this is jud
 
 import os
 from dataclasses import dataclass
-from importlib import metadata
-
-import numpy as np
 
 from calibrators.cache import CalibrationCache, header_text, version_number, version_text
 from calibrators.cache_check import remarks_of
 from calibrators.errors import CacheMismatchError
-from calibrators.sidecar import Sidecar, sidecar_path
+from calibrators.sidecar import Sidecar, installed_versions, sidecar_path
+from calibrators.statistics_file import Provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +92,10 @@ def labelled(
         DataError: The images cannot be read any more.
     """
     cache = CalibrationCache.parse(text, source="the cache that TensorRT wrote")
-    preprocess, digest = getattr(batches, "preprocess", None), getattr(batches, "digest", None)
-    cache.sidecar = Sidecar(
-        model_sha256=model_sha256,
+    cache.sidecar = Sidecar.of(
+        Provenance.of(batches, model=model_sha256, count=images, tensors="all"),
         method=method,
-        tensors="all",
-        image_sets=(digest,) if digest else (),
-        images=images,
-        seed=getattr(batches, "seed", None),
-        preprocess=None if preprocess is None else preprocess.to_dict(),
-        versions={**_own_version(), "tensorrt": version, "numpy": np.__version__},
+        versions={**installed_versions("trtcal"), "tensorrt": version, **installed_versions("numpy")},
     )
     return cache
 
@@ -112,13 +104,6 @@ def remarked(cache: CalibrationCache) -> tuple[str, ...]:
     """What a reader should know of a cache that TensorRT wrote, one line each."""
     wrong = [name for name, found in remarks_of(cache).items() if {"infinite", "not a number"} & set(found)]
     return (f"TensorRT found no finite range for {', '.join(wrong)}",) if wrong else ()
-
-
-def _own_version() -> dict[str, str]:
-    try:
-        return {"trtcal": metadata.version("trtcal")}
-    except metadata.PackageNotFoundError:
-        return {}
 
 
 def _require_same_model(sidecar: Sidecar | None, path: str | os.PathLike[str], model_sha256: str) -> None:

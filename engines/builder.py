@@ -4,12 +4,12 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibrators.cache import CalibrationCache
 from calibrators.files import sha256_of, whole_file, write_whole
+from calibrators.sidecar import installed_versions
 from calibrators.sidecar import sidecar_path as cache_sidecar_path
 from engines.backends.backend import NO_OPTIONS, Backend, BoundTensor, BuildOptions, Log
 from engines.backends.log import UnknownLogError, read_kernels
@@ -281,10 +281,4 @@ def _recorded(model: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def _versions(backend: Backend) -> dict[str, str]:
-    found = {backend.name: backend.version}
-    for package in ("trtcal", "onnx", "onnxruntime"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {backend.name: backend.version, **installed_versions("trtcal", "onnx", "onnxruntime")}

@@ -74,7 +74,8 @@ def collect(
         ModelError: The model cannot be read or run, has nothing to quantize, or was changed meanwhile.
         DataError: There is no sample, a sample does not fit the model, or an activation is NaN or infinite.
     """
-    stamps = _stamps(model)
+    files = files_of(model)
+    stamps = _stamps(files)
     proto = loaded(model)
     if is_quantized(proto):
         raise ModelError("the model has Q/DQ nodes already, and with them its ranges: give the float model")
@@ -91,7 +92,7 @@ def collect(
             count += done
             if progress is not None:
                 progress(done)
-    if _stamps(model) != stamps:
+    if _stamps(files) != stamps:
         raise ModelError(f"{model} was changed while it was calibrated, so the ranges are of no use: calibrate again")
     if count == 0:
         raise DataError("there is no sample to calibrate on: give at least one image")
@@ -104,13 +105,14 @@ def collect(
         [group for group in scale_groups(proto, through=through) if ordered.keys() & set(group.members)]
         for through in _GROUPINGS
     )
-    provenance = _provenance("" if digest is None else digest.result(), batches, count, tensors)
+    made_of = "" if digest is None else digest.result()
+    provenance = Provenance.of(batches, model=made_of, count=count, tensors=tensors)
     return Statistics(ordered, groups=groups, explicit_groups=explicit_groups, provenance=provenance)
 
 
-def _stamps(model: ModelSource) -> list[tuple[int, ...]]:
+def _stamps(files: Sequence[Path]) -> list[tuple[int, ...]]:
     """What changes when one of a model's files is written or replaced; ONNX Runtime may read weights at any time."""
-    found = (file.stat() for file in files_of(model) if file.exists())
+    found = (file.stat() for file in files if file.exists())
     return [(each.st_dev, each.st_ino, each.st_size, each.st_mtime_ns) for each in found]
 
 
@@ -386,16 +388,3 @@ def _with_outputs(model: onnx.ModelProto, outputs: Sequence[str]) -> bytes:
         changed.graph.ClearField("output")
         changed.graph.output.extend(known.get(name, onnx.ValueInfoProto(name=name)) for name in outputs)
     return bytes(changed.SerializeToString())
-
-
-def _provenance(model: str, batches: object, count: int, tensors: Tensors) -> Provenance:
-    preprocess = getattr(batches, "preprocess", None)
-    digest = getattr(batches, "digest", None)
-    return Provenance(
-        model=model,
-        preprocess=None if preprocess is None else preprocess.to_dict(),
-        images=(digest,) if digest else (),
-        count=count,
-        seed=getattr(batches, "seed", None),
-        tensors=tensors,
-    )

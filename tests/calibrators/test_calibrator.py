@@ -19,17 +19,6 @@ from tests.calibrators.calibrating import FLOAT, MODEL, WRITTEN, Entropy, Reader
 from tests.calibrators.device import FakeCuda, fake_cuda
 
 
-@pytest.fixture
-def cuda() -> Iterator[FakeCuda]:
-    with fake_cuda() as made:
-        yield made
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "m.cache"
-
-
 class TestCalibrating:
     @given(st.lists(st.integers(1, 7), min_size=1, max_size=9), st.integers(1, 6))
     def test_every_sample_reaches_the_gpu_once_and_in_order(self, sizes: list[int], size: int) -> None:

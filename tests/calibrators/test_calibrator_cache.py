@@ -1,6 +1,5 @@
 """A calibrator and the cache that it is given."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,18 +8,7 @@ from calibrators.cache import CalibrationCache
 from calibrators.errors import CacheError, CacheMismatchError, OutputError
 from tests.calibrators.builder import Builder
 from tests.calibrators.calibrating import MODEL, WRITTEN, Entropy, existing, numbered, specs
-from tests.calibrators.device import FakeCuda, fake_cuda
-
-
-@pytest.fixture
-def cuda() -> Iterator[FakeCuda]:
-    with fake_cuda() as made:
-        yield made
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "m.cache"
+from tests.calibrators.device import FakeCuda
 
 
 class TestTheCache:

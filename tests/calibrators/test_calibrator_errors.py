@@ -15,17 +15,6 @@ from tests.calibrators.calibrating import MODEL, WRITTEN, Entropy, existing, num
 from tests.calibrators.device import FakeCuda, fake_cuda
 
 
-@pytest.fixture
-def cuda() -> Iterator[FakeCuda]:
-    with fake_cuda() as made:
-        yield made
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "m.cache"
-
-
 def failing(error: BaseException, after: int = 1) -> Batches:
     class Failing:
         def __iter__(self) -> Iterator[Array]:
