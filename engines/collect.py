@@ -15,14 +15,14 @@ import onnx
 
 from calibrators.batches import Array, Batch, Batches, TensorSpec, bind, fitted
 from calibrators.errors import DataError, ModelError, RangeError
-from calibrators.statistics import Accumulator, TensorStatistics
+from calibrators.statistics import Accumulator
 from calibrators.statistics_file import Provenance, Statistics
 from engines.blocked import Fetch, Fingerprint, fetches, fingerprint
 from engines.cores import usable_cores
+from engines.derived import derived_of
 from engines.graph import (
     AVERAGES,
     COMMUTES,
-    MOVES,
     ModelSource,
     activations,
     files_of,
@@ -80,7 +80,7 @@ def collect(
     if is_quantized(proto):
         raise ModelError("the model has Q/DQ nodes already, and with them its ranges: give the float model")
     wanted = _wanted(proto, model, tensors)
-    derived = _derived(proto, wanted)
+    derived = derived_of(proto, wanted)
     specs = input_specs(proto)
     batches = fitted(batches, specs)
     ceilings = {origin.source: origin.ceiling for origin in derived.values() if origin.ceiling is not None}
@@ -132,61 +132,6 @@ def _wanted(proto: onnx.ModelProto, model: ModelSource, tensors: Tensors) -> tup
             "the model has no float activation to calibrate: give a float model with convolutions or matrix products"
         )
     return names
-
-
-@dataclass(frozen=True, slots=True)
-class _Origin:
-    """How statistics follow exactly from another tensor's: by a ReLU, a clip to [0, ceiling], or values only moved."""
-
-    source: str
-    relu: bool = False
-    ceiling: float | None = None
-
-    def statistics(
-        self, gathered: Mapping[str, TensorStatistics], accumulators: Mapping[str, Accumulator]
-    ) -> TensorStatistics:
-        if self.ceiling is not None:
-            return accumulators[self.source].clipped()
-        return gathered[self.source].after_relu() if self.relu else gathered[self.source]
-
-
-def _derived(proto: onnx.ModelProto, wanted: Sequence[str]) -> dict[str, _Origin]:
-    """Tensors that are never asked of ONNX Runtime, since fetching one costs about as much as counting its values."""
-    names, derived = set(wanted), dict[str, _Origin]()
-    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
-    constants |= {
-        node.output[0]: node.attribute[0].t
-        for node in proto.graph.node
-        if node.op_type == "Constant" and node.attribute
-    }
-    clipped = set[str]()
-    for node in proto.graph.node:
-        if not node.input or not {node.input[0], node.output[0]} <= names:
-            continue
-        source = node.input[0]
-        ceiling = _ceiling(node, constants)
-        if node.op_type == "Relu":
-            derived[node.output[0]] = _Origin(source, relu=True)
-        elif node.op_type in MOVES - {"Slice", "Split", "Dropout"}:
-            derived[node.output[0]] = _Origin(source)
-        elif ceiling is not None and source not in derived and source not in clipped:
-            clipped.add(source)
-            derived[node.output[0]] = _Origin(source, ceiling=ceiling)
-    return derived
-
-
-def _ceiling(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> float | None:
-    """The upper bound of a Clip from 0 up, such as ReLU6; None for any other node."""
-    if node.op_type != "Clip":
-        return None
-    bounds = {attribute.name: attribute.f for attribute in node.attribute}
-    for place, name in ((1, "min"), (2, "max")):
-        if len(node.input) > place and node.input[place] in constants:
-            tensor = constants[node.input[place]]
-            if tensor.data_location != onnx.TensorProto.EXTERNAL:
-                bounds[name] = float(onnx.numpy_helper.to_array(tensor).reshape(-1)[0])
-    low, high = bounds.get("min"), bounds.get("max")
-    return high if low == 0.0 and high is not None and 0.0 < high < float("inf") else None
 
 
 @dataclass(frozen=True, slots=True)
