@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from calibrators.errors import RangeError
 from calibrators.grid import TENSORRT_INT8, Grid
+from calibrators.range import Range
 
 Floats = npt.NDArray[np.float32]
 
@@ -55,6 +56,25 @@ class Encoding:
         """The encoding whose largest level is `amax`, a number or one per channel."""
         scale = np.asarray(grid.symmetric_scale(np.asarray(amax, np.float64)))
         return cls(scale.astype(np.float32), np.full(scale.shape, grid.zero_point, np.int32), grid, axis)
+
+    @classmethod
+    def of_range(cls, represented: Range, grid: Grid = TENSORRT_INT8) -> "Encoding":
+        """The encoding of a whole tensor that represents a range.
+
+        On a symmetric grid its larger end lies on the largest level. On an asymmetric one ``scale = (maximum - minimum)
+        / (levels - 1)`` and ``zero_point = round_half_even(grid.minimum - minimum / scale)``, so that 0 is a level and
+        the ends move by half a step at most.
+
+        Raises:
+            RangeError: The range is only 0, or its scale is no normal number.
+        """
+        if grid.symmetric:
+            return cls.symmetric(represented.amax, grid)
+        scale = grid.allowed((represented.maximum - represented.minimum) / (grid.maximum - grid.minimum))
+        if not scale > 0:
+            raise RangeError("a range that holds only 0 has no scale: leave the tensor in float")
+        zero_point = np.clip(np.rint(grid.minimum - represented.minimum / scale), grid.minimum, grid.maximum)
+        return cls(np.asarray(scale, np.float32), np.asarray(zero_point, np.int32), grid)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Encoding) and (

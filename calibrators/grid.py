@@ -22,12 +22,14 @@ class Grid:
         signed: Two's complement if true, else from 0.
         symmetric: The zero point is 0 (signed) or the middle of the grid (unsigned).
         narrow: Leave out the lowest level, so that a signed grid is symmetric about 0 (-127..127 for INT8).
+        power_of_two: Scales are powers of two, so that rescaling is a shift; a range is rounded up to the next one.
     """
 
     bits: int = 8
     signed: bool = True
     symmetric: bool = True
     narrow: bool = False
+    power_of_two: bool = False
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 16:
@@ -56,7 +58,15 @@ class Grid:
         TensorRT divides by 127, not 127.5 or 128 (sampleINT8, "abs(max_dynamic_range) / 127"): its caches hold this
         quotient, so another divisor would change every range read back.
         """
-        return amax / (self.maximum - self.zero_point)
+        return self.allowed(amax / (self.maximum - self.zero_point))
+
+    def allowed(self, scale: Real) -> Real:
+        """The smallest scale not below this one that the grid may have: the same, or the next power of two."""
+        if not self.power_of_two:
+            return scale
+        fraction, exponent = np.frexp(scale)
+        rounded = np.where(fraction == 0.0, 0.0, np.ldexp(1.0, exponent - (fraction == 0.5)))
+        return rounded if isinstance(scale, np.ndarray) else float(rounded)
 
     def symmetric_amax(self, scale: Real) -> Real:
         """The value on the largest level: the inverse of `symmetric_scale`."""

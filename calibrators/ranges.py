@@ -9,8 +9,9 @@ import numpy as np
 from calibrators.cache import NEWEST_VERSION, CalibrationCache
 from calibrators.errors import RangeError
 from calibrators.grid import TENSORRT_INT8, Grid
-from calibrators.methods.entropy import entropy_amax
-from calibrators.methods.minmax import minmax_amax
+from calibrators.methods.entropy import entropy_range
+from calibrators.methods.minmax import minmax_range
+from calibrators.range import Range
 from calibrators.sidecar import Sidecar, installed_versions
 from calibrators.statistics import TensorStatistics
 from calibrators.statistics_file import ScaleGroup, Statistics
@@ -21,37 +22,21 @@ class Method:
     """A range method.
 
     Attributes:
-        amax: From a tensor's statistics to the largest magnitude that the grid represents; 0.0 for a tensor of zeros.
+        find: From a tensor's statistics, of one sample or more, and a grid to the range to represent; 0 to 0 for a
+            tensor of zeros, as far below 0 as above it on a symmetric grid.
         algorithm: What TensorRT calls its nearest calibrator, for the header of a cache.
     """
 
-    amax: Callable[[TensorStatistics], float]
+    find: Callable[[TensorStatistics, Grid], Range]
     algorithm: str
 
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
-        "entropy": Method(entropy_amax, "EntropyCalibration2"),
-        "minmax": Method(minmax_amax, "MinMaxCalibration"),
+        "entropy": Method(entropy_range, "EntropyCalibration2"),
+        "minmax": Method(minmax_range, "MinMaxCalibration"),
     }
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """What a grid represents of a tensor: the interval from `minimum` to `maximum`, 0 included."""
-
-    minimum: float
-    maximum: float
-
-    def __post_init__(self) -> None:
-        if not self.minimum <= 0.0 <= self.maximum:
-            raise RangeError(f"a range must contain 0, but {self.minimum}..{self.maximum} does not")
-
-    @property
-    def amax(self) -> float:
-        """The larger magnitude of both ends."""
-        return max(-self.minimum, self.maximum)
 
 
 def method_named(name: str) -> Method:
@@ -66,17 +51,14 @@ def method_named(name: str) -> Method:
 
 
 def range_of(statistics: TensorStatistics, method: str = "entropy", grid: Grid = TENSORRT_INT8) -> Range:
-    """The range of a tensor on a symmetric grid.
+    """The range of a tensor that a method chooses for a grid; as far below 0 as above it where the grid is symmetric.
 
     Raises:
-        RangeError: The method is unknown, the grid is asymmetric, or there are no samples.
+        RangeError: The method is unknown, or there are no samples.
     """
-    if not grid.symmetric:
-        raise RangeError("these methods find symmetric ranges: choose a symmetric grid")
     if statistics.samples == 0:
         raise RangeError("the statistics hold no sample: calibrate on at least one")
-    amax = method_named(method).amax(statistics)
-    return Range(-amax, amax)
+    return method_named(method).find(statistics, grid)
 
 
 def calibrate(statistics: Statistics, method: str = "entropy", *, version: int = NEWEST_VERSION) -> CalibrationCache:

@@ -16,6 +16,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from calibrators.grid import Grid
+from calibrators.range import Range
 from calibrators.statistics import TensorStatistics
 
 BINS = 2048
@@ -31,7 +33,12 @@ Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
 
 
-def entropy_amax(statistics: TensorStatistics) -> float:
+def entropy_range(statistics: TensorStatistics, grid: Grid) -> Range:
+    """The range up to the threshold of least KL divergence."""
+    return Range.symmetric(_threshold(statistics))
+
+
+def _threshold(statistics: TensorStatistics) -> float:
     """The threshold of least KL divergence; 0.0 for a tensor of zeros.
 
     It may exceed the largest magnitude by half a bin.

@@ -1,8 +1,15 @@
 """The whole range: nothing is clipped."""
 
+from calibrators.grid import Grid
+from calibrators.range import Range
 from calibrators.statistics import TensorStatistics
 
 
-def minmax_amax(statistics: TensorStatistics) -> float:
-    """The largest magnitude seen, as TensorRT's MinMaxCalibration has it."""
-    return statistics.amax
+def minmax_range(statistics: TensorStatistics, grid: Grid) -> Range:
+    """The smallest and the largest value seen; on a symmetric grid the largest magnitude both ways.
+
+    The latter is what TensorRT's MinMaxCalibration has, and what others call absmax.
+    """
+    if grid.symmetric:
+        return Range.symmetric(statistics.amax)
+    return Range(statistics.minimum, statistics.maximum)

@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 from calibrators.encoding import Encoding
 from calibrators.errors import RangeError
 from calibrators.grid import TENSORRT_INT8, TENSORRT_WEIGHTS, Grid
+from calibrators.range import Range
 
 INT8 = Grid(symmetric=False)
 UINT8 = Grid(signed=False, symmetric=False)
@@ -269,3 +270,25 @@ def test_an_encoding_is_a_value() -> None:
         encoding.axis = 1  # type: ignore[misc]
     with pytest.raises(TypeError, match="unhashable"):
         hash(encoding)
+
+
+def test_an_asymmetric_range_keeps_zero_on_a_level() -> None:
+    encoding = Encoding.of_range(Range(-1.0, 3.0), Grid(signed=False, symmetric=False))
+    assert (float(encoding.scale), int(encoding.zero_point)) == (float(np.float32(4 / 255)), 64)
+    assert encoding.dequantize(encoding.zero_point) == 0.0
+
+
+def test_a_symmetric_range_puts_its_larger_end_on_the_largest_level() -> None:
+    assert Encoding.of_range(Range(-254.0, 3.0)) == Encoding.symmetric(254.0)
+
+
+def test_a_power_of_two_grid_rounds_the_scale_up() -> None:
+    grid = Grid(power_of_two=True)
+    assert float(Encoding.of_range(Range.symmetric(127.0 * 0.3), grid).scale) == 0.5
+    assert float(Encoding.of_range(Range.symmetric(127.0 * 0.5), grid).scale) == 0.5
+    assert float(Encoding.of_range(Range(0.0, 255.0 * 3), Grid(symmetric=False, power_of_two=True)).scale) == 4.0
+
+
+def test_a_range_of_only_zero_has_no_scale() -> None:
+    with pytest.raises(RangeError, match="leave the tensor in float"):
+        Encoding.of_range(Range(0.0, 0.0), Grid(symmetric=False))

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from calibrators.cache import CalibrationCache
 from calibrators.errors import RangeError
 from calibrators.grid import TENSORRT_INT8, TENSORRT_WEIGHTS, Grid
-from calibrators.methods.entropy import entropy_amax
-from calibrators.ranges import METHODS, Method, Range, calibrate, method_named, range_of
+from calibrators.methods.entropy import entropy_range
+from calibrators.range import Range
+from calibrators.ranges import METHODS, Method, calibrate, method_named, range_of
 from calibrators.statistics import TensorStatistics
 from calibrators.statistics_file import Provenance, ScaleGroup, Statistics
 
@@ -27,7 +28,7 @@ TENSORS = {
 
 def scale_of(statistics: TensorStatistics, method: str = "minmax") -> float:
     """What a cache holds of a tensor that shares no scale."""
-    return float(np.float32(METHODS[method].amax(statistics) / 127))
+    return float(np.float32(METHODS[method].find(statistics, TENSORRT_INT8).amax / 127))
 
 
 def group(*members: str, sources: tuple[str, ...]) -> ScaleGroup:
@@ -61,12 +62,12 @@ def test_an_unknown_method_is_told_the_names(ask: Callable[[str], object]) -> No
 @pytest.mark.parametrize("name", TENSORS)
 def test_a_range_is_symmetric(name: str, method: str) -> None:
     found = range_of(TENSORS[name], method)
-    assert found.maximum == -found.minimum == found.amax == METHODS[method].amax(TENSORS[name])
+    assert found.maximum == -found.minimum == found.amax == METHODS[method].find(TENSORS[name], TENSORRT_INT8).amax
     assert range_of(TENSORS[name], method, TENSORRT_WEIGHTS) == found
 
 
 def test_entropy_is_the_default() -> None:
-    assert range_of(TENSORS["wide"]).amax == entropy_amax(TENSORS["wide"]) != TENSORS["wide"].amax
+    assert range_of(TENSORS["wide"]).amax == entropy_range(TENSORS["wide"], TENSORRT_INT8).amax != TENSORS["wide"].amax
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -75,9 +76,9 @@ def test_without_a_sample_there_is_no_range(method: str) -> None:
         range_of(TensorStatistics.empty(), method)
 
 
-def test_an_asymmetric_grid_is_refused() -> None:
-    with pytest.raises(RangeError, match="choose a symmetric grid"):
-        range_of(TENSORS["wide"], grid=Grid(symmetric=False))
+def test_an_asymmetric_grid_has_both_ends_of_its_own() -> None:
+    statistics = TensorStatistics.of([-1.0, 0.0, 3.0])
+    assert range_of(statistics, "minmax", Grid(symmetric=False)) == Range(-1.0, 3.0)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_a_tensor_by_itself_has_its_own_scale(method: str) -> None:
     assert list(cache) == list(TENSORS)
     for name, statistics in TENSORS.items():
         assert cache[name] == scale_of(statistics, method)
-        assert cache.amax(name) == pytest.approx(METHODS[method].amax(statistics), rel=1e-7)
+        assert cache.amax(name) == pytest.approx(METHODS[method].find(statistics, TENSORRT_INT8).amax, rel=1e-7)
     assert cache.algorithm == METHODS[method].algorithm
     assert cache.sidecar is not None and cache.sidecar.explicit == {}
 

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from calibrators.encoding import Encoding
 from calibrators.grid import TENSORRT_INT8
-from calibrators.methods.entropy import BINS, LEVELS, TIE, entropy_amax, kl_divergences
+from calibrators.methods.entropy import BINS, LEVELS, TIE, entropy_range, kl_divergences
 from calibrators.statistics import TensorStatistics
 
 Floats = npt.NDArray[np.float64]
@@ -51,7 +51,7 @@ def threshold(values: npt.ArrayLike) -> float:
 
 
 def amax_of(*samples: npt.ArrayLike) -> float:
-    return entropy_amax(TensorStatistics.of(*samples))
+    return entropy_range(TensorStatistics.of(*samples), TENSORRT_INT8).amax
 
 
 def sqnr(values: npt.NDArray[np.float32], amax: float) -> float:
