@@ -34,7 +34,9 @@ class Report:
         """For JSON: percent and dB as numbers, null for what was not measured or is no finite number."""
         return {
             "reference": self.reference,
-            "models": [_as_dict(name, each, name == self.reference) for name, each in self.scores.items()],
+            "models": [
+                score_as_dict(name, each, is_reference=name == self.reference) for name, each in self.scores.items()
+            ],
         }
 
 
@@ -111,6 +113,60 @@ def require_bound(max_drop: float) -> None:
         raise TrtcalError(f"the drop allowed must be from 0 to 100 points, not {max_drop:g}")
 
 
+def require_labels(
+    name: str, outputs: Mapping[str, Array], labels: Labels, samples: Sequence[str], class_names: Sequence[str]
+) -> None:
+    """Refuse labels that are none of a model's classes; a model without class scores has none.
+
+    Args:
+        name: What the message calls the model.
+        outputs: Of the model, for any samples.
+        labels: Class numbers, one for each of `samples`.
+        samples: Their names.
+        class_names: What the labels number, where it is names.
+
+    Raises:
+        DataError: A label is no class, or there are not as many names as classes.
+    """
+    held = class_output(outputs)
+    if held is None:
+        return
+    classes = outputs[held].shape[1]
+    if class_names and len(class_names) != classes:
+        raise DataError(
+            f"there are {len(class_names)} class names (folders, or names in the file of labels), but {name} has "
+            f"{classes} classes: numbering the names would give wrong labels; give class numbers with --labels"
+        )
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if wrong.size:
+        raise DataError(
+            f"label {labels[wrong[0]]} of {samples[wrong[0]]} is none of the {classes} classes of {name}: "
+            f"labels count from 0 to {classes - 1}"
+        )
+
+
+def score_as_dict(name: str, each: Score, *, is_reference: bool) -> dict[str, Any]:
+    """For JSON: percent and dB as numbers, null for what was not measured or is no finite number."""
+    compared = bool(each.distortions) and not is_reference
+    drop = None
+    if compared and each.top1.total:
+        images = each.lost - each.gained
+        drop = {"points": each.drop, "images": images, "lost": each.lost, "gained": each.gained}
+    return {
+        "name": name,
+        "samples": each.samples,
+        "classes": each.classes or None,
+        "top1": _share_as_dict(each.top1),
+        "top5": _share_as_dict(each.top5),
+        "drop": drop,
+        "agreement": _share_as_dict(each.agreement),
+        "sqnr_db": _finite(each.distortion.sqnr) if compared else None,
+        "sqnr_db_by_output": {output: _finite(part.sqnr) for output, part in each.distortions.items()},
+        "identical": each.distortion.noise == 0 if compared else None,
+        "nonfinite_samples": each.nonfinite,
+    }
+
+
 def _by_name(models: Model | Mapping[str, Model]) -> dict[str, Model]:
     if isinstance(models, (str, os.PathLike)):
         return {Path(models).name: models}
@@ -147,7 +203,7 @@ def _evaluated(
             if reference is not None and expected is not None:
                 _require_same_shapes(name, outputs, reference, expected)
             if batch.labels is not None:
-                _require_labels(name, outputs, batch.labels, batch.names, named)
+                require_labels(name, outputs, batch.labels, batch.names, named)
             other = expected if name != reference else None
             scores[name] += score(outputs, labels=batch.labels, reference=other)
         if progress is not None:
@@ -190,26 +246,6 @@ def _require_samples(name: str, outputs: Mapping[str, Array], batch: Batch) -> N
         )
 
 
-def _require_labels(
-    name: str, outputs: Mapping[str, Array], labels: Labels, samples: Sequence[str], class_names: Sequence[str]
-) -> None:
-    held = class_output(outputs)
-    if held is None:
-        return
-    classes = outputs[held].shape[1]
-    if class_names and len(class_names) != classes:
-        raise DataError(
-            f"there are {len(class_names)} class names (folders, or names in the file of labels), but {name} has "
-            f"{classes} classes: numbering the names would give wrong labels; give class numbers with --labels"
-        )
-    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
-    if wrong.size:
-        raise DataError(
-            f"label {labels[wrong[0]]} of {samples[wrong[0]]} is none of the {classes} classes of {name}: "
-            f"labels count from 0 to {classes - 1}"
-        )
-
-
 def _require_same_shapes(
     name: str, outputs: Mapping[str, Array], reference: str, expected: Mapping[str, Array]
 ) -> None:
@@ -220,27 +256,6 @@ def _require_same_shapes(
                 f"output {output} is {own} in {name} and {wanted} in {reference}: "
                 "compare models with the same classes and outputs"
             )
-
-
-def _as_dict(name: str, each: Score, is_reference: bool) -> dict[str, Any]:
-    compared = bool(each.distortions) and not is_reference
-    drop = None
-    if compared and each.top1.total:
-        images = each.lost - each.gained
-        drop = {"points": each.drop, "images": images, "lost": each.lost, "gained": each.gained}
-    return {
-        "name": name,
-        "samples": each.samples,
-        "classes": each.classes or None,
-        "top1": _share_as_dict(each.top1),
-        "top5": _share_as_dict(each.top5),
-        "drop": drop,
-        "agreement": _share_as_dict(each.agreement),
-        "sqnr_db": _finite(each.distortion.sqnr) if compared else None,
-        "sqnr_db_by_output": {output: _finite(part.sqnr) for output, part in each.distortions.items()},
-        "identical": each.distortion.noise == 0 if compared else None,
-        "nonfinite_samples": each.nonfinite,
-    }
 
 
 def _share_as_dict(share: Share) -> dict[str, Any] | None:

@@ -4,9 +4,10 @@ import hashlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from copy import copy
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
@@ -95,13 +96,9 @@ class ImageLoader:
         self.preprocess = _preprocess(preprocess, self._samples, inputs)
         self._key = inputs[0].name if inputs else IMAGE
         self._skip = on_bad_image == "skip"
-        self._skipped: dict[str, str] = {}
         self.available = len(self._samples.names)
-        known = self._samples.labels
-        self._positions = chosen(self._samples.names, count=count, seed=seed, labels=known)
-        self.names = tuple(self._samples.names[position] for position in self._positions)
-        self.labels: Labels | None = None if known is None else known[list(self._positions)]
         self.class_names = self._samples.class_names
+        self._choose(count, frozenset())
 
     def for_model(self, inputs: Sequence[TensorSpec]) -> "ImageLoader":
         """The same samples for a model with these inputs; itself, where it was opened for them.
@@ -114,8 +111,43 @@ class ImageLoader:
         if self._inputs == tuple(inputs):
             return self
         loader = self._open(inputs=inputs)
+        loader._choose(*self._choice)
         loader._skipped = self._skipped
         return loader
+
+    def sampled(self, count: int | None, *, without: Collection[str] = ()) -> "ImageLoader":
+        """Another choice from the same source by the same seed, such as images that this one leaves out.
+
+        Args:
+            count: How many samples to take at most, each class its share; None takes all.
+            without: Names of samples that are not taken.
+
+        Raises:
+            DataError: No sample is left.
+        """
+        _check_options(self.batch_size, count, "error")
+        other = copy(self)
+        for known in ("contents", "digest"):
+            vars(other).pop(known, None)
+        other._choose(count, frozenset(without))
+        if not other.names:
+            raise DataError(f"none of the {self.available} samples of {self.source} is left: give more")
+        return other
+
+    def _choose(self, count: int | None, without: frozenset[str]) -> None:
+        self._choice = count, without
+        names, known = self._samples.names, self._samples.labels
+        left = [position for position, name in enumerate(names) if name not in without]
+        taken = chosen(
+            [names[position] for position in left],
+            count=count,
+            seed=self.seed,
+            labels=None if known is None else known[left],
+        )
+        self._positions = tuple(left[index] for index in taken)
+        self._skipped: dict[str, str] = {}
+        self.names = tuple(names[position] for position in self._positions)
+        self.labels: Labels | None = None if known is None else known[list(self._positions)]
 
     @property
     def count(self) -> int:
@@ -128,15 +160,22 @@ class ImageLoader:
         return list(self._skipped.items())
 
     @cached_property
+    def contents(self) -> tuple[bytes, ...]:
+        """The SHA-256 of each chosen sample's content, in the order of `names`; reads each sample once.
+
+        Where bad images are skipped, a file that cannot be read counts as an empty one.
+        """
+        return tuple(self._content(position) for position in self._positions)
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256, in hexadecimal, over each chosen sample's name, a zero byte, and the SHA-256 of its content.
 
-        Reads each sample once; neither labels nor preprocessing are part of it. Where bad images are skipped, a file
-        that cannot be read counts as an empty one.
+        Neither labels nor preprocessing are part of it.
         """
         digest = hashlib.sha256()
-        for position, name in zip(self._positions, self.names, strict=True):
-            digest.update(os.fsencode(name) + b"\0" + self._content(position))
+        for name, content in zip(self.names, self.contents, strict=True):
+            digest.update(os.fsencode(name) + b"\0" + content)
         return digest.hexdigest()
 
     def __len__(self) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from trtcal import __version__
-from trtcal.commands import accuracy, benchmark, build, cache, calibrate, demo, doctor, inspect, quantize
+from trtcal.commands import accuracy, benchmark, build, cache, calibrate, compare, demo, doctor, inspect, quantize
 
 app = typer.Typer(
     name="trtcal",
@@ -23,6 +23,7 @@ app.command("quantize", short_help="Write a cache's scales into a model as Q/DQ 
 app.command("build", short_help="Build an engine, and say in which precision it runs.")(build.build)
 app.command("accuracy", short_help="Measure the accuracy of models side by side.")(accuracy.accuracy)
 app.command("benchmark", short_help="Measure latency and throughput side by side.")(benchmark.benchmark)
+app.command("compare", short_help="Rank range methods on images not calibrated on.")(compare.compare)
 app.add_typer(cache.app, name="cache")
 app.command("inspect", short_help="Show the precision of each layer, and what is wrong.")(inspect.inspect)
 app.command("doctor", short_help="Tell what this machine has, and what works on it.")(doctor.doctor)

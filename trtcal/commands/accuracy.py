@@ -181,7 +181,7 @@ def _notes(report: "Report", loader: "ImageLoader") -> list[str]:
 
 
 def _print(report: "Report", loader: "ImageLoader") -> None:
-    rows = [_row(name, each, report.reference) for name, each in report.scores.items()]
+    rows = [cells(name, each, report.reference) for name, each in report.scores.items()]
     columns = [heading for heading in rows[0] if any(row[heading] for row in rows)]
     samples = max(each.samples for each in report.scores.values())
     console.say(f"{samples} samples of {loader.source}, preprocessing {loader.preprocess}")
@@ -209,8 +209,8 @@ def _print(report: "Report", loader: "ImageLoader") -> None:
         )
 
 
-def _row(name: str, each: "Score", reference: str | None) -> dict[str, str]:
-    """Cells by heading, empty where nothing was measured."""
+def cells(name: str, each: "Score", reference: str | None) -> dict[str, str]:
+    """A score's cells by heading, empty where nothing was measured."""
     interval = drop = lost = gained = ""
     if each.top1.total:
         low, high = each.top1.interval()

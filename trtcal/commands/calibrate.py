@@ -1,13 +1,24 @@
 """`trtcal calibrate`: from images to a calibration cache."""
 
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from calibrators.errors import DataError
 from trtcal import console
 from trtcal.commands import options
+from trtcal.commands.compare import in_order, say_notes, summary
+
+if TYPE_CHECKING:
+    from calibrators.cache import CalibrationCache
+    from calibrators.statistics_file import Statistics
+    from trtcal.images import ImageLoader
+    from trtcal.selection import Compared
+
+AUTO = "auto"
+"""In place of a method's name: the one that does best on images that were not calibrated on."""
 
 
 def calibrate(
@@ -27,7 +38,13 @@ def calibrate(
         Path | None,
         typer.Option(help="A folder of images, or arrays: .npz or .npy.", metavar="DIR", show_default=False),
     ] = None,
-    method: options.Method = "entropy",
+    method: Annotated[
+        str,
+        typer.Option(
+            help=f"How ranges are chosen: {options.METHODS}; or auto, the best of them on images not calibrated on.",
+            metavar="NAME",
+        ),
+    ] = "entropy",
     preprocess: options.Preprocess = None,
     count: options.Count = 500,
     batch_size: options.BatchSize = 8,
@@ -59,17 +76,16 @@ def calibrate(
 
     Images are run one at a time, so that the result depends neither on the batch size nor on the number of processor
     cores.
+
+    --method auto calibrates on --count images, ranks every method on up to 500 others as `trtcal compare` does, and
+    takes the winner; the ranges come from the images that were calibrated on alone.
     """
     from calibrators.files import require_outputs
-    from calibrators.ranges import calibrate as calibrated
-    from calibrators.ranges import method_named
     from calibrators.sidecar import sidecar_path
-    from calibrators.statistics_file import merged_files
     from engines.graph import files_of, load_model
-    from trtcal.pipeline import collect_images, require_same_model
     from trtcal.pixels import EXTENSIONS
 
-    method_named(method)
+    _require_method(method, statistics_from)
     outputs = [output, sidecar_path(output), *([] if statistics is None else [statistics])]
     read = [path for path in (images, None if preprocess is None else Path(preprocess)) if path is not None]
     read += [path for path in outputs if path.suffix.lower() in EXTENSIONS]  # one of the images, if it is there
@@ -77,47 +93,111 @@ def calibrate(
     if (images is None) == (not statistics_from):
         raise DataError("give either --images or --statistics-from: one of them says what to calibrate on")
     load_model(model, weights=False)
-    loader = None
     if images is not None:
-        with console.images_progress("Calibrating") as progress:
-            gathered, loader = collect_images(
-                model,
-                images,
-                preprocess=preprocess,
-                count=count,
-                batch_size=batch_size,
-                seed=seed,
-                tensors=tensors,
-                on_bad_image=on_bad_image,
-                progress=progress,
-            )
+        data = _Data(model, images, preprocess, count, batch_size, seed, tensors, on_bad_image)
+        done = data.ranked() if method == AUTO else data.calibrated(method)
     else:
-        gathered = merged_files(statistics_from or [])
-        require_same_model(gathered, model)
-    cache = calibrated(gathered, method)
+        done = _merged(model, statistics_from or [], method)
     if statistics is not None:
-        gathered.save(statistics)
-    cache.save(output)
-    zeros = [name for name, scale in cache.items() if scale == 0]
-    samples = gathered.provenance.count
+        done.statistics.save(statistics)
+    done.cache.save(output)
     if json:
-        console.emit_json(
-            {
-                "cache": str(output),
-                "tensors": len(cache),
-                "images": samples,
-                "method": method,
-                "preprocess": None if loader is None else str(loader.preprocess),
-                "skipped": [] if loader is None else [{"image": n, "reason": why} for n, why in loader.skipped],
-                "zero": zeros,
-                "statistics": None if statistics is None else str(statistics),
-            }
-        )
+        console.emit_json({"cache": str(output), **_as_dict(done), "statistics": statistics and str(statistics)})
     else:
-        console.say(f"{output}: {len(cache)} tensors from {samples} images by {method}")
-        if loader is not None:
-            console.say(f"preprocessing: {loader.preprocess}")
-    if loader is not None:
-        options.say_what_was_calibrated_on(loader, stated=preprocess is not None)
-    for name in zeros:
+        _report(output, done)
+    if done.compared is not None:
+        say_notes(done.compared, stated=preprocess is not None)
+    elif done.loader is not None:
+        options.say_what_was_calibrated_on(done.loader, stated=preprocess is not None)
+    for name in done.zeros:
         console.note(f"note: {name} was zero in every image; its scale is 0, and it will stay in float")
+
+
+def _require_method(method: str, statistics_from: list[Path] | None) -> None:
+    from calibrators.ranges import method_named
+
+    if method != AUTO:
+        method_named(method)
+    elif statistics_from:
+        raise DataError(
+            "--method auto ranks the methods on images, and statistics hold none: give --images, or name a method"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A cache, and what it comes from."""
+
+    statistics: "Statistics"
+    cache: "CalibrationCache"
+    method: str
+    loader: "ImageLoader | None" = None
+    compared: "Compared | None" = None
+
+    @property
+    def zeros(self) -> list[str]:
+        return [name for name, scale in self.cache.items() if scale == 0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """A model, and the options that go with --images."""
+
+    model: Path
+    images: Path
+    preprocess: str | None
+    count: int
+    batch_size: int
+    seed: int
+    tensors: Literal["all", "quantizable"]
+    on_bad_image: Literal["error", "skip"]
+
+    def calibrated(self, method: str) -> _Done:
+        from calibrators.ranges import calibrate
+        from trtcal.pipeline import collect_images
+
+        with console.images_progress("Calibrating") as progress:
+            statistics, loader = collect_images(**self._options(), progress=progress)
+        return _Done(statistics, calibrate(statistics, method), method, loader)
+
+    def ranked(self) -> _Done:
+        from trtcal.selection import compare_images
+
+        compared = compare_images(**self._options(), step=console.progress)
+        winner = compared.comparison.winner
+        return _Done(compared.statistics, winner.cache, winner.method, compared.parts.calibration, compared)
+
+    def _options(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def _merged(model: Path, files: list[Path], method: str) -> _Done:
+    from calibrators.ranges import calibrate
+    from calibrators.statistics_file import merged_files
+    from trtcal.pipeline import require_same_model
+
+    statistics = merged_files(files)
+    require_same_model(statistics, model)
+    return _Done(statistics, calibrate(statistics, method), method)
+
+
+def _as_dict(done: _Done) -> dict[str, Any]:
+    ranking = None if done.compared is None else [each.to_dict() for each in done.compared.comparison.ranking]
+    return {
+        "tensors": len(done.cache),
+        "images": done.statistics.provenance.count,
+        "method": done.method,
+        "ranking": ranking,
+        "preprocess": None if done.loader is None else str(done.loader.preprocess),
+        "skipped": [] if done.loader is None else [{"image": n, "reason": why} for n, why in done.loader.skipped],
+        "zero": done.zeros,
+    }
+
+
+def _report(output: Path, done: _Done) -> None:
+    samples = done.statistics.provenance.count
+    console.say(f"{output}: {len(done.cache)} tensors from {samples} images by {done.method}")
+    if done.loader is not None:
+        console.say(f"preprocessing: {done.loader.preprocess}")
+    if done.compared is not None:
+        console.say(f"{summary(done.compared)}: {in_order(done.compared.comparison)}")

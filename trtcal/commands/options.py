@@ -46,7 +46,13 @@ OnBadImage = Annotated[
     Literal["error", "skip"],
     typer.Option(help="What to do about an image that cannot be decoded: stop, or leave it out and say so."),
 ]
-Method = Annotated[str, typer.Option(help="How ranges are chosen: entropy or minmax.", metavar="NAME")]
+METHODS = (
+    "minmax (or absmax), mean, percentile (99.99; another such as percentile:99.9), entropy, mse, emd, emd-moments, "
+    "aciq, lsq-scale, sqnr, best"
+)
+"""The range methods, as help texts list them: to look them up would load all that they compute with."""
+
+Method = Annotated[str, typer.Option(help=f"How ranges are chosen: {METHODS}.", metavar="NAME")]
 Workspace = Annotated[
     str | None,
     typer.Option(
@@ -105,13 +111,23 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def say_what_was_calibrated_on(loader: "ImageLoader", *, stated: bool) -> None:
     """Tell, on standard error, what a user should know about the images that ranges rest on."""
+    say_what_was_read(loader, stated=stated)
+    if loader.count < loader.available:
+        console.note(f"note: {loader.count} of {loader.available} images, by --count and --seed")
+    say_if_few(loader)
+
+
+def say_what_was_read(loader: "ImageLoader", *, stated: bool) -> None:
+    """Tell of a preprocessing that nobody stated, and of images that were left out."""
     if not stated and not loader.preprocess.as_is:
         console.note(f"{NOT_STATED}: {loader.preprocess}; results mean nothing unless the model was trained with it")
     for name, reason in loader.skipped:
         console.note(f"skipped {name}: {reason}")
+
+
+def say_if_few(loader: "ImageLoader") -> None:
+    """Tell where ranges rest on few images."""
     used = loader.count - len(loader.skipped)
-    if loader.count < loader.available:
-        console.note(f"note: {loader.count} of {loader.available} images, by --count and --seed")
     if used < FEW:
         images = "1 image is" if used == 1 else f"{used} images are"
         console.note(f"note: {images} few to calibrate on; ranges settle with some hundreds")

@@ -1,0 +1,107 @@
+"""Two samples of images that have none in common: one to calibrate on, and one to judge the result by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from calibrators.batches import TensorSpec
+from calibrators.errors import DataError
+from trtcal.images import ImageLoader, OnBadImage, PathLike, open_images
+from trtcal.preprocess import Preprocess
+
+TEST_COUNT = 500
+"""Images to judge by: as many as one calibrates on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Two samples of images.
+
+    Attributes:
+        calibration: What to calibrate on.
+        test: What to judge by: no sample of it has the content of one that is calibrated on.
+        notes: What a user should know of the choice, one line each.
+    """
+
+    calibration: ImageLoader
+    test: ImageLoader
+    notes: tuple[str, ...] = ()
+
+
+def parted(
+    images: PathLike,
+    inputs: Sequence[TensorSpec],
+    *,
+    test_images: PathLike | None = None,
+    count: int,
+    test_count: int = TEST_COUNT,
+    preprocess: PathLike | Preprocess | None = None,
+    batch_size: int = 8,
+    seed: int = 0,
+    labels: PathLike | None = None,
+    on_bad_image: OnBadImage = "error",
+) -> Parts:
+    """Choose images to calibrate on and others to judge by, each class its share; the same for the same seed.
+
+    A source that holds fewer than both want is divided in their proportion.
+
+    Args:
+        images: A folder or arrays, as `ImageLoader` takes them.
+        inputs: The model's.
+        test_images: Where the images to judge by come from; None takes them from `images`.
+        count: How many to calibrate on at most.
+        test_count: How many to judge by at most.
+        preprocess: As `ImageLoader` has it; both parts get the same.
+        batch_size: Samples per batch.
+        seed: Of both choices.
+        labels: Of the images to judge by: a CSV for a folder, an `.npy` for arrays.
+        on_bad_image: "error" or "skip".
+
+    Raises:
+        DataError: As `ImageLoader`; or there is nothing to judge by.
+    """
+    opened = partial(open_images, model_inputs=inputs, batch_size=batch_size, seed=seed, on_bad_image=on_bad_image)
+    if test_images is not None:
+        calibration = opened(images, preprocess=preprocess, count=count)
+        source = opened(test_images, preprocess=calibration.preprocess, labels=labels)
+        return _with_test(calibration, source, test_count)
+    source = opened(images, preprocess=preprocess, labels=labels)
+    if source.available == 1:
+        raise DataError(f"{images} holds 1 sample, which cannot be calibrated on and judged by: give two or more")
+    first, second = divided(source.available, count, test_count)
+    calibration = source.sampled(first)
+    notes = () if first == count else (f"{images} holds {source.available} samples, not {count} + {test_count}",)
+    return _with_test(calibration, source, second, notes=notes)
+
+
+def divided(available: int, count: int, test_count: int) -> tuple[int, int]:
+    """How many of `available` samples, two or more, go to each part: as asked for, or in that proportion."""
+    if available >= count + test_count:
+        return count, test_count
+    first = min(max(available * count // (count + test_count), 1), available - 1)
+    return first, available - first
+
+
+def _with_test(calibration: ImageLoader, source: ImageLoader, count: int, *, notes: tuple[str, ...] = ()) -> Parts:
+    """Take the test part of `source`, without what is calibrated on, be it under other names."""
+    known = set(calibration.contents)
+    without = set(calibration.names) if source.source == calibration.source else set[str]()
+    copies = list[str]()
+    while True:
+        if len(without) == source.available:
+            raise DataError(
+                f"no image of {source.source} is left to judge by: all {source.available} are among those calibrated "
+                "on, or copies of them; give others"
+            )
+        test = source.sampled(count, without=without)
+        found = [name for name, content in zip(test.names, test.contents, strict=True) if content in known]
+        if not found:
+            break
+        copies += found
+        without.update(found)
+    if copies:
+        notes = (
+            *notes,
+            f"{len(copies)} images, such as {copies[0]}, are copies of some that are calibrated on: not judged by",
+        )
+    return Parts(calibration, test, notes)

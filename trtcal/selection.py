@@ -1,0 +1,117 @@
+"""Which range method suits a model best: calibrate on some images, rank on others."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
+
+from calibrators.errors import DataError
+from calibrators.statistics_file import Statistics
+from engines.collect import Tensors, collect
+from engines.graph import input_specs, loaded
+from engines.session import OnnxRuntimeSession
+from trtcal.accuracy import require_labels
+from trtcal.comparison import REFERENCE, Comparison, Singles, compare, named, units
+from trtcal.holdout import TEST_COUNT, Parts, parted
+from trtcal.images import ImageLoader, OnBadImage, PathLike
+from trtcal.pipeline import COUNT
+from trtcal.preprocess import Preprocess
+
+Step = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
+"""Opens a step of the work, by its name and units, and gives what counts them: as `trtcal.console.progress`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A comparison, and what it rests on.
+
+    Attributes:
+        comparison: The methods, best first.
+        statistics: Of the images that were calibrated on.
+        parts: The images.
+        seconds: That collecting the statistics took.
+        notes: What a user should know, one line each.
+    """
+
+    comparison: Comparison
+    statistics: Statistics
+    parts: Parts
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+def compare_images(
+    model: str | os.PathLike[str],
+    images: PathLike,
+    *,
+    test_images: PathLike | None = None,
+    methods: Sequence[str] | None = None,
+    preprocess: PathLike | Preprocess | None = None,
+    count: int = COUNT,
+    test_count: int = TEST_COUNT,
+    labels: PathLike | None = None,
+    batch_size: int = 8,
+    seed: int = 0,
+    tensors: Tensors = "all",
+    on_bad_image: OnBadImage = "error",
+    step: Step | None = None,
+) -> Compared:
+    """Calibrate on some images of a folder, and rank range methods on others; see `parted` and `compare`.
+
+    Args:
+        model: The float model.
+        images: What to calibrate on, and to rank on.
+        test_images: What to rank on instead.
+        methods: As in `compare`.
+        preprocess: As `ImageLoader` has it.
+        count: How many images to calibrate on at most.
+        test_count: How many to rank on at most.
+        labels: Of the images to rank on. Without it, sub-folders are classes where they are as many as the model's.
+        batch_size: Images decoded together; it does not change the result.
+        seed: Of the choice of images.
+        tensors: As in `collect`.
+        on_bad_image: "error" or "skip".
+        step: Shows progress.
+
+    Raises:
+        TrtcalError: As `parted`, `collect` and `compare` raise it.
+    """
+    names = named(methods)
+    step = step or (lambda name, total: nullcontext(lambda done: None))
+    parts = parted(
+        images,
+        input_specs(loaded(model)),
+        test_images=test_images,
+        count=count,
+        test_count=test_count,
+        preprocess=preprocess,
+        batch_size=batch_size,
+        seed=seed,
+        labels=labels,
+        on_bad_image=on_bad_image,
+    )
+    doubt = _doubt(model, parts.test)
+    if doubt is not None and (labels is not None or not parts.test.class_names):
+        raise doubt
+    with step("Calibrating", parts.calibration.count) as advance:
+        began = time.perf_counter()
+        statistics = collect(model, parts.calibration, tensors=tensors, progress=advance)
+        seconds = time.perf_counter() - began
+    with step("Comparing", units(model, parts.test, names)) as advance:
+        comparison = compare(model, statistics, parts.test, methods=names, labelled=doubt is None, progress=advance)
+    notes = parts.notes if doubt is None else (*parts.notes, f"the sub-folders are not taken for classes: {doubt}")
+    return Compared(comparison, statistics, parts, seconds, notes)
+
+
+def _doubt(model: str | os.PathLike[str], test: ImageLoader) -> DataError | None:
+    """Why the labels of `test` are not the model's classes; None where they are, or there are none."""
+    if test.labels is None:
+        return None
+    with OnnxRuntimeSession(model) as session, closing(iter(Singles(test, session.fixed_batch or 1))) as samples:
+        outputs = session.run(next(samples))
+    try:
+        require_labels(REFERENCE, outputs, test.labels, test.names, test.class_names)
+    except DataError as error:
+        return error
+    return None
