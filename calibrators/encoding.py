@@ -17,24 +17,29 @@ class Encoding:
     """How a tensor is quantized.
 
     ``q = clip(round_half_even(x / scale) + zero_point, grid.minimum, grid.maximum)`` and ``x ≈ (q - zero_point) *
-    scale``, as ONNX's QuantizeLinear and DequantizeLinear define them.
+    scale``, as ONNX's QuantizeLinear and DequantizeLinear define them; blocks as they have them from opset 21 on.
 
     Attributes:
-        scale: float32, shape () for the whole tensor, or (channels,) along `axis`.
+        scale: float32, shape () for the whole tensor, or (channels,) along `axis`; by blocks, the tensor's own shape
+            but for `axis`, where it has ceil(size / block_size): the last block may be shorter.
         zero_point: int32 of the same shape, within the grid; the grid's own zero point where it is symmetric.
         grid: The levels.
-        axis: The channel axis, or None for the whole tensor.
+        axis: The channel axis, or the one that blocks divide; None for the whole tensor.
+        block_size: Neighbours along `axis` that share a scale; None per channel or for the whole tensor.
     """
 
     scale: npt.NDArray[np.float32]
     zero_point: npt.NDArray[np.int32]
     grid: Grid = TENSORRT_INT8
     axis: int | None = None
+    block_size: int | None = None
 
     def __post_init__(self) -> None:
         scale = np.asarray(self.scale, np.float32)
         zero_point = np.asarray(self.zero_point)
-        if scale.ndim != (0 if self.axis is None else 1):
+        if self.block_size is not None:
+            self._require_blocks(scale)
+        elif scale.ndim != (0 if self.axis is None else 1):
             raise RangeError(
                 f"a scale of shape {scale.shape} does not go with axis {self.axis}: one per channel, or one"
             )
@@ -52,10 +57,17 @@ class Encoding:
         object.__setattr__(self, "zero_point", np.broadcast_to(zero_point.astype(np.int32), scale.shape))
 
     @classmethod
-    def symmetric(cls, amax: npt.ArrayLike, grid: Grid = TENSORRT_INT8, *, axis: int | None = None) -> "Encoding":
-        """The encoding whose largest level is `amax`, a number or one per channel."""
+    def symmetric(
+        cls,
+        amax: npt.ArrayLike,
+        grid: Grid = TENSORRT_INT8,
+        *,
+        axis: int | None = None,
+        block_size: int | None = None,
+    ) -> "Encoding":
+        """The encoding whose largest level is `amax`, a number, or one per channel or block."""
         scale = np.asarray(grid.symmetric_scale(np.asarray(amax, np.float64)))
-        return cls(scale.astype(np.float32), np.full(scale.shape, grid.zero_point, np.int32), grid, axis)
+        return cls(scale.astype(np.float32), np.full(scale.shape, grid.zero_point, np.int32), grid, axis, block_size)
 
     @classmethod
     def of_range(cls, represented: Range, grid: Grid = TENSORRT_INT8) -> "Encoding":
@@ -78,7 +90,7 @@ class Encoding:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Encoding) and (
-            (self.grid, self.axis) == (other.grid, other.axis)
+            (self.grid, self.axis, self.block_size) == (other.grid, other.axis, other.block_size)
             and np.array_equal(self.scale, other.scale)
             and np.array_equal(self.zero_point, other.zero_point)
         )
@@ -89,7 +101,7 @@ class Encoding:
         """Levels of `x`, int32 in x's shape; the division is in float32, as ONNX Runtime and TensorRT do it.
 
         Raises:
-            RangeError: A value is NaN, or x does not have one channel for each scale.
+            RangeError: A value is NaN, or x does not have one channel or block for each scale.
         """
         values = np.asarray(x, np.float32)
         scale, zero_point = self._along(values.shape)
@@ -103,7 +115,7 @@ class Encoding:
         """Real values of the levels `q`, float32 in q's shape.
 
         Raises:
-            RangeError: q does not have one channel for each scale.
+            RangeError: q does not have one channel or block for each scale.
         """
         levels = np.asarray(q, np.int32)
         scale, zero_point = self._along(levels.shape)
@@ -116,9 +128,34 @@ class Encoding:
     def _along(self, wanted: tuple[int, ...]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
         if self.axis is None:
             return self.scale, self.zero_point
+        if self.block_size is not None:
+            return self._along_blocks(wanted, self.axis, self.block_size)
         channels, rank = len(self.scale), len(wanted)
         if not -rank <= self.axis < rank or wanted[self.axis] != channels:
             raise RangeError(f"{channels} scales along axis {self.axis} do not go with a tensor of shape {wanted}")
         shape = [1] * rank
         shape[self.axis] = channels
         return self.scale.reshape(shape), self.zero_point.reshape(shape)
+
+    def _along_blocks(
+        self, wanted: tuple[int, ...], axis: int, block_size: int
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+        blocks = list(wanted)
+        if len(wanted) == self.scale.ndim:
+            blocks[axis] = -(-wanted[axis] // block_size)
+        if tuple(blocks) != self.scale.shape:
+            raise RangeError(
+                f"scales of shape {self.scale.shape} by blocks of {block_size} along axis {axis} do not go with a "
+                f"tensor of shape {wanted}"
+            )
+        of = np.arange(wanted[axis]) // block_size
+        return self.scale.take(of, axis), self.zero_point.take(of, axis)
+
+    def _require_blocks(self, scale: npt.NDArray[np.float32]) -> None:
+        if self.block_size is None or self.block_size < 1:
+            raise RangeError(f"a block holds one value or more, not {self.block_size}: give its size, or None")
+        if self.axis is None or not -scale.ndim <= self.axis < scale.ndim:
+            raise RangeError(
+                f"a scale of shape {scale.shape} does not go with blocks along axis {self.axis}: it has the tensor's "
+                "rank, and the axis is one of its own"
+            )
