@@ -22,11 +22,14 @@ LOG_BINS = BINS.bit_length() - 1
 LOWEST_EXPONENT = -148
 """The range of the smallest subnormal float32, 2**-149, is [0, 2**-148)."""
 
-BLOCK = 4096
-"""Values looked at and then counted in one go: 16 kB stay in the first-level cache in between."""
+BLOCK = 2048
+"""Values looked at and then counted in one go: 8 kB stay in the first-level cache in between."""
 
 LINE = 16
-"""Values in a cache line."""
+"""Values, and counters, in a cache line."""
+
+FEW = 3000
+"""Values so few that they use only some of the counters."""
 
 SPREAD = 16
 """Counters for exact zeros: adding to one and the same counter would wait for the addition before."""
@@ -141,10 +144,10 @@ def count_values(values, ceiling, counts, exponents, peaks, places):  # type: ig
     Args:
         values: float32 of shape (n,), contiguous.
         ceiling: A float32 above 0; infinite where the third side is not wanted.
-        counts: int64 of shape (3 * BINS + SPREAD,): the sides positive, negative, high, then exact zeros; added to.
+        counts: uint32 of shape (3 * BINS + SPREAD,): the sides positive, negative, high, then exact zeros; added to.
         exponents: int64 of shape (3,): each side's range; raised as needed.
         peaks: uint32 of shape (3,): the bits of each side's largest magnitude; raised as needed.
-        places: Scratch memory, uint32 of shape (BLOCK,).
+        places: Scratch memory, uint16 of shape (BLOCK,).
 
     Returns:
         The bits of the sample's largest positive and negative magnitude; one of them is `INFINITE` or more where a
@@ -152,6 +155,8 @@ def count_values(values, ceiling, counts, exponents, peaks, places):  # type: ig
     """
     bits = values.view(np.uint32)
     highest, lowest = np.uint32(0), np.uint32(0)
+    if values.size > FEW:
+        _fetch(counts, peaks)
     for start in range(0, values.size, BLOCK):
         block, block_bits = values[start : start + BLOCK], bits[start : start + BLOCK]
         up, down = _place(block, block_bits, ceiling, exponents, peaks, places)
@@ -169,6 +174,15 @@ def count_values(values, ceiling, counts, exponents, peaks, places):  # type: ig
                 _place(block, block_bits, ceiling, exponents, peaks, places)
         _count(counts, places, block.size, bits[start + BLOCK : start + 2 * BLOCK])
     return highest, lowest
+
+
+@_kernel
+def _fetch(counts, peaks):  # type: ignore[no-untyped-def]
+    """Fetch the counters below and above 0, in order: where they are used, a wait for each would come at random."""
+    for side in range(2):
+        if peaks[side]:
+            for line in range(BINS // LINE):
+                prefetch(counts, side * BINS + line * LINE)  # type: ignore[call-arg]
 
 
 @_kernel
@@ -207,7 +221,7 @@ def _place_by(block, bits, ceiling, positive, negative, high, places):  # type: 
         factor = high if value >= ceiling else factor
         first = np.int32(2 * BINS) if value >= ceiling else first
         place = np.int32(abs(value) * factor) + first
-        places[i] = np.uint32(np.int32(3 * BINS) + np.int32(i & (SPREAD - 1))) if value == 0 else np.uint32(place)
+        places[i] = np.uint16(np.int32(3 * BINS) + np.int32(i & (SPREAD - 1))) if value == 0 else np.uint16(place)
     return np.uint32(up), down & np.uint32(0x7FFFFFFF)
 
 
@@ -258,7 +272,7 @@ def _raise(counts, exponents, peaks, side, bits):  # type: ignore[no-untyped-def
     run = np.int64(1) << min(step, np.int64(LOG_BINS))
     first = side * BINS
     for i in range(BINS // run):
-        total = np.int64(0)
+        total = np.uint32(0)
         for j in range(first + i * run, first + (i + 1) * run):
             total += counts[j]
         counts[first + i] = total

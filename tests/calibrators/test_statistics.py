@@ -395,3 +395,16 @@ def test_memory_does_not_grow_with_the_number_of_samples() -> None:
     finally:
         tracemalloc.stop()
     assert kept < 100_000
+
+
+@pytest.mark.parametrize("most", [1, 7, 1000, 3 * BLOCK])
+def test_counters_that_could_be_full_are_emptied(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = [LONG, LONG[:5] * 1e-3, LONG[:4000] * 1e3, np.zeros(9, np.float32)]
+    whole, emptied = Accumulator(1.5), Accumulator(1.5)
+    for sample in samples:
+        whole.add(sample)
+    monkeypatch.setattr("calibrators.statistics.MOST", most)
+    for sample in samples:
+        emptied.add(sample)
+    assert emptied.statistics() == whole.statistics()
+    assert emptied.clipped() == whole.clipped()
