@@ -295,6 +295,17 @@ def header_text(cache: CalibrationCache) -> str:
     return "legacy calibrator of an old TensorRT" + "".join(f", {value:g}" for value in cutoffs)
 
 
+def lookalike(data: bytes, source: str) -> str | None:
+    """What a file's bytes are that is no calibration cache, in words, and what to do with it; None where unknown."""
+    from calibrators.codecs.formats import FORMATS, recognised
+
+    name = recognised(data)
+    if name not in (None, "tensorrt"):
+        return f"{FORMATS[name].title} (`trtcal cache convert {source} -o NEW.cache` makes a cache of it)"
+    sample = data if len(data) < 1 << 16 else data[: data.rfind(b"\n", 0, 1 << 16) + 1] or data[: 1 << 16]
+    return next((what for start, what in _LOOKALIKES if re.match(rb"\s*(?:" + start + rb")", sample, re.DOTALL)), None)
+
+
 class _Entry(NamedTuple):
     bits: str  # as spelled
     end: str  # all white space up to the next name
@@ -316,13 +327,8 @@ _LOOKALIKES = (
     (rb"version https://git-lfs", "a Git LFS pointer (fetch the file itself with `git lfs pull`)"),
     (rb"(?i:<!doctype html|<html)", "a web page (fetch the raw file)"),
     (rb'\{(?=.*"cache_sha256")', "the side-car of a cache (give the cache itself, without .json)"),
-    (rb'\{(?=.*"act_quant_info")', "PPQ's ranges in JSON"),
-    (rb'\{(?=.*"(?:activation_)?encodings")', "AIMET's encodings in JSON"),
-    (rb'\{(?=.*"CLS")', "ONNX Runtime's calibration data in JSON"),
     (rb'\{(?=.*"scale")', "an NVDLA calibration table in JSON"),
     (rb"[{\[]", "JSON"),
-    (rb"(?:\S*[^:\s] " + _DECIMAL + rb"\r?\n)+\Z", "ONNX Runtime's calibration.cache (lines of `name range`)"),
-    (rb"(?:[^\n]+: [-+]?\d*\.\d+(?:e[-+]?\d+)?\r?\n)+\Z", "plain ranges (lines of `name: range` in decimal)"),
     (rb"(?:\S*[^:\s](?: " + _DECIMAL + rb")+ ?\r?\n)+\Z", "an ncnn calibration table"),
 )
 
@@ -339,7 +345,7 @@ def _decoded(data: bytes, source: str) -> str:
     if not data.strip():
         raise CacheError(f"{source} is empty: no calibration cache; calibrate again")
     if b"\0" in data:
-        raise CacheError(f"{source} is no TensorRT calibration cache but {_looks_like(data) or 'a binary file'}")
+        raise CacheError(f"{source} is no TensorRT calibration cache but {lookalike(data, source) or 'a binary file'}")
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -366,15 +372,10 @@ def _fault(line: str, earlier: int | None) -> str:
 
 
 def _refusal(data: bytes, source: str, number: int, reason: str) -> CacheError:
-    other = _looks_like(data)
+    other = lookalike(data, source)
     if other:
         return CacheError(f"{source} is no TensorRT calibration cache but looks like {other}")
     return CacheError(f"{source}, line {number}: {reason}")
-
-
-def _looks_like(data: bytes) -> str | None:
-    sample = data if len(data) < 1 << 16 else data[: data.rfind(b"\n", 0, 1 << 16) + 1] or data[: 1 << 16]
-    return next((what for start, what in _LOOKALIKES if re.match(rb"\s*(?:" + start + rb")", sample, re.DOTALL)), None)
 
 
 def _checked(name: str) -> str:

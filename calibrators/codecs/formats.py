@@ -1,0 +1,106 @@
+"""The formats by name, and which of them a file has: told by what is in it, never by how it is called."""
+
+import json
+from collections.abc import Callable
+from typing import NamedTuple
+
+from calibrators.cache import lookalike
+from calibrators.codecs import (
+    aimet,
+    onnxruntime_flatbuffers,
+    onnxruntime_json,
+    onnxruntime_text,
+    ppq,
+    tensorrt,
+    text_ranges,
+    trtcal_json,
+)
+from calibrators.codecs.encodings import Encodings
+from calibrators.codecs.reading import object_of
+from calibrators.errors import CacheError
+
+Dump = Callable[[Encodings], tuple[bytes, tuple[str, ...]]]
+
+
+class Format(NamedTuple):
+    """How a format is called in a sentence, read and written."""
+
+    title: str
+    load: Callable[..., Encodings]
+    dump: Dump
+
+
+FORMATS = {
+    "tensorrt": Format("a TensorRT calibration cache", tensorrt.load, tensorrt.dump),
+    "aimet-0.6.1": Format("AIMET's encodings in JSON", aimet.load, aimet.dump_0_6_1),
+    "aimet-1.0.0": Format("AIMET's encodings in JSON", aimet.load, aimet.dump_1_0_0),
+    "aimet-2.0.0": Format("AIMET's encodings in JSON", aimet.load, aimet.dump_2_0_0),
+    "onnxruntime-flatbuffers": Format(
+        "ONNX Runtime's calibration.flatbuffers", onnxruntime_flatbuffers.load, onnxruntime_flatbuffers.dump
+    ),
+    "onnxruntime-json": Format("ONNX Runtime's calibration data in JSON", onnxruntime_json.load, onnxruntime_json.dump),
+    "onnxruntime-text": Format(
+        "ONNX Runtime's calibration.cache (lines of `name range`)", onnxruntime_text.load, onnxruntime_text.dump
+    ),
+    "ppq": Format("PPQ's ranges in JSON", ppq.load, ppq.dump),
+    "ranges": Format("plain ranges (lines of `name: range` in decimal)", text_ranges.load, text_ranges.dump),
+    "trtcal": Format("trtcal's encodings in JSON", trtcal_json.load, trtcal_json.dump),
+}
+
+_BYTES = {
+    "tensorrt": tensorrt.recognises,
+    "onnxruntime-flatbuffers": onnxruntime_flatbuffers.recognises,
+    "ranges": text_ranges.recognises,
+    "onnxruntime-text": onnxruntime_text.recognises,
+}
+_JSON = {
+    "trtcal": trtcal_json.recognises,
+    "onnxruntime-json": onnxruntime_json.recognises,
+    "ppq": ppq.recognises,
+}
+
+
+def recognised(data: bytes) -> str | None:
+    """The name of the format that a file's bytes have; None where it is none of them.
+
+    A file that is malformed may still be recognised: reading it then says what is wrong.
+    """
+    if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        return next((name for name, fits in _BYTES.items() if fits(data)), None)
+    try:
+        values = json.loads(data.removeprefix(b"\xef\xbb\xbf"))
+    except (ValueError, RecursionError):
+        return None
+    layout = aimet.layout_of(values)
+    named = next((name for name, fits in _JSON.items() if fits(values)), None)
+    return named or (f"aimet-{layout}" if layout else None)
+
+
+def require_recognised(data: bytes, source: str) -> str:
+    """The name of the format that a file's bytes have.
+
+    Raises:
+        CacheError: It is none of them; the message says what it is, if that can be told.
+    """
+    name = recognised(data)
+    if name is not None:
+        return name
+    what = lookalike(data, source)
+    if what is None and data.strip():
+        raise CacheError(f"{source} is of no format of scales that trtcal knows: {', '.join(FORMATS)}, or a Q/DQ model")
+    if what in (None, "JSON"):  # empty, cut off, or of another kind
+        keys = ", ".join(list(object_of(data, source))[:3])
+        what = f"JSON of another kind ({keys or 'empty'})"
+    raise CacheError(f"{source} is {what}: no scales or encodings")
+
+
+def load(data: bytes, name: str, *, source: str) -> Encodings:
+    """Read a file of the format `name`; `source` names the file in messages.
+
+    Raises:
+        CacheError: It is malformed.
+    """
+    try:
+        return FORMATS[name].load(data, source=source)
+    except CacheError as error:
+        raise error if source in str(error) else CacheError(f"{source}: {error}") from error
