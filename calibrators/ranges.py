@@ -1,16 +1,19 @@
-"""From statistics to ranges, and from a model's ranges to its calibration cache."""
+"""From statistics to ranges, and from a model's ranges to its encodings and to its calibration cache."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
 
 from calibrators.cache import NEWEST_VERSION, CalibrationCache
+from calibrators.encoding import Encoding
 from calibrators.errors import RangeError
 from calibrators.grid import TENSORRT_INT8, Grid
-from calibrators.methods.entropy import entropy_range
-from calibrators.methods.minmax import minmax_range
+from calibrators.methods.best import best_range
+from calibrators.methods.named import SINGLE
+from calibrators.methods.percentile import percentile_range
 from calibrators.range import Range
 from calibrators.sidecar import Sidecar, installed_versions
 from calibrators.statistics import TensorStatistics
@@ -24,34 +27,57 @@ class Method:
     Attributes:
         find: From a tensor's statistics, of one sample or more, and a grid to the range to represent; 0 to 0 for a
             tensor of zeros, as far below 0 as above it on a symmetric grid.
-        algorithm: What TensorRT calls its nearest calibrator, for the header of a cache.
+        algorithm: What TensorRT calls its nearest calibrator, for the header of a cache. TensorRT reads either header
+            and has no names for the methods it does not know: those count as MinMaxCalibration, which promises
+            nothing of how values are clipped.
     """
 
     find: Callable[[TensorStatistics, Grid], Range]
-    algorithm: str
+    algorithm: str = "MinMaxCalibration"
 
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
-        "entropy": Method(entropy_range, "EntropyCalibration2"),
-        "minmax": Method(minmax_range, "MinMaxCalibration"),
+        "entropy": Method(SINGLE["entropy"], "EntropyCalibration2"),
+        **{name: Method(find) for name, find in SINGLE.items() if name != "entropy"},
+        "best": Method(best_range),
     }
 )
 
+ALIASES: Mapping[str, str] = MappingProxyType({"absmax": "minmax"})
+"""Other names of methods."""
+
 
 def method_named(name: str) -> Method:
-    """The method of that name.
+    """The method of that name: of `METHODS`, of `ALIASES`, or percentile with its percentage, as "percentile:99.9".
 
     Raises:
-        RangeError: There is none.
+        RangeError: There is none, or the percentage is none to calibrate with.
     """
-    if name not in METHODS:
-        raise RangeError(f"there is no range method {name!r}: choose among {', '.join(METHODS)}")
-    return METHODS[name]
+    family, _, percentage = name.partition(":")
+    if family == "percentile" and percentage:
+        return _percentile(name, percentage)
+    if ALIASES.get(name, name) not in METHODS:
+        raise RangeError(f"there is no range method {name!r}: choose among {', '.join(METHODS)} and percentile:99.9")
+    return METHODS[ALIASES.get(name, name)]
+
+
+def _percentile(name: str, percentage: str) -> Method:
+    try:
+        find = partial(percentile_range, percent=float(percentage))
+    except ValueError:
+        raise RangeError(f"there is no range method {name!r}: give a percentage, such as percentile:99.9") from None
+    find(TensorStatistics.empty(), TENSORRT_INT8)  # refuses a percentage that is out of bounds
+    return Method(find)
 
 
 def range_of(statistics: TensorStatistics, method: str = "entropy", grid: Grid = TENSORRT_INT8) -> Range:
     """The range of a tensor that a method chooses for a grid; as far below 0 as above it where the grid is symmetric.
+
+    Args:
+        statistics: Of the tensor.
+        method: A name that `method_named` knows.
+        grid: The levels.
 
     Raises:
         RangeError: The method is unknown, or there are no samples.
@@ -70,7 +96,7 @@ def calibrate(statistics: Statistics, method: str = "entropy", *, version: int =
 
     Args:
         statistics: From `collect`.
-        method: A name of `METHODS`.
+        method: A name that `method_named` knows.
         version: The TensorRT version in the header, as TensorRT writes it: 8601, 101401.
 
     Raises:
@@ -82,10 +108,9 @@ def calibrate(statistics: Statistics, method: str = "entropy", *, version: int =
     deciding, explicit_deciding = (
         _deciding(statistics, groups) for groups in (statistics.groups, statistics.explicit_groups)
     )
-    needed = sorted(set().union(*deciding.values(), *explicit_deciding.values()))
-    amax = {name: range_of(statistics[name], method).amax for name in needed}
+    ranges = _ranges(statistics, set().union(*deciding.values(), *explicit_deciding.values()), method, TENSORRT_INT8)
     scales, explicit = (
-        {name: _scale(max(amax[source] for source in sources)) for name, sources in chosen_by.items()}
+        {name: _scale(max(ranges[source].amax for source in sources)) for name, sources in chosen_by.items()}
         for chosen_by in (deciding, explicit_deciding)
     )
     sidecar = Sidecar.of(
@@ -95,6 +120,42 @@ def calibrate(statistics: Statistics, method: str = "entropy", *, version: int =
         explicit={name: scale for name, scale in explicit.items() if scale != scales[name]},
     )
     return CalibrationCache(scales, algorithm=chosen.algorithm, version=version, sidecar=sidecar)
+
+
+def encodings(statistics: Statistics, method: str = "entropy", grid: Grid = TENSORRT_INT8) -> dict[str, Encoding]:
+    """The encodings of a model's tensors on any grid, by name; those of Q/DQ nodes.
+
+    Tensors that share a scale between Q/DQ nodes take the range that holds those of their group's sources. A tensor of
+    zeros is left out: it has no scale and stays in float.
+
+    Args:
+        statistics: From `collect`.
+        method: A name that `method_named` knows.
+        grid: The levels.
+
+    Raises:
+        RangeError: The method is unknown, or a range has no scale that float32 can hold.
+    """
+    deciding = _deciding(statistics, statistics.explicit_groups)
+    ranges = _ranges(statistics, set().union(*deciding.values()), method, grid)
+    held = {name: _holding(ranges[source] for source in sources) for name, sources in deciding.items()}
+    return {name: Encoding.of_range(found, grid) for name, found in held.items() if found.amax > 0}
+
+
+def _ranges(statistics: Statistics, names: Iterable[str], method: str, grid: Grid) -> dict[str, Range]:
+    """The ranges of some tensors; what several names share, as both sides of a reshape do, is looked at once."""
+    found: dict[int, Range] = {}
+    for name in names:
+        tensor = statistics[name]
+        if id(tensor) not in found:
+            found[id(tensor)] = range_of(tensor, method, grid)
+    return {name: found[id(statistics[name])] for name in names}
+
+
+def _holding(ranges: Iterable[Range]) -> Range:
+    """The smallest range that holds all of these."""
+    each = list(ranges)
+    return Range(min(one.minimum for one in each), max(one.maximum for one in each))
 
 
 def _deciding(statistics: Statistics, groups: Iterable[ScaleGroup]) -> dict[str, list[str]]:

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibrators.cache import CalibrationCache
+from calibrators.encoding import Encoding
 from calibrators.errors import RangeError
 from calibrators.grid import TENSORRT_INT8, TENSORRT_WEIGHTS, Grid
 from calibrators.methods.entropy import entropy_range
 from calibrators.range import Range
-from calibrators.ranges import METHODS, Method, calibrate, method_named, range_of
+from calibrators.ranges import METHODS, Method, calibrate, encodings, method_named, range_of
 from calibrators.statistics import TensorStatistics
 from calibrators.statistics_file import Provenance, ScaleGroup, Statistics
 
@@ -39,22 +40,43 @@ def group(*members: str, sources: tuple[str, ...]) -> ScaleGroup:
 
 
 def test_methods_are_known_by_name() -> None:
-    assert {name: method.algorithm for name, method in METHODS.items()} == {
-        "entropy": "EntropyCalibration2",
-        "minmax": "MinMaxCalibration",
-    }
-    assert method_named("entropy") is METHODS["entropy"]
-    assert isinstance(method_named("minmax"), Method)
+    assert list(METHODS) == [
+        *("entropy", "minmax", "mean", "percentile", "mse", "emd", "emd-moments"),
+        *("lsq-scale", "sqnr", "best"),
+    ]
+    for name, method in METHODS.items():
+        assert method_named(name) is method
+        assert method.algorithm == ("EntropyCalibration2" if name == "entropy" else "MinMaxCalibration")
+
+
+def test_absmax_is_minmax() -> None:
+    assert method_named("absmax") is METHODS["minmax"]
+
+
+def test_a_percentile_may_be_given() -> None:
+    assert range_of(TENSORS["wide"], "percentile:99.99") == range_of(TENSORS["wide"], "percentile")
+    amax = [range_of(TENSORS["wide"], f"percentile:{percent}").amax for percent in ("90", "99.9", "100")]
+    assert amax[0] < amax[1] < amax[2] == TENSORS["wide"].amax
+    assert method_named("percentile:90").algorithm == "MinMaxCalibration"
+
+
+@pytest.mark.parametrize("name", ["percentile:many", "percentile:49", "percentile:100.1", "percentile:nan"])
+def test_a_percentile_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(RangeError, match="percentile"):
+        method_named(name)
 
 
 @pytest.mark.parametrize(
     "ask",
     [method_named, lambda name: range_of(TENSORS["wide"], name), lambda name: calibrate(Statistics(TENSORS), name)],
 )
-def test_an_unknown_method_is_told_the_names(ask: Callable[[str], object]) -> None:
+@pytest.mark.parametrize("name", ["kl", "", "mse:3", "percentile:", "absmax:1", "Entropy"])
+def test_an_unknown_method_is_told_the_names(ask: Callable[[str], object], name: str) -> None:
     with pytest.raises(RangeError) as error:
-        ask("kl")
-    assert str(error.value) == "there is no range method 'kl': choose among entropy, minmax"
+        ask(name)
+    known = "entropy, minmax, mean, percentile, "
+    assert str(error.value).startswith(f"there is no range method {name!r}: choose among {known}")
+    assert str(error.value).endswith(", best and percentile:99.9")
     assert error.value.exit_code == 2
 
 
@@ -63,7 +85,8 @@ def test_an_unknown_method_is_told_the_names(ask: Callable[[str], object]) -> No
 def test_a_range_is_symmetric(name: str, method: str) -> None:
     found = range_of(TENSORS[name], method)
     assert found.maximum == -found.minimum == found.amax == METHODS[method].find(TENSORS[name], TENSORRT_INT8).amax
-    assert range_of(TENSORS[name], method, TENSORRT_WEIGHTS) == found
+    narrow = range_of(TENSORS[name], method, TENSORRT_WEIGHTS)
+    assert narrow.maximum == -narrow.minimum == pytest.approx(found.amax, rel=0.05)
 
 
 def test_entropy_is_the_default() -> None:
@@ -188,6 +211,28 @@ def test_the_side_car_tells_where_the_scales_come_from() -> None:
     assert sidecar.versions["numpy"] == np.__version__
 
 
+@pytest.mark.parametrize("method", ["best", "absmax", "percentile:99.9"])
+def test_the_side_car_says_the_method_as_it_was_asked_for(method: str) -> None:
+    sidecar = calibrate(Statistics(TENSORS), method).sidecar
+    assert sidecar is not None and sidecar.method == method
+
+
+def test_statistics_that_several_tensors_share_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both sides of a reshape have the very same object."""
+    seen = []
+
+    def find(statistics: TensorStatistics, grid: Grid) -> Range:
+        seen.append(statistics)
+        return Range.symmetric(statistics.amax)
+
+    monkeypatch.setattr("calibrators.ranges.METHODS", {"spy": Method(find)})
+    tensors = {"in": TENSORS["wide"], "reshaped": TENSORS["wide"], "equal": TensorStatistics.empty() + TENSORS["wide"]}
+    cache = calibrate(Statistics(tensors), "spy")
+    assert sorted(map(id, seen)) == sorted({id(tensors["in"]), id(tensors["equal"])})
+    assert cache["in"] == cache["reshaped"] == cache["equal"]
+    assert len(encodings(Statistics(tensors), "spy")) == 3 and len(seen) == 4
+
+
 def test_the_header_is_of_the_tensorrt_asked_for() -> None:
     assert calibrate(Statistics(TENSORS), version=8601).header == "TRT-8601-EntropyCalibration2"
     assert calibrate(Statistics(TENSORS), "minmax", version=101401).header == "TRT-101401-MinMaxCalibration"
@@ -201,6 +246,47 @@ def test_nothing_calibrates_nothing() -> None:
 def test_a_tensor_without_samples_is_refused() -> None:
     with pytest.raises(RangeError, match="no sample"):
         calibrate(Statistics({**TENSORS, "x": TensorStatistics.empty()}))
+
+
+# From statistics to encodings
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_on_tensorrts_grid_encodings_have_the_caches_scales(method: str) -> None:
+    cache = calibrate(Statistics(TENSORS), method)
+    found = encodings(Statistics(TENSORS), method)
+    assert {name: float(encoding.scale) for name, encoding in found.items()} == {
+        name: scale for name, scale in cache.items() if scale > 0
+    }
+
+
+@pytest.mark.parametrize("grid", [Grid(symmetric=False, signed=False), Grid(bits=4, symmetric=False), Grid(bits=16)])
+def test_encodings_are_those_of_the_ranges(grid: Grid) -> None:
+    found = encodings(Statistics(TENSORS), "mse", grid)
+    assert list(found) == [name for name in TENSORS if name != "zeros"]
+    for name, encoding in found.items():
+        assert encoding == Encoding.of_range(range_of(TENSORS[name], "mse", grid), grid)
+
+
+def test_a_group_shares_the_encoding_that_holds_all_of_its_sources() -> None:
+    tensors = {
+        "a": TensorStatistics.of([-1.0, 2.0]),
+        "b": TensorStatistics.of([-3.0, 1.0]),
+        "concat": TensorStatistics.of([-9.0, 9.0]),
+        "else": TensorStatistics.of([0.0, 5.0]),
+    }
+    grid = Grid(symmetric=False)
+    statistics = Statistics(tensors, explicit_groups=[group("a", "b", "concat", sources=("a", "b"))])
+    found = encodings(statistics, "minmax", grid)
+    assert found["a"] == found["b"] == found["concat"] == Encoding.of_range(Range(-3.0, 2.0), grid)
+    assert found["else"] == Encoding.of_range(Range(0.0, 5.0), grid)
+
+
+def test_encodings_of_an_unknown_method_or_of_no_samples_are_refused() -> None:
+    with pytest.raises(RangeError, match="no range method 'kl'"):
+        encodings(Statistics(TENSORS), "kl")
+    with pytest.raises(RangeError, match="no sample"):
+        encodings(Statistics({"x": TensorStatistics.empty()}))
 
 
 @given(st.floats(2.0**-149, float(np.finfo(np.float32).max), width=32))

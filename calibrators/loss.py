@@ -1,0 +1,202 @@
+"""What a grid loses of a tensor, expected from the tensor's statistics.
+
+Values are taken to lie evenly within a bin (`calibrators.density`). Then the error of a bin is the difference of an
+integral at both its edges, and the integral from 0 to x of the error of a lattice with step s and levels 0..K has a
+closed form. With r = x / s the place, k = min(round(r), K) its level and d = r - k, it is
+
+- of the squared error: ``s**3 (k / 12 + d**3 / 3)``,
+- of the absolute error: ``s**2 (k / 4 + d |d| / 2)``,
+
+exactly, for rounding and saturation alike, whether a step is wider than a bin or finer.
+
+Resolution: a value is known to a bin, a 4096th to an 8192nd of the largest magnitude of its sign, and the largest one
+exactly. So of a tensor of few distinct values, or one whose bulk fills a handful of bins below an outlier, errors are
+known to about a bin: well below a step of 8 bits of the whole range, not of 16.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from calibrators.compiled import kernel
+from calibrators.density import Density, Floats, Side
+from calibrators.grid import Grid
+from calibrators.range import Range
+from calibrators.statistics import TensorStatistics
+
+SQUARED: Final = 0
+ABSOLUTE: Final = 1
+SLOPE: Final = 2
+SIGNED: Final = 3
+LEVEL_SQUARED: Final = 4
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Lattices:
+    """What `n` encodings can represent: the multiples k * step, ``-below <= k <= above``.
+
+    Attributes:
+        steps: Shape (n,), in any unit, as the ends of the ranges are.
+        below: Levels below 0, shape (n,), whole numbers.
+        above: Levels above 0, shape (n,), whole numbers.
+    """
+
+    steps: Floats
+    below: Floats
+    above: Floats
+
+    @classmethod
+    def of_ranges(cls, minimum: Floats, maximum: Floats, grid: Grid) -> "Lattices":
+        """Those of `Encoding.of_range`, before a scale is rounded to float32.
+
+        Args:
+            minimum: The lower ends, shape (n,).
+            maximum: The upper ends, shape (n,); no range is only 0.
+            grid: The levels.
+        """
+        if grid.symmetric:
+            steps = grid.symmetric_scale(np.maximum(-minimum, maximum))
+            zero_point: Floats = np.full(steps.shape, float(grid.zero_point))
+        else:
+            steps = grid.allowed((maximum - minimum) / (grid.maximum - grid.minimum))
+            zero_point = np.clip(np.rint(grid.minimum - minimum / steps), grid.minimum, grid.maximum)
+        return cls(steps, zero_point - grid.minimum, grid.maximum - zero_point)
+
+
+def expected_error(statistics: TensorStatistics, represented: Range, grid: Grid) -> float:
+    """The mean squared error of quantizing a tensor with the encoding of a range, zeros included.
+
+    Args:
+        statistics: Of the tensor.
+        represented: The range; one that is only 0 makes zeros of all values.
+        grid: The levels.
+    """
+    if statistics.amax == 0.0:
+        return 0.0
+    density = Density.of(statistics)
+    ends = np.array([[represented.minimum], [represented.maximum]]) / density.unit
+    if represented.amax == 0.0:
+        lattices = Lattices(np.ones(1), np.zeros(1), np.zeros(1))
+    else:
+        lattices = Lattices.of_ranges(ends[0], ends[1], grid)
+    return float(squared_errors(density, lattices)[0]) * density.unit * density.unit
+
+
+def squared_errors(density: Density, lattices: Lattices, saturation: float = 1.0) -> Floats:
+    """The mean squared error of each lattice, shape (n,), in squared units.
+
+    Args:
+        density: The values.
+        lattices: The candidates, in the same unit.
+        saturation: How much the error of a value beyond the last level counts, 1 as any other.
+    """
+    return _over_both_sides(density, lattices, SQUARED, saturation) * lattices.steps**2
+
+
+def absolute_errors(density: Density, lattices: Lattices) -> Floats:
+    """The mean absolute error of each lattice, shape (n,), in units."""
+    return _over_both_sides(density, lattices, ABSOLUTE) * lattices.steps
+
+
+def slopes(density: Density, lattices: Lattices) -> Floats:
+    """The mean of ``k (x / step - k)`` over each lattice, k the level of x, shape (n,).
+
+    It is above 0 where a larger step lessens the squared error, and 0 where the step is the least-squares one.
+    """
+    return _over_both_sides(density, lattices, SLOPE)
+
+
+def mean_errors(density: Density, lattices: Lattices) -> Floats:
+    """The mean of x - x^ of each lattice, shape (n,), in units, x^ being x after quantization and back."""
+    above, below = _sides(density, lattices, SIGNED, 1.0)
+    return np.asarray((above - below) / density.total * lattices.steps)
+
+
+def mean_squares(density: Density, lattices: Lattices) -> Floats:
+    """The mean of x^ squared of each lattice, shape (n,), in squared units."""
+    return _over_both_sides(density, lattices, LEVEL_SQUARED) * lattices.steps**2
+
+
+def moments(density: Density) -> tuple[float, float]:
+    """The mean and the mean square of the values, in units and in squared units."""
+    first, second = ([_power_sum(side, power) for side in (density.positive, density.negative)] for power in (1, 2))
+    return (first[0] - first[1]) / density.total, (second[0] + second[1]) / density.total
+
+
+def _power_sum(side: Side, power: int) -> float:
+    integrals = np.diff(side.edges ** (power + 1)) / (power + 1)
+    return float((side.density * integrals).sum()) + side.at_maximum * side.maximum**power
+
+
+def _over_both_sides(density: Density, lattices: Lattices, kind: int, saturation: float = 1.0) -> Floats:
+    """The mean over all values of what `kind` says, in powers of the step."""
+    above, below = _sides(density, lattices, kind, saturation)
+    return np.asarray((above + below) / density.total)
+
+
+def _sides(density: Density, lattices: Lattices, kind: int, saturation: float) -> tuple[Floats, Floats]:
+    """The sums over the values above 0 and over those below."""
+    inverse = 1.0 / lattices.steps
+    both = ((density.positive, lattices.above), (density.negative, lattices.below))
+    above, below = (
+        _integrals(side.edges, side.density, inverse, levels, kind, (saturation - 1.0) / 3.0) * lattices.steps
+        + (side.at_maximum * _at(side.maximum * inverse, levels, kind, saturation) if side.at_maximum else 0.0)
+        for side, levels in both
+    )
+    return above, below
+
+
+def _at(places: Floats, levels: Floats, kind: int, saturation: float) -> Floats:
+    """What the kinds say of one value that stands at `places`, in steps."""
+    k = np.minimum(np.rint(places), levels)
+    d = places - k
+    if kind == SQUARED:
+        return np.asarray(d * d * np.where(places > levels, saturation, 1.0))
+    if kind == ABSOLUTE:
+        return np.abs(d)
+    if kind == SLOPE:
+        return np.asarray(k * d)
+    return d if kind == SIGNED else k * k
+
+
+@kernel
+def _integrals(edges: Floats, density: Floats, inverse: Floats, levels: Floats, kind: int, beyond: float) -> Floats:
+    """For each lattice the sum over bins of density times integral, shape (n,); as if its step were the unit.
+
+    Sums run in the order of the bins, so that no width of the processor's vectors changes a bit.
+    """
+    totals, before, now = np.zeros(inverse.size), np.empty(inverse.size), np.empty(inverse.size)
+    known = False
+    for i in range(density.size):
+        if density[i] == 0.0:
+            known = False
+            continue
+        if not known:
+            _integrate(edges[i], inverse, levels, kind, beyond, before)
+        _integrate(edges[i + 1], inverse, levels, kind, beyond, now)
+        for j in range(inverse.size):
+            totals[j] += density[i] * (now[j] - before[j])
+        before, now = now, before
+        known = True
+    return totals
+
+
+@kernel
+def _integrate(edge: float, inverse: Floats, levels: Floats, kind: int, beyond: float, results: Floats) -> None:
+    """The integral from 0 to an edge for each lattice."""
+    for j in range(inverse.size):
+        r = edge * inverse[j]
+        k = min(np.rint(r), levels[j])
+        d = r - k
+        if kind == SQUARED:
+            over = max(r - levels[j], 0.0)
+            results[j] = k * (1 / 12) + d * d * d * (1 / 3) + beyond * over * over * over
+        elif kind == ABSOLUTE:
+            results[j] = k * 0.25 + d * abs(d) * 0.5
+        elif kind == SLOPE:
+            results[j] = k * (d * d - 0.25) * 0.5
+        elif kind == SIGNED:
+            results[j] = d * d * 0.5
+        else:
+            results[j] = k * k * d + k * k * k * (1 / 3) + k * (1 / 6)
