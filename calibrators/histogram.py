@@ -107,8 +107,10 @@ class Histogram:
 
     def widened(self, exponent: int) -> Counts:
         """The counts over [0, 2**exponent), for an exponent not below this histogram's."""
-        counts = np.zeros(BINS, np.int64)
         step = min(exponent - self.exponent, LOG_BINS)
+        if step == 0:
+            return self.counts.copy()
+        counts = np.zeros(BINS, np.int64)
         counts[: BINS >> step] = self.counts.reshape(-1, 1 << step).sum(1)
         return counts
 
@@ -117,12 +119,16 @@ class Histogram:
 
         Values are taken to lie evenly within a bin, and those of the last bin at or below `maximum`.
         """
-        edges = np.minimum(np.arange(BINS + 1) * self.width, np.nextafter(self.maximum, np.inf))
+        end = np.nextafter(self.maximum, np.inf)
+        wanted = np.minimum(np.linspace(0.0, amax, bins + 1), end)
+        places = (wanted / self.width).astype(np.int64)
+        starts = places * self.width
+        within = (wanted - starts) / (np.minimum(starts + self.width, end) - starts)
         below = np.concatenate([[0.0], np.cumsum(self.counts, dtype=np.float64)])
-        wanted = np.interp(np.linspace(0.0, amax, bins + 1), edges, below)
+        found = below[places] + self.counts[places] * within
         if amax >= self.maximum:
-            wanted[-1] = below[-1]
-        return np.diff(wanted)
+            found[-1] = below[-1]
+        return np.diff(found)
 
 
 def exponent_of(magnitude: float) -> int:

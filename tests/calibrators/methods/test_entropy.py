@@ -1,6 +1,7 @@
 import math
 import struct
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,22 +12,23 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from calibrators.encoding import Encoding
-from calibrators.grid import TENSORRT_INT8
+from calibrators.grid import TENSORRT_INT8, TENSORRT_WEIGHTS, Grid
 from calibrators.methods.entropy import BINS, LEVELS, TIE, entropy_range, kl_divergences
+from calibrators.range import Range
 from calibrators.statistics import TensorStatistics
 
 Floats = npt.NDArray[np.float64]
 Random = np.random.Generator
 
 
-def divergence(bins: Floats, kept: int) -> float:
+def divergence(bins: Floats, kept: int, levels: int = 128) -> float:
     """KL(P || Q) of one candidate, by the definition alone."""
     p = bins[:kept].copy()
     p[-1] += bins[kept:].sum()
     occupied = p > 0
-    level = np.arange(kept) * 128 // kept
-    mass = np.bincount(level, bins[:kept], 128)
-    number = np.bincount(level, occupied, 128)
+    level = np.arange(kept) * levels // kept
+    mass = np.bincount(level, bins[:kept], levels)
+    number = np.bincount(level, occupied, levels)
     q = np.where(occupied, mass[level] / np.maximum(number[level], 1), 0.0)
     if q.sum() == 0:
         return math.inf
@@ -36,18 +38,21 @@ def divergence(bins: Floats, kept: int) -> float:
     return float((p * np.log(p / q)).sum())
 
 
-def divergences(bins: Floats) -> Floats:
-    return np.array([divergence(bins, kept) for kept in range(128, 2049)])
+def divergences(bins: Floats, levels: int = 128) -> Floats:
+    return np.array([divergence(bins, kept, levels) for kept in range(levels, 2049)])
 
 
-def threshold(values: npt.ArrayLike) -> float:
+def last_minimum(divergences: Floats) -> int:
+    return int(np.flatnonzero(divergences <= divergences.min() + TIE)[-1])
+
+
+def threshold(values: npt.ArrayLike, levels: int = 128) -> float:
     """The whole method by definition, on a histogram that NumPy counts."""
     magnitudes = np.abs(np.asarray(values, np.float64).reshape(-1))
     amax = float(magnitudes.max())
     bins = np.histogram(magnitudes[magnitudes > 0], 2048, (0.0, amax))[0].astype(np.float64)
     bins[0] = bins[1]
-    found = divergences(bins)
-    return (128 + int(np.flatnonzero(found <= found.min() + TIE)[-1]) + 0.5) / 2048 * amax
+    return (levels + last_minimum(divergences(bins, levels)) + 0.5) / 2048 * amax
 
 
 def amax_of(*samples: npt.ArrayLike) -> float:
@@ -116,6 +121,34 @@ def test_all_candidates_at_once_are_each_candidate_by_itself(shape: Callable[[Ra
     finite = np.isfinite(expected)
     assert np.abs(got[finite] - expected[finite]).max(initial=0.0) < 1e-10
     assert (got > -1e-10).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("seed", range(3, 8))
+def test_the_same_candidate_wins(shape: Callable[[Random], Floats], seed: int) -> None:
+    bins = shape(np.random.default_rng(seed))
+    bins[2047] += 1
+    assert last_minimum(kl_divergences(bins)) == last_minimum(divergences(bins))
+
+
+@pytest.mark.parametrize("levels", [2, 3, 8, 16, 100, 129, 200, 256, 1000, 2047])
+@pytest.mark.parametrize("shape", [dense, sparse, outliers])
+def test_so_it_is_with_any_number_of_levels(shape: Callable[[Random], Floats], levels: int) -> None:
+    bins = shape(np.random.default_rng(levels))
+    bins[2047] += 1
+    expected, got = divergences(bins, levels), kl_divergences(bins, levels)
+    assert np.array_equal(np.isfinite(got), np.isfinite(expected))
+    finite = np.isfinite(expected)
+    assert np.abs(got[finite] - expected[finite]).max() < 1e-10
+    assert last_minimum(got) == last_minimum(expected)
+
+
+def test_threads_find_what_one_alone_does() -> None:
+    histograms = [shape(np.random.default_rng(seed)) for shape in (dense, huge) for seed in range(8)]
+    alone = [kl_divergences(bins, 77) for bins in histograms]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda bins: kl_divergences(bins, 77), histograms))
+    assert all(map(np.array_equal, alone, together))
 
 
 @given(
@@ -274,3 +307,87 @@ def test_an_outlier_is_clipped(outlier: float) -> None:
     values = np.append(TENSORS["gauss"], np.float32(outlier))
     assert 3 < amax_of(values) < 5
     assert sqnr(TENSORS["gauss"], amax_of(values)) > sqnr(TENSORS["gauss"], abs(outlier)) + 4
+
+
+# Other grids
+
+
+def of(values: npt.ArrayLike, grid: Grid) -> Range:
+    return entropy_range(TensorStatistics.of(values), grid)
+
+
+def unsigned(bits: int = 8) -> Grid:
+    return Grid(bits, signed=False, symmetric=False)
+
+
+def scaled(name: str) -> npt.NDArray[np.float32]:
+    """To a largest magnitude of 1, where the histogram's bins are those of the definition."""
+    return (TENSORS[name] / np.abs(TENSORS[name]).max()).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ["laplace", "ReLU", "SiLU", "softmax"])
+@pytest.mark.parametrize("bits", [2, 4, 5, 7, 10])
+def test_symmetric_grids_have_half_their_levels_for_magnitudes(name: str, bits: int) -> None:
+    values = scaled(name)
+    expected = threshold(values, 2 ** (bits - 1))
+    assert of(values, Grid(bits)) == of(values, Grid(bits, narrow=True)) == Range(-expected, expected)
+    assert of(values, Grid(bits, signed=False)) == Range(-expected, expected)
+
+
+def test_tensorrts_weights_have_the_levels_of_its_activations() -> None:
+    assert of(TENSORS["laplace"], TENSORRT_WEIGHTS) == of(TENSORS["laplace"], TENSORRT_INT8)
+
+
+@pytest.mark.parametrize("bits", [4, 8, 10])
+@pytest.mark.parametrize("signed", [True, False])
+def test_asymmetric_grids_have_all_levels_for_values_of_one_sign(bits: int, signed: bool) -> None:
+    values, grid = scaled("ReLU"), Grid(bits, signed=signed, symmetric=False)
+    expected = min(threshold(values, 2**bits), 1.0)
+    assert of(values, grid) == Range(0.0, expected)
+    assert of(-values, grid) == Range(-expected, 0.0)
+
+
+def test_asymmetric_grids_have_half_their_levels_for_either_sign_where_both_reach_as_far() -> None:
+    values = scaled("laplace")
+    values[0], values[1] = -1.0, 1.0
+    expected = threshold(values, 128)
+    assert of(values, unsigned()) == Range(-expected, expected)
+
+
+def test_an_asymmetric_range_ends_where_the_values_end() -> None:
+    """SiLU reaches from -0.28 to 4: its larger side has 30 of 32 parts of the levels."""
+    values = scaled("SiLU")
+    low = float(values.min())
+    assert round(32 / (1 - low)) == 30
+    expected = threshold(values, 240)
+    assert of(values, unsigned()) == Range(max(low, -expected), min(expected, 1.0))
+    assert of(-values, unsigned()) == Range(-min(expected, 1.0), min(-low, expected))
+
+
+def test_an_outlier_on_one_side_takes_nothing_from_the_other() -> None:
+    values = np.append(TENSORS["gauss"], np.float32(-40))
+    found = of(values, unsigned())
+    assert -6 < found.minimum < -3 and 3 < found.maximum <= TENSORS["gauss"].max()
+
+
+@pytest.mark.parametrize("grid", [Grid(12), Grid(16), unsigned(11), unsigned(16)])
+def test_where_there_are_as_many_levels_as_bins_nothing_is_clipped(grid: Grid) -> None:
+    values = np.append(np.abs(TENSORS["gauss"]), np.float32(40))
+    assert of(values, grid) == (Range(-40.0, 40.0) if grid.symmetric else Range(0.0, 40.0))
+
+
+@pytest.mark.parametrize("grid", [Grid(4), unsigned(4), unsigned(), Grid(16), unsigned(16)])
+@pytest.mark.parametrize("value", [2.0**-149, 2.0**-126, 0.1, 3e38])
+def test_any_grid_keeps_a_constant_and_of_zeros_has_zero(value: float, grid: Grid) -> None:
+    value = float(np.float32(value))
+    assert of([value], grid).maximum == pytest.approx(value, rel=1 / 4000)
+    assert of([-value], grid).minimum == pytest.approx(-value, rel=1 / 4000)
+    assert of([0.0, -0.0], grid) == Range(0.0, 0.0)
+
+
+@given(arrays(np.float32, 200, elements=st.floats(-100, 90, width=32)), st.integers(-20, 20))
+@settings(max_examples=20)
+def test_asymmetric_ranges_scale_by_powers_of_two_to_the_bit(values: npt.NDArray[np.float32], k: int) -> None:
+    values = np.where(np.abs(values) < 1e-20, np.float32(0), values)
+    expected, found = of(values, unsigned()), of(values * np.float32(2.0**k), unsigned())
+    assert (found.minimum, found.maximum) == (expected.minimum * 2.0**k, expected.maximum * 2.0**k)
