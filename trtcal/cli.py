@@ -118,8 +118,9 @@ def _repeated(arguments: list[str]) -> list[str]:
     repeated: list[str] = []
     several = False
     for argument in arguments:
-        several = argument == FILES or (several and argument.endswith(".npz"))
-        if several and argument != FILES and repeated[-1] != FILES:
+        named = argument.split("=", 1)[0] == FILES
+        several = named or (several and argument.endswith(".npz"))
+        if several and not named and repeated[-1] != FILES:
             repeated.append(FILES)
         repeated.append(argument)
     return repeated

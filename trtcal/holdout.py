@@ -43,7 +43,7 @@ def parted(
 ) -> Parts:
     """Choose images to calibrate on and others to judge by, each class its share; the same for the same seed.
 
-    A source that holds fewer than both want is divided in their proportion.
+    A source that holds too few for both is divided (`divided`), and a note says so.
 
     Args:
         images: A folder or arrays, as `ImageLoader` takes them.
@@ -70,16 +70,19 @@ def parted(
         raise DataError(f"{images} holds 1 sample, which cannot be calibrated on and judged by: give two or more")
     first, second = divided(source.available, count, test_count)
     calibration = source.sampled(first)
-    notes = () if first == count else (f"{images} holds {source.available} samples, not {count} + {test_count}",)
-    return _with_test(calibration, source, second, notes=notes)
+    few = f"{images} holds {source.available} samples, not the {count} to calibrate on and {test_count} others"
+    return _with_test(calibration, source, second, notes=() if (first, second) == (count, test_count) else (few,))
 
 
 def divided(available: int, count: int, test_count: int) -> tuple[int, int]:
-    """How many of `available` samples, two or more, go to each part: as asked for, or in that proportion."""
+    """How many of `available` samples, two or more, go to each part.
+
+    As asked for where there are enough; else half to each, but to none more than was asked for.
+    """
     if available >= count + test_count:
         return count, test_count
-    first = min(max(available * count // (count + test_count), 1), available - 1)
-    return first, available - first
+    second = min(test_count, max(available // 2, available - count))
+    return available - second, second
 
 
 def _with_test(calibration: ImageLoader, source: ImageLoader, count: int, *, notes: tuple[str, ...] = ()) -> Parts:

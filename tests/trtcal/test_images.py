@@ -337,3 +337,53 @@ def test_sources_that_are_none(folder: Path, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=said) as error:
             ImageLoader(source)
         assert error.value.exit_code == 2
+
+
+# --- another choice from the same source
+
+
+def test_a_second_choice_without_the_first(folder: Path) -> None:
+    first = ImageLoader(folder, preprocess="imagenet", count=7, seed=5)
+    second = first.sampled(7, without=first.names)
+    assert not set(first.names) & set(second.names)
+    assert second.count == 7
+    assert {name.split("/")[0] for name in second.names} == {"ant", "bee", "cat"}
+    assert second.labels is not None
+    assert [second.class_names[label] for label in second.labels] == [name.split("/")[0] for name in second.names]
+    assert [name for batch in second for name in batch.names] == list(second.names)
+    assert second.digest != first.digest
+    assert first.sampled(7).names == first.names
+    assert first.sampled(None, without=first.names).count == 14
+
+
+def test_a_second_choice_for_a_model_is_the_same_one(folder: Path) -> None:
+    first = ImageLoader(folder, preprocess="imagenet", count=7)
+    second = first.sampled(7, without=first.names)
+    assert second.for_model(COLOUR).names == second.names
+    assert second.for_model(COLOUR).digest == second.digest
+
+
+def test_what_is_skipped_is_each_ones_own(folder: Path) -> None:
+    (folder / "ant" / "00.png").write_bytes(b"no image")
+    loader = ImageLoader(folder, on_bad_image="skip")
+    other = loader.sampled(None, without=["ant/00.png"])
+    assert sum(batch.size for batch in loader) == sum(batch.size for batch in other) == 20
+    assert [name for name, _ in loader.skipped] == ["ant/00.png"]
+    assert other.skipped == []
+
+
+def test_nothing_left_is_refused(folder: Path) -> None:
+    loader = ImageLoader(folder)
+    with pytest.raises(DataError, match=r"none of the 21 samples of .* is left: give more"):
+        loader.sampled(5, without=loader.names)
+    with pytest.raises(DataError, match="the count must be at least 1, not 0"):
+        loader.sampled(0)
+
+
+def test_contents_are_of_the_chosen_samples(folder: Path) -> None:
+    (folder / "cat" / "copy.png").write_bytes((folder / "ant" / "03.png").read_bytes())
+    loader = ImageLoader(folder)
+    contents = dict(zip(loader.names, loader.contents, strict=True))
+    assert contents["cat/copy.png"] == contents["ant/03.png"]
+    assert len(set(loader.contents)) == 21
+    assert len(loader.sampled(4).contents) == 4

@@ -114,7 +114,8 @@ def build(
     go with --images.
 
     TensorRT 8.6 to 10 reads the cache itself, or calibrates on the images itself, on the GPU, in batches of
-    --batch-size. TensorRT 11 and TensorRT-RTX cannot: the ranges are found in ONNX Runtime, and Q/DQ nodes written.
+    --batch-size; it knows entropy and minmax, and gets the ranges of other methods, found in ONNX Runtime, as a cache.
+    TensorRT 11 and TensorRT-RTX cannot: the ranges are found in ONNX Runtime, and Q/DQ nodes written.
 
     tensorrt builds on the GPU that the engine is for, tensorrt-rtx on any machine's CPU.
     """
@@ -152,14 +153,18 @@ def build(
         raise BuildError(
             f"--images is for INT8 builds of float models, and {order.no_ranges_because}: leave out the images"
         )
+    if images is not None and method == "auto":
+        raise BuildError(
+            "--method auto is trtcal calibrate's, which writes a cache: give that with --cache, or name a method"
+        )
     ranges: Path | CalibrationCache | None = cache
     calibration = _Calibration(model, preprocess, count, batch_size, seed, method, on_bad_image)
     loader: ImageLoader | None = None
     calibrator: Calibrator | None = None
-    if images is not None and order.implicit:
+    if images is not None and order.implicit and calibration.kind is not None:
         calibrator, loader = calibration.calibrator(images)
     elif images is not None:
-        ranges, loader = calibration.ranges(images)
+        ranges, loader = calibration.ranges(images, tensors="all" if order.implicit else "quantizable")
     with console.staged_progress(f"Building with {order.backend.name}") as stages:
         if calibrator is not None and loader is not None:
             calibrator.progress = stages.count("Calibrating", loader.count)
@@ -178,6 +183,10 @@ def build(
         _report(engine)
     if loader is not None:
         options.say_what_was_calibrated_on(loader, stated=preprocess is not None)
+        if order.implicit and calibrator is None:
+            console.note(
+                f"note: TensorRT has no calibrator that does {method}: the ranges are ONNX Runtime's, given as a cache"
+            )
 
 
 def in_words(counts: dict[str, int]) -> str:
@@ -237,7 +246,17 @@ class _Calibration:
     method: str
     on_bad_image: Literal["error", "skip"]
 
-    def ranges(self, images: Path) -> "tuple[CalibrationCache, ImageLoader]":
+    @property
+    def kind(self) -> "type[Calibrator] | None":
+        """The calibrator of TensorRT's that finds ranges by the very method; None for methods that it does not have."""
+        from calibrators import int8
+        from calibrators.ranges import METHODS, method_named
+
+        kinds = (int8.EntropyCalibrator2, int8.MinMaxCalibrator)
+        chosen = method_named(self.method)
+        return next((kind for kind in kinds if METHODS[kind.method] == chosen), None)
+
+    def ranges(self, images: Path, *, tensors: Literal["all", "quantizable"]) -> "tuple[CalibrationCache, ImageLoader]":
         """Ranges found in ONNX Runtime, now."""
         from calibrators.ranges import calibrate, method_named
         from trtcal.pipeline import collect_images
@@ -251,7 +270,7 @@ class _Calibration:
                 count=self.count,
                 batch_size=self.batch_size,
                 seed=self.seed,
-                tensors="quantizable",
+                tensors=tensors,
                 on_bad_image=self.on_bad_image,
                 progress=progress,
             )
@@ -259,13 +278,11 @@ class _Calibration:
 
     def calibrator(self, images: Path) -> "tuple[Calibrator, ImageLoader]":
         """What TensorRT calibrates with while it builds."""
-        from calibrators import int8
-        from calibrators.ranges import method_named
         from engines.graph import input_specs, load_model
         from trtcal.images import open_images
 
-        algorithm = method_named(self.method).algorithm
-        kind = int8.MinMaxCalibrator if algorithm == int8.MinMaxCalibrator.algorithm else int8.EntropyCalibrator2
+        kind = self.kind
+        assert kind is not None  # asked before
         loader = open_images(
             images,
             input_specs(load_model(self.model)),
