@@ -14,6 +14,7 @@ import onnx
 
 from calibrators.batches import Batch
 from calibrators.cache import CalibrationCache
+from calibrators.methods.best import best_method
 from calibrators.ranges import METHODS, calibrate, method_named, range_of
 from calibrators.statistics_file import Statistics
 from engines import qdq
@@ -159,7 +160,7 @@ def compare(
             score=scores[places[name]],
             same_as=same_as[name],
             left_float=left[places[name]],
-            picks=_picks(statistics, name),
+            picks=derived[name].picks,
         )
         for name in sorted(names, key=keys.__getitem__)
     )
@@ -220,10 +221,11 @@ def _joined(samples: Sequence[Batch]) -> Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Derived:
-    """A method's ranges, and the seconds that they took."""
+    """A method's ranges, the seconds that they took, and what `best` picked."""
 
     cache: CalibrationCache
     seconds: float
+    picks: Mapping[str, int]
 
     @property
     def ranges(self) -> tuple[Mapping[str, float], Mapping[str, float]]:
@@ -236,7 +238,7 @@ def _derived(statistics: Statistics, method: str) -> _Derived:
         range_of(first, method)
     began = time.perf_counter()
     cache = calibrate(statistics, method)
-    return _Derived(cache, time.perf_counter() - began)
+    return _Derived(cache, time.perf_counter() - began, _picks(statistics) if method == "best" else {})
 
 
 def _same(derived: Mapping[str, _Derived]) -> dict[str, str | None]:
@@ -270,10 +272,6 @@ def _key(score: Score, criterion: Criterion) -> tuple[float, float]:
     return -hits, math.inf if math.isnan(sqnr) else -sqnr
 
 
-def _picks(statistics: Statistics, method: str) -> Mapping[str, int]:
-    """How often `best` chose each method; nothing for the others."""
-    if method != "best":
-        return {}
-    from calibrators.methods.best import best_method
-
-    return Counter(best_method(each) for each in statistics.values() if each.samples)
+def _picks(statistics: Statistics) -> Mapping[str, int]:
+    """How often `best` chooses each method, the most frequent one first."""
+    return dict(Counter(best_method(each) for each in statistics.values()).most_common())
