@@ -175,6 +175,7 @@ def test_what_is_read_is_not_overwritten(command: Command, model: Path, cache: P
         (["--cache", "absent.cache"], "absent.cache"),
         (["--images", "absent"], "absent"),
         (["--images", "IMAGES", "--method", "guess"], "guess"),
+        (["--images", "IMAGES", "--method", "auto"], "--method auto is trtcal calibrate's, which writes a cache: give"),
     ],
 )
 def test_bad_usage_is_one_line_and_writes_nothing(

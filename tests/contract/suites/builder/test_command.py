@@ -44,6 +44,30 @@ def test_images_on_the_command_line(trt, world, plain, target, tmp_path, command
         assert isinstance(world.config.int8_calibrator, base)
 
 
+def test_a_method_that_tensorrt_has_no_calibrator_for(world, plain, target, tmp_path, command, weak):
+    """It is never replaced by one that TensorRT has: its ranges are read as a cache, or become nodes."""
+    np.savez(tmp_path / "data.npz", x=np.concatenate(batches(6, 2)))
+    given = ["--images", tmp_path / "data.npz", "--preprocess", "none", "--count", 10, "--method", "percentile:95"]
+    code, out, err = command("build", plain, *given, "--json", "-o", target)
+    assert code == 0, err
+    value = json.loads(out)
+    assert value["quantization"] == ("implicit" if weak else "explicit")
+    tensors = ["--tensors", "all" if weak else "quantizable"]
+    assert command("calibrate", plain, *given, *tensors, "-o", tmp_path / "percentile.cache")[0] == 0
+    assert value["cache"]["sha256"] == CalibrationCache.load(tmp_path / "percentile.cache").sha256
+    assert ("TensorRT has no calibrator that does percentile:95" in err) == weak
+    assert world.calibrated == (["get_algorithm", "get_batch_size", "read_calibration_cache"] if weak else [])
+
+
+def test_an_alias_is_the_calibrator_that_it_stands_for(trt, world, plain, target, tmp_path, command, weak):
+    np.savez(tmp_path / "data.npz", x=np.concatenate(batches(6, 2)))
+    given = ["--images", tmp_path / "data.npz", "--preprocess", "none", "--method", "absmax"]
+    assert command("build", plain, *given, "-o", target)[0] == 0
+    if weak:
+        assert isinstance(world.config.int8_calibrator, trt.IInt8MinMaxCalibrator)
+        assert "get_batch" in world.calibrated
+
+
 def test_options_on_the_command_line(trt, world, plain, target, tmp_path, command, weak):
     given = [
         "--precision", "fp16", "--workspace", "4GiB", "--optimization-level", "2", "--hardware-compatibility",
