@@ -92,6 +92,8 @@ class Histogram:
 
     def __add__(self, other: "Histogram") -> "Histogram":
         """The histogram of both sets of values, exactly."""
+        if self.maximum == 0.0 or other.maximum == 0.0:
+            return self if other.maximum == 0.0 else other
         exponent = max(self.exponent, other.exponent)
         counts = self.widened(exponent) + other.widened(exponent)
         return Histogram(counts, exponent, max(self.maximum, other.maximum))

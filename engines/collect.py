@@ -2,9 +2,11 @@
 
 import math
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import reduce
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +17,10 @@ import onnx
 
 from calibrators.batches import Array, Batch, Batches, TensorSpec, bind, fitted
 from calibrators.errors import DataError, ModelError, RangeError
-from calibrators.statistics import Accumulator
-from calibrators.statistics_file import Provenance, Statistics
+from calibrators.statistics import Accumulator, TensorStatistics
+from calibrators.statistics_file import Provenance, ScaleGroup, Statistics
 from engines.blocked import Fetch, Fingerprint, fetches, fingerprint
+from engines.bound import Bound, Layout
 from engines.cores import usable_cores
 from engines.derived import derived_of
 from engines.graph import (
@@ -39,6 +42,9 @@ Tensors = Literal["all", "quantizable"]
 
 _GROUPINGS = (COMMUTES | AVERAGES, COMMUTES)
 """Which operators share a scale in a cache, and between Q/DQ nodes."""
+
+FLOATS = frozenset({"tensor(float)", "tensor(float16)", "tensor(double)"})
+"""ONNX Runtime's names for the types of activations."""
 
 _SAMPLES = "trtcal.samples"
 """The name that the axis of samples is followed by."""
@@ -86,6 +92,7 @@ def collect(
     ceilings = {origin.source: origin.ceiling for origin in derived.values() if origin.ceiling is not None}
     count = 0
     with ThreadPoolExecutor(1) as aside:
+        groups = aside.submit(_groups, proto)
         digest = None if isinstance(model, onnx.ModelProto) else aside.submit(model_digest, model)
         run = _Run(model, proto, specs, [name for name in wanted if name not in derived], ceilings, threads)
         for done in run.all_of(_samples(batches, specs, run.group)):
@@ -96,18 +103,19 @@ def collect(
         raise ModelError(f"{model} was changed while it was calibrated, so the ranges are of no use: calibrate again")
     if count == 0:
         raise DataError("there is no sample to calibrate on: give at least one image")
-    gathered = {name: accumulator.statistics() for name, accumulator in run.accumulators.items()}
+    gathered, clipped = run.statistics(), run.clipped()
     for name in wanted:
-        if name in derived:
-            gathered[name] = derived[name].statistics(gathered, run.accumulators)
+        if name in derived and derived[name].source in gathered:
+            gathered[name] = derived[name].statistics(gathered, clipped)
     ordered = {name: gathered[name] for name in wanted if name in gathered}
-    groups, explicit_groups = (
-        [group for group in scale_groups(proto, through=through) if ordered.keys() & set(group.members)]
-        for through in _GROUPINGS
-    )
+    shared, explicit = ([group for group in found if ordered.keys() & set(group.members)] for found in groups.result())
     made_of = "" if digest is None else digest.result()
     provenance = Provenance.of(batches, model=made_of, count=count, tensors=tensors)
-    return Statistics(ordered, groups=groups, explicit_groups=explicit_groups, provenance=provenance)
+    return Statistics(ordered, groups=shared, explicit_groups=explicit, provenance=provenance)
+
+
+def _groups(proto: onnx.ModelProto) -> list[tuple[ScaleGroup, ...]]:
+    return [scale_groups(proto, through=through) for through in _GROUPINGS]
 
 
 def _stamps(files: Sequence[Path]) -> list[tuple[int, ...]]:
@@ -176,8 +184,16 @@ def _together(samples: list[tuple[str, dict[str, Array]]], group: int) -> _Group
     )
 
 
+class _Worker:
+    """What one thread counts in, so that no other waits for it or has its counters in a cache."""
+
+    def __init__(self, bound: Bound, ceilings: Mapping[str, float], names: Iterable[str]) -> None:
+        self.bound = bound
+        self.accumulators = {name: Accumulator(ceilings.get(name)) for name in names}
+
+
 class _Run:
-    """Sessions that hand out activations, and an accumulator for each."""
+    """Sessions that hand out activations, and the workers that count them."""
 
     def __init__(
         self,
@@ -189,29 +205,32 @@ class _Run:
         threads: int | None,
     ) -> None:
         cores = threads or usable_cores()
-        self.workers = min(cores, MOST_WORKERS)
+        self.threads = min(cores, MOST_WORKERS)
         self.group = max((spec.shape[0] for spec in specs if spec.shape and isinstance(spec.shape[0], int)), default=1)
         inputs = {spec.name for spec in specs}
         outputs = [name for name in fetched if name not in inputs]
-        self.fetch, self.faster = _sessions(model, proto, outputs, cores // self.workers)
-        types = {value.name: value.type for value in self.fetch.session.get_outputs()}
-        floats = {"tensor(float)", "tensor(float16)", "tensor(double)"}
-        self.outputs = [name for name in outputs if types.get(name) in floats]
+        fetch, faster = _sessions(model, proto, outputs, cores // self.threads)
+        self.fetch, self.faster = _of_floats(fetch), None if faster is None else _of_floats(faster)
         self.inputs = [name for name in fetched if name in inputs]
+        self.names = [*self.inputs, *self.fetch.names]
         self.turned = _turned(proto) if self.group > 1 else frozenset[str]()
-        self.accumulators = {name: Accumulator(ceilings.get(name)) for name in (*self.inputs, *self.outputs)}
+        self.ceilings = ceilings
+        self.layout: Layout | None = None
+        self.spare: Bound | None = None
+        self.workers: list[_Worker] = []
+        self._own = threading.local()
 
     def all_of(self, groups: Iterable[_Group]) -> Iterator[int]:
         """Run every group, a few at a time; yield the number of samples of each as it is done."""
-        executor = ThreadPoolExecutor(self.workers, thread_name_prefix="collect")
+        executor = ThreadPoolExecutor(self.threads, thread_name_prefix="collect")
         pending: set[Future[int]] = set()
         try:
             groups = iter(groups)
             for group in islice(groups, 1):
-                yield self._first(group)
+                yield executor.submit(self._first, group).result()
             for group in groups:
                 pending.add(executor.submit(self.one, group))
-                if len(pending) > self.workers:
+                if len(pending) > self.threads:
                     done, pending = wait(pending, return_when=FIRST_COMPLETED)
                     yield from (future.result() for future in done)
             while pending:
@@ -222,31 +241,52 @@ class _Run:
 
     def one(self, group: _Group) -> int:
         """Run one group and count its activations."""
-        return self._count(group, self._activations(self.fetch, group))
+        worker = self._worker()
+        return self._count(worker, group, _activations(worker.bound, group))
+
+    def statistics(self) -> dict[str, TensorStatistics]:
+        """Of every tensor that was run."""
+        return self._merged(Accumulator.statistics, self.names)
+
+    def clipped(self) -> dict[str, TensorStatistics]:
+        """Of those with a ceiling, behind it."""
+        return self._merged(Accumulator.clipped, [name for name in self.names if name in self.ceilings])
+
+    def _merged(
+        self, of: Callable[[Accumulator], TensorStatistics], names: Iterable[str]
+    ) -> dict[str, TensorStatistics]:
+        parts = ([of(worker.accumulators[name]) for worker in self.workers] for name in names)
+        return {name: reduce(TensorStatistics.__add__, part) for name, part in zip(names, parts, strict=True)}
+
+    def _worker(self) -> _Worker:
+        """This thread's."""
+        if not hasattr(self._own, "worker"):
+            bound, self.spare = self.spare or Bound(self.fetch, self.layout), None
+            self._own.worker = _Worker(bound, self.ceilings, self.names)
+            self.workers.append(self._own.worker)
+        worker: _Worker = self._own.worker
+        return worker
 
     def _first(self, group: _Group) -> int:
         """Run and count the first group; fetch blocked from now on, if that gives the same values for it."""
+        values = _activations(Bound(self.fetch, None), group)
+        self.layout = Layout.of(group.arrays, values)
         faster, self.faster = self.faster, None
-        if faster is None:
-            return self.one(group)
-        with ThreadPoolExecutor(1) as aside:
-            blocked = aside.submit(self._fingerprints, faster, group)
-            values = self._activations(self.fetch, group)
-            plain = {name: fingerprint(array) for name, array in values.items()}
-            count = self._count(group, values)
+        if faster is not None:
+            bound = Bound(faster, self.layout)
+            with ThreadPoolExecutor(1) as aside:
+                blocked = aside.submit(_fingerprints, bound, group)
+                plain = {name: fingerprint(array) for name, array in values.items()}
             if blocked.exception() is None and blocked.result() == plain:
-                self.fetch = faster
-        return count
+                self.fetch, self.spare = faster, bound
+        return self._count(self._worker(), group, values)
 
-    def _fingerprints(self, fetch: Fetch, group: _Group) -> dict[str, Fingerprint]:
-        return {name: fingerprint(array) for name, array in self._activations(fetch, group).items()}
-
-    def _count(self, group: _Group, activations: Mapping[str, Array]) -> int:
+    def _count(self, worker: _Worker, group: _Group, activations: Mapping[str, Array]) -> int:
         for name, array in ({name: group.arrays[name] for name in self.inputs} | dict(activations)).items():
             parts = _split(array, 1 if name in self.turned else self.group)
             for sample, part in zip(group.names, parts, strict=False):
                 try:
-                    self.accumulators[name].add(part)
+                    worker.accumulators[name].add(part)
                 except RangeError as error:
                     raise DataError(
                         f"the activation {name} is {error} for {sample}: "
@@ -254,14 +294,25 @@ class _Run:
                     ) from None
         return len(group.names)
 
-    def _activations(self, fetch: Fetch, group: _Group) -> dict[str, Array]:
-        names = [fetch.names[name] for name in self.outputs]
-        try:
-            return dict(zip(self.outputs, fetch.session.run(names, group.arrays) if names else (), strict=True))
-        except Exception as error:
-            raise DataError(
-                f"ONNX Runtime could not run the model on {group.names[0]}: {' '.join(str(error).split())[:300]}"
-            ) from error
+
+def _activations(bound: Bound, group: _Group) -> Mapping[str, Array]:
+    try:
+        return bound.run(group.arrays)
+    except Exception as error:
+        raise DataError(
+            f"ONNX Runtime could not run the model on {group.names[0]}: {' '.join(str(error).split())[:300]}"
+        ) from error
+
+
+def _of_floats(fetch: Fetch) -> Fetch:
+    """Without activations of other types."""
+    types = {value.name: value.type for value in fetch.session.get_outputs()}
+    names = {name: output for name, output in fetch.names.items() if types.get(output) in FLOATS}
+    return Fetch(fetch.session, names)
+
+
+def _fingerprints(bound: Bound, group: _Group) -> dict[str, Fingerprint]:
+    return {name: fingerprint(array) for name, array in _activations(bound, group).items()}
 
 
 def _turned(proto: onnx.ModelProto) -> frozenset[str]:

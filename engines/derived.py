@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from calibrators.statistics import Accumulator, TensorStatistics
+from calibrators.statistics import TensorStatistics
 from engines.graph import MOVES
 
 
@@ -18,11 +18,11 @@ class Origin:
     ceiling: float | None = None
 
     def statistics(
-        self, gathered: Mapping[str, TensorStatistics], accumulators: Mapping[str, Accumulator]
+        self, gathered: Mapping[str, TensorStatistics], clipped: Mapping[str, TensorStatistics]
     ) -> TensorStatistics:
-        """The tensor's, from those of the tensors that were run: by name, and as they were accumulated."""
+        """The tensor's, from those by name of the tensors that were run, and of these behind their ceilings."""
         if self.ceiling is not None:
-            return accumulators[self.source].clipped()
+            return clipped[self.source]
         return gathered[self.source].after_relu() if self.relu else gathered[self.source]
 
 

@@ -1,0 +1,98 @@
+"""Activations of one sample after another in the same memory.
+
+ONNX Runtime would take fresh memory for each output of each run, page by page. Here it writes into one large array,
+which the kernel backs with large pages where it can (NumPy asks for them).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from calibrators.batches import Array
+from engines.blocked import Fetch
+
+ALIGNMENT = 256
+"""Bytes: a multiple of every cache line and vector."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Shapes and types of what goes into a run and comes out of it.
+
+    Attributes:
+        inputs: By input name.
+        outputs: By activation.
+    """
+
+    inputs: Mapping[str, tuple[tuple[int, ...], np.dtype[np.generic]]]
+    outputs: Mapping[str, tuple[tuple[int, ...], np.dtype[np.generic]]]
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> "Layout":
+        """That of the arrays of one run."""
+        return cls(_described(inputs), _described(outputs))
+
+    def fits(self, inputs: Mapping[str, Array]) -> bool:
+        """Whether a run of these arrays may have this layout."""
+        return _described(inputs) == self.inputs
+
+
+class Bound:
+    """Runs a session for the activations it hands out; for one thread.
+
+    What a run gives is overwritten by the next. A run of another layout than expected, as where shapes depend on
+    values, takes memory of its own.
+
+    Args:
+        fetch: The session.
+        layout: Of a run, as far as it is known.
+    """
+
+    def __init__(self, fetch: Fetch, layout: Layout | None) -> None:
+        self._fetch, self._layout = fetch, layout
+        self._arrays: dict[str, npt.NDArray[np.generic]] = {}
+        if layout is None or not layout.outputs or not all(np.prod(shape) for shape, _ in layout.outputs.values()):
+            self._layout = None
+            return
+        self._arrays = _placed(layout.outputs)
+        self._binding = fetch.session.io_binding()
+        for name, array in self._arrays.items():
+            self._binding.bind_output(fetch.names[name], "cpu", 0, array.dtype, list(array.shape), array.ctypes.data)
+
+    def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """The activations of a sample, by name.
+
+        Raises:
+            Exception: Whatever ONNX Runtime raises.
+        """
+        if self._layout is not None and self._layout.fits(inputs):
+            try:
+                for name, array in inputs.items():
+                    self._binding.bind_cpu_input(name, array)
+                self._fetch.session.run_with_iobinding(self._binding)
+            except Exception:  # noqa: BLE001 - of another shape after all, or a fault that the run below tells of
+                self._layout = None
+            else:
+                return self._arrays
+        names = self._fetch.names
+        found = self._fetch.session.run(list(names.values()), dict(inputs)) if names else ()
+        return dict(zip(names, found, strict=True))
+
+
+def _described(arrays: Mapping[str, Array]) -> dict[str, tuple[tuple[int, ...], np.dtype[np.generic]]]:
+    return {name: (array.shape, array.dtype) for name, array in arrays.items()}
+
+
+def _placed(
+    outputs: Mapping[str, tuple[tuple[int, ...], np.dtype[np.generic]]],
+) -> dict[str, npt.NDArray[np.generic]]:
+    """An array of each shape and type, all in one piece of memory."""
+    sizes = {name: int(np.prod(shape)) * dtype.itemsize for name, (shape, dtype) in outputs.items()}
+    memory = np.empty(sum(size + ALIGNMENT for size in sizes.values()), np.uint8)
+    placed, start = {}, -memory.ctypes.data % ALIGNMENT
+    for name, (shape, dtype) in outputs.items():
+        placed[name] = memory[start : start + sizes[name]].view(dtype).reshape(shape)
+        start += -(-sizes[name] // ALIGNMENT) * ALIGNMENT
+    return placed
