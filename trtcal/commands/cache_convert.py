@@ -1,6 +1,5 @@
-"""`trtcal cache convert`: the scales of a calibration cache in another form, and back."""
+"""`trtcal cache convert`: scales and encodings in another format, and back."""
 
-from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,16 +12,30 @@ from trtcal.commands import options
 
 if TYPE_CHECKING:
     from calibrators.cache import CalibrationCache
-
-    _Read = tuple[CalibrationCache, Sequence[str]]
-    """Scales, and what a reader should know of how they were read."""
+    from trtcal.conversion import Read
 
 
 class Format(str, Enum):
-    """A form that activation scales are kept in."""
+    """A form that scales are kept in."""
 
     TENSORRT = "tensorrt"
     QDQ = "qdq"
+    AIMET = "aimet"
+    AIMET_0_6_1 = "aimet-0.6.1"
+    AIMET_1_0_0 = "aimet-1.0.0"
+    AIMET_2_0_0 = "aimet-2.0.0"
+    ONNXRUNTIME_FLATBUFFERS = "onnxruntime-flatbuffers"
+    ONNXRUNTIME_JSON = "onnxruntime-json"
+    ONNXRUNTIME_TEXT = "onnxruntime-text"
+    PPQ = "ppq"
+    RANGES = "ranges"
+    TRTCAL = "trtcal"
+
+
+_NOTHING = (
+    "there is nothing to convert: give --from qdq, --to qdq or another format, or a new header by --algorithm or "
+    "--tensorrt-version"
+)
 
 
 class Algorithm(str, Enum):
@@ -37,13 +50,18 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="SOURCE", help="What holds the scales: a cache, or a model with Q/DQ nodes.", show_default=False
+            metavar="SOURCE",
+            help="What holds the scales: a file of any of the formats, or a model with Q/DQ nodes.",
+            show_default=False,
         ),
     ],
     model: Annotated[
         Path | None,
         typer.Argument(
-            metavar="MODEL.onnx", help="With --to qdq: the float model to write them into.", show_default=False
+            metavar="MODEL.onnx",
+            help="The float model: with --to qdq to write the scales into; with AIMET's encodings for what their file "
+            "does not tell, the axes of channels and which tensors are weights.",
+            show_default=False,
         ),
     ] = None,
     *,
@@ -51,11 +69,11 @@ def convert(
         Path, typer.Option("--output", "-o", help="The file to write.", metavar="FILE", show_default=False)
     ],
     source_format: Annotated[
-        Format,
-        typer.Option("--from", help="What SOURCE is: TensorRT's calibration cache, or a model with Q/DQ nodes."),
-    ] = Format.TENSORRT,
+        Format | None,
+        typer.Option("--from", help="What SOURCE is. [default: told by what is in it]", show_default=False),
+    ] = None,
     target_format: Annotated[
-        Format, typer.Option("--to", help="What to write: TensorRT's calibration cache, or a model with Q/DQ nodes.")
+        Format, typer.Option("--to", help="What to write; aimet is aimet-1.0.0.")
     ] = Format.TENSORRT,
     algorithm: Annotated[
         Algorithm | None,
@@ -74,89 +92,155 @@ def convert(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Convert a calibration cache into a Q/DQ model, a Q/DQ model into a cache, or give a cache another header.
+    """Convert calibration caches, encodings, ranges and Q/DQ models into each other, or give a cache another header.
+
+    The formats: tensorrt, its calibration cache; qdq, a model with Q/DQ nodes; AIMET's encodings (aimet-1.0.0 is what
+    AIMET writes by default and most of its tools read; aimet-2.0.0 tells axes, too); the calibration tables of ONNX
+    Runtime's TensorRT provider (onnxruntime-flatbuffers is the one that it reads, -json and -text stand beside it);
+    ppq; ranges, lines of "name: range" as sampleINT8API reads them; trtcal, readable JSON that loses nothing. What a
+    format cannot hold is told on standard error, and under "losses" with --json. Activations of several scales are
+    refused where a format has one per tensor.
 
     CACHE MODEL.onnx --to qdq -o OUT.onnx writes a cache's scales into a float model, as trtcal quantize does: for
     TensorRT 11 and TensorRT for RTX, which have no calibrators.
 
-    --from qdq MODEL.int8.onnx -o OUT.cache reads the activation scales of any tool's Q/DQ model back, under the float
-    model's names, with those of pooled, reshaped and concatenated tensors, which share them. Weights are left out.
-    Refused is what a cache cannot hold: asymmetric or per-channel activations, other types than INT8, a tensor with
-    several scales.
+    MODEL.int8.onnx -o OUT.cache reads the activation scales of any tool's Q/DQ model back, under the float model's
+    names, with those of pooled, reshaped and concatenated tensors, which share them. Weights are left out. Refused is
+    what a cache cannot hold: asymmetric or per-channel activations, other types than INT8, a tensor with several
+    scales.
 
     CACHE -o OUT.cache --tensorrt-version 10.3 --algorithm MinMaxCalibration keeps the scales and changes the header.
     """
     from calibrators.files import require_outputs
     from calibrators.sidecar import sidecar_path
+    from trtcal.conversion import read
 
     header = algorithm is not None or tensorrt_version is not None
     _require_sense(source_format, target_format, model=model, header=header)
-    require_outputs([output, sidecar_path(output)], inputs=[source])
-    cache, notes = _READERS[source_format](source)
-    if target_format is Format.QDQ:
-        from trtcal.commands.quantize import report
-        from trtcal.pipeline import quantize
-
+    pair = target_format in (Format.TENSORRT, Format.QDQ)
+    inputs = [source] if model is None else [source, model]
+    require_outputs([output, *([sidecar_path(output)] if pair else [])], inputs=inputs)
+    found = read(source, None if source_format is None else source_format.value)
+    if found.format == target_format == Format.TENSORRT and not header:
+        raise CacheError(_NOTHING)
+    notes = list(found.notes)
+    if target_format is not Format.QDQ:
+        found = _completed(found, model)
+        notes = [*found.notes, *_hints(found, target_format, model=model)]
+    if not pair:
+        _write(found, target_format, output, notes, json=json)
+    elif target_format is Format.QDQ:
         assert model is not None
-        report(output, quantize(model, cache, output=output, name=str(source)), json=json)
+        _write_model(found, model, output, name=str(source), json=json)
     else:
-        _write_cache(cache, output, algorithm=algorithm, tensorrt_version=tensorrt_version, json=json)
+        _write_cache(found, output, algorithm=algorithm, tensorrt_version=tensorrt_version, json=json)
     for note in notes:
         console.note(f"note: {note}")
 
 
-def _require_sense(source: Format, target: Format, *, model: Path | None, header: bool) -> None:
+def _require_sense(source: Format | None, target: Format, *, model: Path | None, header: bool) -> None:
     if target is Format.QDQ and model is None:
         raise CacheError("--to qdq writes scales into a float model: give the model after the source of the scales")
-    if target is not Format.QDQ and model is not None:
-        raise CacheError(f"{model} is one file too many: only --to qdq writes scales into a model")
     if target is not Format.TENSORRT and header:
         raise CacheError("--algorithm and --tensorrt-version are for the header of a calibration cache: leave them out")
     if source is target is Format.TENSORRT and not header:
+        raise CacheError(_NOTHING)
+
+
+def _completed(found: "Read", model: Path | None) -> "Read":
+    """What was read, with what the model knows of it."""
+    from dataclasses import replace
+
+    if model is None:
+        return found
+    if not found.format.startswith("aimet") and not found.encodings.axis_unknown:
         raise CacheError(
-            "there is nothing to convert: give --from qdq, --to qdq, or a new header by --algorithm or "
-            "--tensorrt-version"
+            f"{model} is one file too many: --to qdq writes scales into a model, and AIMET's encodings may need one"
         )
+    from engines.parameters import completed
+
+    encodings = completed(found.encodings, model)
+    return replace(found, encodings=encodings, notes=encodings.notes)
 
 
-def _from_cache(path: Path) -> "_Read":
-    from calibrators.cache import CalibrationCache
+def _hints(found: "Read", target: Format, *, model: Path | None) -> list[str]:
+    """What a user should know before relying on the file."""
+    from calibrators.codecs.losses import listed
 
-    return CalibrationCache.load(path), ()
-
-
-def _from_qdq(path: Path) -> "_Read":
-    from trtcal.pipeline import cache_from_qdq
-
-    cache, read = cache_from_qdq(path)
-    notes = list(read.notes)
-    if read.derived:
-        notes.append(
-            f"{len(read.derived)} scale(s), such as {read.derived[0]}'s, taken from a tensor that shares one "
-            "(pooling, reshapes, concatenation)"
+    hints = []
+    if found.format == "aimet-2.0.0" and model is None:
+        hints.append(
+            "AIMET's 2.0.0 tells no weights from activations: what has no axis is taken for an activation; give the "
+            "float model to tell them apart"
         )
-    if read.weights:
-        notes.append(f"{read.weights} quantized weights and biases are left out: caches list activations only")
-    return cache, notes
+    if target is Format.TRTCAL and found.encodings.axis_unknown:
+        hints.append(f"the axis of {listed(sorted(found.encodings.axis_unknown))} is not known; give the float model")
+    split = [name for name in found.encodings.activations if ":" in name]
+    if target is Format.TENSORRT and found.format != "tensorrt" and split:
+        hints.append(
+            f"ONNX Runtime's TensorRT provider misreads {listed(split)} in a TensorRT cache, for the colon; TensorRT "
+            "does not, nor does the provider in --to onnxruntime-flatbuffers"
+        )
+    return hints
 
 
-_READERS = {Format.TENSORRT: _from_cache, Format.QDQ: _from_qdq}
+def _warn(losses: tuple[str, ...]) -> None:
+    for loss in losses:
+        console.note(f"warning: {loss}")
+
+
+def _write(found: "Read", target: Format, output: Path, notes: list[str], *, json: bool) -> None:
+    from calibrators.codecs.aimet import DEFAULT
+    from calibrators.codecs.formats import FORMATS
+    from calibrators.files import write_whole
+
+    name = f"aimet-{DEFAULT}" if target is Format.AIMET else target.value
+    data, losses = FORMATS[name].dump(found.encodings)
+    write_whole(output, data)
+    activations, weights = len(found.encodings.activations), len(found.encodings.weights)
+    if json:
+        counts = {"activations": activations, "weights": weights}
+        about = {"output": str(output), "format": name, "source_format": found.format, **counts}
+        console.emit_json({**about, "losses": list(losses), "notes": notes})
+    else:
+        console.say(f"{output}: {activations} activations, {weights} weights; {FORMATS[name].title} ({name})")
+    _warn(losses)
+
+
+def _write_model(found: "Read", model: Path, output: Path, *, name: str, json: bool) -> None:
+    from calibrators.codecs.encodings import to_cache
+    from trtcal.commands.quantize import report
+    from trtcal.pipeline import quantize
+
+    cache, losses = to_cache(found.encodings)
+    report(output, quantize(model, cache, output=output, name=name), json=json)
+    _warn(losses)
 
 
 def _write_cache(
-    cache: "CalibrationCache", output: Path, *, algorithm: Algorithm | None, tensorrt_version: str | None, json: bool
+    found: "Read", output: Path, *, algorithm: Algorithm | None, tensorrt_version: str | None, json: bool
 ) -> None:
-    from calibrators.cache import ENTROPY, NEWEST_VERSION, header_text, version_number
+    from calibrators.cache import header_text
+    from calibrators.codecs.encodings import to_cache
 
-    if algorithm is not None or tensorrt_version is not None:
-        cache = cache.with_header(
-            algorithm=algorithm.value if algorithm is not None else cache.algorithm or ENTROPY,
-            version=version_number(tensorrt_version)
-            if tensorrt_version is not None
-            else cache.version or NEWEST_VERSION,
-        )
+    cache, losses = to_cache(found.encodings)
+    cache = _with_header(cache, algorithm, tensorrt_version)
     cache.save(output)
     if json:
-        console.emit_json({"cache": str(output), "header": cache.header, "sha256": cache.sha256, "scales": dict(cache)})
+        about = {"cache": str(output), "header": cache.header, "sha256": cache.sha256, "scales": dict(cache)}
+        console.emit_json({**about, "losses": list(losses)} if losses else about)
     else:
         console.say(f"{output}: {len(cache)} scales; {header_text(cache)}")
+    _warn(losses)
+
+
+def _with_header(
+    cache: "CalibrationCache", algorithm: Algorithm | None, tensorrt_version: str | None
+) -> "CalibrationCache":
+    from calibrators.cache import ENTROPY, NEWEST_VERSION, version_number
+
+    if algorithm is None and tensorrt_version is None:
+        return cache
+    named = algorithm.value if algorithm is not None else cache.algorithm or ENTROPY
+    version = version_number(tensorrt_version) if tensorrt_version is not None else cache.version or NEWEST_VERSION
+    return cache.with_header(algorithm=named, version=version)
