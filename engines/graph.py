@@ -31,7 +31,10 @@ MOVES = frozenset(
 COMMUTES = MOVES | {"GlobalMaxPool", "MaxPool"}
 """Operators that give the same result before and after quantization: both sides share one scale."""
 
-QUANTIZERS = frozenset({"DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "QuantizeLinear"})
+QUANTIZERS = frozenset(
+    {"ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger"}
+    | {"QLinearConv", "QLinearMatMul", "QuantizeLinear"}
+)
 """Operators that only a quantized model has."""
 
 MOST_BYTES = 2**31

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from engines.finding import Finding
 from engines.graph import label
 from engines.kernels import Kernel
-from engines.lint import WEIGHTED, Finding
+from engines.lint import WEIGHTED
 from engines.quantizers import DEQUANTIZE, QUANTIZE
 
 if TYPE_CHECKING:

@@ -5,11 +5,13 @@ says what follows from it.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engines.dynamic_structure import dynamic_findings, dynamic_operators
+from engines.finding import Finding, WeightedOperator
 from engines.graph import label
 from engines.quantizers import DEQUANTIZE, QUANTIZE, Graph, Quantizer
 
@@ -42,50 +44,6 @@ _FUSED_AFTER = frozenset(
 _GROUP = 4
 """Channels per group, in and out, of an INT8 grouped convolution are a multiple of this (NvInfer.h, setNbGroups)."""
 
-Severity = Literal["error", "warning", "hint"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something about a model or an engine that its owner should know.
-
-    Attributes:
-        severity: "error": no engine comes of it, or a wrong one; "warning": speed or accuracy is lost; "hint": worth a
-            look.
-        rule: A short name for its kind.
-        nodes: The ONNX nodes it is about.
-        message: What is so and what follows.
-    """
-
-    severity: Severity
-    rule: str
-    nodes: tuple[str, ...]
-    message: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {**asdict(self), "nodes": list(self.nodes)}
-
-
-@dataclass(frozen=True, slots=True)
-class WeightedOperator:
-    """A Conv, ConvTranspose, Gemm or MatMul.
-
-    Attributes:
-        node: Its label.
-        op_type: Its operator.
-        inputs: What quantizes its first two inputs; None for an input in float.
-    """
-
-    node: str
-    op_type: str
-    inputs: tuple[Quantizer | None, Quantizer | None]
-
-    @property
-    def quantized(self) -> bool:
-        """Whether both inputs are quantized."""
-        return None not in self.inputs
-
 
 @dataclass(frozen=True, slots=True)
 class Structure:
@@ -106,28 +64,44 @@ class Structure:
         """Whether there is any Q/DQ node."""
         return bool(self.quantizers)
 
+    @property
+    def dynamic(self) -> bool:
+        """Whether activations are quantized with ranges found at run time."""
+        return any(finding.rule == "dynamic" for finding in self.findings)
+
 
 def structure_of(model: "onnx.ModelProto") -> Structure:
     """Describe and judge the Q/DQ nodes of `model`; a float model has operators and no quantizers."""
     graph = Graph(model)
-    quantizers = {node.output[0]: graph.quantizer(node) for node in model.graph.node if node.op_type == DEQUANTIZE}
-    operators = tuple(
+    pairs = {node.output[0]: graph.quantizer(node) for node in model.graph.node if node.op_type == DEQUANTIZE}
+    quantizers = pairs | _reshaped_blocks(model, pairs)
+    operators = [
         WeightedOperator(label(node), node.op_type, (quantizers.get(node.input[0]), quantizers.get(node.input[1])))
         for node in model.graph.node
         if node.op_type in WEIGHTED
-    )
-    findings = [finding for quantizer in quantizers.values() for finding in _judge_quantizer(quantizer)]
+    ]
+    findings = [finding for quantizer in pairs.values() for finding in _judge_quantizer(quantizer)]
+    findings += dynamic_findings(model)
     if quantizers:
         findings += [finding for node in model.graph.node for finding in _judge_node(graph, node, quantizers)]
         findings += _judge_groups(model, quantizers)
     order = ("error", "warning", "hint")
     findings.sort(key=lambda finding: order.index(finding.severity))
-    return Structure(operators, tuple(quantizers.values()), tuple(findings))
+    return Structure((*operators, *dynamic_operators(model, graph)), tuple(pairs.values()), tuple(findings))
 
 
 def has_quantizers(model: "onnx.ModelProto") -> bool:
     """Whether there is any Q/DQ node."""
     return any(node.op_type in (QUANTIZE, DEQUANTIZE) for node in model.graph.node)
+
+
+def _reshaped_blocks(model: "onnx.ModelProto", pairs: Mapping[str, Quantizer]) -> dict[str, Quantizer]:
+    """Weights by blocks behind the Reshape that `engines.qdq` writes."""
+    return {
+        node.output[0]: pairs[node.input[0]]
+        for node in model.graph.node
+        if node.op_type == "Reshape" and node.input[0] in pairs and pairs[node.input[0]].block_size is not None
+    }
 
 
 def _judge_quantizer(quantizer: Quantizer) -> Iterator[Finding]:
@@ -152,6 +126,12 @@ def _judge_quantizer(quantizer: Quantizer) -> Iterator[Finding]:
             nodes,
             f"{what} has a zero point other than 0, TensorRT's INT8 is symmetric: quantize symmetrically",
         )
+    elif quantizer.type == "INT8" and quantizer.block_size is not None:
+        message = (
+            f"{what} has INT8 scales by blocks, which TensorRT has not; TensorRT-RTX takes them for others without a "
+            "word: quantize per channel"
+        )
+        yield Finding("error", "int8-blocks", nodes, message)
     elif not quantizer.type and quantizer.quantize:
         message = f"{what} has no zero point: ONNX means UINT8 by that, TensorRT INT8; give it an INT8 zero point of 0"
         yield Finding("warning", "no-zero-point", nodes, message)
@@ -199,7 +179,8 @@ def _judge_weighted(node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer])
         )
         yield Finding("warning", "half-quantized", (name,), message)
     axis = _weight_axis(node)
-    if second is not None and second.constant and second.per_channel and second.axis != axis:
+    by_channel = second is not None and second.per_channel and second.block_size is None
+    if second is not None and second.constant and by_channel and second.axis != axis:
         message = (
             f"the weights of {node.op_type} {name} have a scale per index of axis {second.axis}, TensorRT takes one "
             f"per output channel: axis {axis}"

@@ -10,6 +10,7 @@ from calibrators.errors import BuildError, DeviceError, MissingDependencyError
 from calibrators.files import require_outputs
 from engines.backends.backend import NO_OPTIONS, Backend, BuildOptions, NumberType
 from engines.backends.settings import require_types
+from engines.dynamic_structure import dynamic_refusal
 from engines.graph import ModelSource, files_of, input_specs, load_model
 from engines.lint import has_quantizers, structure_of
 from engines.record import sidecar_path
@@ -131,6 +132,8 @@ def checked_order(
     graph = load_model(model) if isinstance(model, (str, os.PathLike)) else model
     asked = parse_shapes(shapes) if isinstance(shapes, str) else dict(shapes or {})
     profiles, notes = profiles_for(input_specs(graph), asked)
+    if refusal := dynamic_refusal(graph):
+        raise BuildError(refusal)
     quantized = has_quantizers(graph)
     if quantized:
         _require_buildable(graph, precision)

@@ -15,19 +15,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
 from calibrators.cache import CalibrationCache, usable
-from calibrators.errors import CacheError, ModelError, RangeError
+from calibrators.encoding import Encoding
+from calibrators.errors import CacheError, ModelError
 from calibrators.files import write_whole
-from calibrators.weights import weight_encoding
+from calibrators.weights import WeightMethod
 from engines.graph import ModelSource, loaded
-from engines.passes.prepare import prepared
+from engines.graph_writer import GraphWriter
+from engines.passes.prepare import LOWEST_OPSET, prepared
 from engines.placement import Site, label, planned
 from engines.qdq_caches import averaged, foreign, none_usable, shared_scales, unusable
+from engines.qdq_weights import (
+    BLOCK_OPSET,
+    BLOCKS_NOTE,
+    Granularity,
+    WeightOptions,
+    require_blocks_possible,
+    site_weight,
+)
 
 LARGEST_FILE = 2**31 - 2**20
 """Bytes that fit in one ONNX file: protobuf's limit, with room for the graph."""
@@ -51,6 +60,7 @@ class QuantizedModel:
         internal: Names in the cache that TensorRT made for tensors of its own, such as copies and layers without a
             name.
         unused: Other names in the cache that the model does not have.
+        weights: How its weights are quantized.
     """
 
     model: onnx.ModelProto
@@ -62,6 +72,7 @@ class QuantizedModel:
     averaged: tuple[str, ...]
     internal: tuple[str, ...]
     unused: tuple[str, ...]
+    weights: WeightOptions
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -88,33 +99,47 @@ class QuantizedModel:
             ),
             (self.unused, "{} name(s) in the cache, such as {}, not in the model"),
         )
-        return tuple(line.format(len(names), names[0]) for names, line in told if names)
+        size = self.weights.granularity.block_size
+        blocks = () if size is None else (BLOCKS_NOTE.format(size),)
+        return (*blocks, *(line.format(len(names), names[0]) for names, line in told if names))
 
 
-def quantize(model: ModelSource, cache: Mapping[str, float]) -> QuantizedModel:
+def quantize(
+    model: ModelSource, cache: Mapping[str, float], *, weights: WeightMethod = "absmax", granularity: str = "channel"
+) -> QuantizedModel:
     """Write a cache's scales into a model as Q/DQ nodes.
 
     Args:
         model: An FP32 model, as a path or in memory.
         cache: Scales by tensor name, such as a `CalibrationCache`.
+        weights: How scales of weights are chosen: "absmax", or "mse" for the least squared error.
+        granularity: What of a weight shares a scale: "channel", an output channel, as TensorRT wants it; "tensor", all
+            of it; "block:N", N neighbours along the axis that MatMul or Gemm sums over, for ONNX Runtime. For blocks
+            the model's opset is raised to 21.
 
     Raises:
-        ModelError: The model cannot be read, holds Q/DQ nodes already, is not FP32, or has no operator to quantize.
+        ModelError: The model cannot be read, holds Q/DQ nodes already, is not FP32, or has no operator to quantize; or
+            has a convolution, which takes no blocks.
         CacheError: The cache has a usable scale for none of the tensors that need one.
+        RangeError: There is no such method or granularity.
     """
-    graph = prepared(model)
+    options = WeightOptions(weights, Granularity.parse(granularity))
+    blocks = options.granularity.kind == "block"
+    graph = prepared(model, opset=BLOCK_OPSET if blocks else LOWEST_OPSET)
     plan = planned(graph)
+    if blocks:
+        require_blocks_possible(plan)
     light = ir.to_proto(graph)
     scales = shared_scales(cache, light)
     wanted = [site.tensor for site in plan.sites]
     if not any(usable(scales.get(name)) for name in wanted):
         raise CacheError(none_usable(scales, wanted))
-    writer = _Writer(graph.graph)
+    pairs = _Pairs(graph.graph, options)
     quantized, left = list[str](), dict(plan.left)
     for site, tensor in zip(plan.sites, wanted, strict=True):
         scale = scales.get(tensor)
         if scale is not None and usable(scale):
-            writer.write(site, scale)
+            pairs.write(site, scale)
             quantized.append(label(site.node))
         else:
             left[label(site.node)] = f"its input {tensor} has {unusable(scale)}"
@@ -125,16 +150,15 @@ def quantize(model: ModelSource, cache: Mapping[str, float]) -> QuantizedModel:
     others = foreign(cache, loaded(model).graph)
     return QuantizedModel(
         ir.to_proto(graph),
-        writer.scales,
+        pairs.scales,
         tuple(quantized),
         left,
-        from_sidecar=tuple(name for name in writer.scales if name in explicit),
-        shared=tuple(
-            name for name, scale in writer.scales.items() if name not in explicit and cache.get(name) != scale
-        ),
-        averaged=tuple(name for name in averaged(light, scales) if name in writer.scales and name not in explicit),
+        from_sidecar=tuple(name for name in pairs.scales if name in explicit),
+        shared=tuple(name for name, scale in pairs.scales.items() if name not in explicit and cache.get(name) != scale),
+        averaged=tuple(name for name in averaged(light, scales) if name in pairs.scales and name not in explicit),
         internal=tuple(name for name, internal in others.items() if internal),
         unused=tuple(name for name, internal in others.items() if not internal),
+        weights=options,
     )
 
 
@@ -174,28 +198,24 @@ def save(quantized: QuantizedModel, path: str | os.PathLike[str]) -> None:
     write_whole(path, checked_bytes(quantized))
 
 
-class _Writer:
+class _Pairs:
     """Puts the pairs into a graph: one QuantizeLinear per activation, one DequantizeLinear per reader."""
 
-    def __init__(self, graph: ir.Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: ir.Graph, weights: WeightOptions) -> None:
         self.scales: dict[str, float] = {}
+        self._writer = GraphWriter(graph)
+        self._weights = weights
         self._quantized: dict[str, ir.Value] = {}
-        self._constants: dict[str, list[tuple[npt.NDArray[np.generic], ir.Value]]] = {}
-        self._taken: set[str | None] = {*graph.initializers, *(value.name for value in graph.inputs)}
-        for node in ir.traversal.RecursiveGraphIterator(graph):
-            self._taken |= {node.name, *(value.name for value in node.outputs)}
-            if node.graph is not graph and node.graph is not None:
-                self._taken |= {*node.graph.initializers, *(value.name for value in node.graph.inputs)}
 
     def write(self, site: Site, scale: float) -> None:
         """Quantize an operator's activation, and its weight where it has one."""
-        name, step = site.tensor, np.asarray(scale, np.float32)
+        name = site.tensor
+        encoding = Encoding(np.asarray(scale, np.float32), np.asarray(0, np.int32))
         if name not in self._quantized:
             tensor = site.node.inputs[site.activation]
-            self._quantized[name] = self._node("QuantizeLinear", tensor, name, step, None, site.node)
+            self._quantized[name] = self._node("QuantizeLinear", tensor, name, encoding, site.node)
             self.scales[name] = scale
-        activation = self._node("DequantizeLinear", self._quantized[name], name, step, None, site.node)
+        activation = self._node("DequantizeLinear", self._quantized[name], name, encoding, site.node)
         weight = self._weight(site) if site.weight is not None else None
         site.node.replace_input_with(site.activation, activation)
         if weight is not None and site.weight is not None:
@@ -203,55 +223,34 @@ class _Writer:
 
     def _weight(self, site: Site) -> ir.Value:
         """The int8 weight of a site, dequantized."""
-        assert site.weight is not None
-        weight = site.node.inputs[site.weight.input]
-        assert weight is not None and weight.const_value is not None and weight.name is not None
-        floats = weight.const_value.numpy()
-        try:
-            encoding = weight_encoding(floats, axis=site.weight.axis)
-        except RangeError as error:
-            raise ModelError(f"{weight.name}, the weight of {label(site.node)}: {error}") from None
-        levels = self._constant(f"{weight.name}_quantized", encoding.quantize(floats).astype(np.int8))
-        return self._node("DequantizeLinear", levels, weight.name, encoding.scale, encoding.axis, site.node)
+        name, levels, encoding = site_weight(site, self._weights)
+        constant = self._writer.constant(f"{name}_quantized", levels)
+        weight = self._node("DequantizeLinear", constant, name, encoding, site.node)
+        return weight if encoding.block_size is None else self._apart(weight, levels.shape, name, site.node)
 
-    def _node(
-        self,
-        operator: str,
-        value: ir.Value | None,
-        name: str,
-        scale: npt.NDArray[np.float32],
-        axis: int | None,
-        reader: ir.Node,
-    ) -> ir.Value:
+    def _apart(self, weight: ir.Value, shape: tuple[int, ...], name: str, reader: ir.Node) -> ir.Value:
+        """A weight behind a Reshape to the shape it has.
+
+        ONNX Runtime (1.31) puts a DequantizeLinear into the matrix product behind it and forgets the blocks on the way:
+        the product then fails. It does not look behind a Reshape.
+        """
+        target = self._writer.constant(f"{name}_shape", np.array(shape, np.int64))
+        (reshaped,) = self._writer.node(
+            "Reshape", [weight, target], name=f"{name}_Reshape", outputs=[f"{name}_reshaped"], before=reader
+        )
+        return reshaped
+
+    def _node(self, operator: str, value: ir.Value | None, name: str, encoding: Encoding, reader: ir.Node) -> ir.Value:
         """Add a QuantizeLinear or DequantizeLinear before its reader; give its output."""
-        step = self._constant(f"{name}_scale", scale)
-        zero_point = self._constant(f"{name}_zero_point", np.zeros(scale.shape, np.int8))
-        node = ir.node(
+        step = self._writer.constant(f"{name}_scale", encoding.scale)
+        zero_point = self._writer.constant(f"{name}_zero_point", encoding.zero_point.astype(np.int8))
+        attributes = {"axis": encoding.axis, "block_size": encoding.block_size}
+        (output,) = self._writer.node(
             operator,
             [value, step, zero_point],
-            attributes={} if axis is None else {"axis": axis},
-            name=self._free(f"{name}_{operator}"),
+            name=f"{name}_{operator}",
+            outputs=[f"{name}_{'quantized' if operator == 'QuantizeLinear' else 'dequantized'}"],
+            before=reader,
+            attributes={key: number for key, number in attributes.items() if number is not None},
         )
-        node.outputs[0].name = self._free(f"{name}_{'quantized' if operator == 'QuantizeLinear' else 'dequantized'}")
-        self.graph.insert_before(reader, node)
-        return node.outputs[0]
-
-    def _constant(self, name: str, array: npt.NDArray[np.generic]) -> ir.Value:
-        """An initializer; the same one where it was made before for the same tensor."""
-        for made, known in self._constants.setdefault(name, []):
-            if np.array_equal(made, array):
-                return known
-        value = ir.Value(name=self._free(name), const_value=ir.tensor(array, name=name))
-        value.shape, value.type = ir.Shape(array.shape), ir.TensorType(ir.DataType.from_numpy(array.dtype))
-        self.graph.register_initializer(value)
-        self._constants[name].append((array, value))
-        return value
-
-    def _free(self, name: str) -> str:
-        """A name that nothing in the graph has yet."""
-        candidate, number = name, 0
-        while candidate in self._taken:
-            number += 1
-            candidate = f"{name}_{number}"
-        self._taken.add(candidate)
-        return candidate
+        return output

@@ -28,6 +28,7 @@ class Quantizer:
         type: ONNX's name of the quantized type, such as INT8; empty where it cannot be told.
         axis: The channels' axis; None per tensor.
         constant: Whether it quantizes weights rather than activations.
+        block_size: Neighbours along the axis that share a scale; None where it has no blocks.
     """
 
     node: str
@@ -38,6 +39,7 @@ class Quantizer:
     type: str
     axis: int | None
     constant: bool
+    block_size: int | None = None
 
     @property
     def per_channel(self) -> bool:
@@ -52,6 +54,7 @@ class Quantizer:
             "tensor": self.tensor,
             "type": self.type or None,
             "axis": self.axis,
+            "block_size": self.block_size,
             "constant": self.constant,
             "scales": None if self.scales is None else self.scales.reshape(-1).astype(float).tolist(),
             "zero_point": None if self.zero_point is None else self.zero_point.reshape(-1).astype(int).tolist(),
@@ -60,6 +63,8 @@ class Quantizer:
     def __str__(self) -> str:
         if self.scales is None:
             return f"{self.type}, scale computed"
+        if self.block_size is not None:
+            return f"{self.type} per block of {self.block_size} ({self.scales.size}, axis {self.axis})"
         if self.per_channel:
             return f"{self.type} per channel ({self.scales.size}, axis {self.axis})"
         return f"{self.type} {self.scales.item():.6g}"
@@ -153,6 +158,7 @@ class Graph:
             type=types[0] if types else "",
             axis=axis if scales is not None and scales.size > 1 else None,
             constant=tensor not in self.activations,
+            block_size=next((item.i for item in dequantize.attribute if item.name == "block_size" and item.i), None),
         )
 
     def _pads_with_zero(self, node: "onnx.NodeProto") -> bool:

@@ -9,9 +9,9 @@ from typing import Any, get_args
 
 from calibrators.errors import BuildError
 from calibrators.files import sha256_of
+from engines.finding import Finding, Severity
 from engines.inspect import Operator, counted
 from engines.kernels import Kernel
-from engines.lint import Finding, Severity
 
 FORMAT = 1
 """The version of the side-car's layout."""

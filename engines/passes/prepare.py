@@ -19,11 +19,18 @@ LOWEST_IR_VERSION = 8
 """Before version 4, initializers had to be inputs too; 8 goes with opset 15 and is read by every runtime of
 interest."""
 
+IR_VERSION_OF_21 = 10
+"""The IR version that opset 21 came with."""
 
-def prepared(model: ModelSource) -> ir.Model:
-    """The model with functions inlined, constants and batch normalization folded, and opset 13 or more.
+
+def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET) -> ir.Model:
+    """The model with functions inlined, constants and batch normalization folded, and its opset raised.
 
     The tensors that remain keep their names: a convolution with a folded batch normalization gives the latter's output.
+
+    Args:
+        model: A path, or a model in memory.
+        opset: What its opset is at least.
 
     Raises:
         ModelError: The model cannot be read, or its opset cannot be raised.
@@ -34,14 +41,14 @@ def prepared(model: ModelSource) -> ir.Model:
     with _quiet():
         common.InlinePass()(graph)
         common.RemoveInitializersFromInputsPass()(graph)
-        graph = _raised(graph)
+        graph = _raised(graph, opset)
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
         common.ShapeInferencePass()(graph)
         fold_constants(graph, onnx_shape_inference=False)
         _fold_batch_normalization(graph)
         common.RemoveUnusedNodesPass()(graph)
         common.RemoveUnusedOpsetsPass()(graph)
-    graph.ir_version = max(graph.ir_version, LOWEST_IR_VERSION)
+    graph.ir_version = max(graph.ir_version, LOWEST_IR_VERSION if opset <= LOWEST_OPSET else IR_VERSION_OF_21)
     return graph
 
 
@@ -67,20 +74,20 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _raised(graph: ir.Model) -> ir.Model:
+def _raised(graph: ir.Model, wanted: int) -> ir.Model:
     from onnxscript.version_converter import ConvertVersionPass
 
     opset = graph.opset_imports.get("", 0)
-    if opset >= LOWEST_OPSET:
+    if opset >= wanted:
         return graph
     read = {
         node.outputs[0].name: [None if value is None else value.name for value in node.inputs] for node in graph.graph
     }
-    graph = ConvertVersionPass(LOWEST_OPSET, fallback=True)(graph).model
+    graph = ConvertVersionPass(wanted, fallback=True)(graph).model
     _rename_as_read(graph, read)
-    if graph.opset_imports.get("", 0) < LOWEST_OPSET:
+    if graph.opset_imports.get("", 0) < wanted:
         raise ModelError(
-            f"the model's opset {opset} cannot be raised to {LOWEST_OPSET}: export it with opset 13 or more"
+            f"the model's opset {opset} cannot be raised to {wanted}: export it with opset {wanted} or more"
         )
     return graph
 

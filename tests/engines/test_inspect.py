@@ -10,9 +10,9 @@ import pytest
 from engines.backends.backend import Log
 from engines.backends.log import read_kernels
 from engines.backends.tensorrt_rtx import TensorRTRTX
+from engines.finding import Finding
 from engines.inspect import Operator, counted, findings_of, operators_of, rescaling
 from engines.kernels import Kernel, KernelTensor
-from engines.lint import Finding
 from engines.passes.half import to_half
 from engines.shapes import Profile
 

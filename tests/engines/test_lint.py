@@ -5,7 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from engines.lint import Finding, Structure, structure_of
+from engines.finding import Finding
+from engines.lint import Structure, structure_of
 
 
 def only(structure: Structure) -> Finding:

@@ -13,7 +13,7 @@ from trtcal.commands import options
 if TYPE_CHECKING:
     from calibrators.cache import CalibrationCache
     from calibrators.calibrator import Calibrator
-    from engines.lint import Finding
+    from engines.finding import Finding
     from engines.record import Engine, EngineRecord
     from trtcal.images import ImageLoader
 

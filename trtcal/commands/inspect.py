@@ -13,8 +13,8 @@ from trtcal.commands import options
 from trtcal.commands.build import in_words, measure, where
 
 if TYPE_CHECKING:
+    from engines.finding import Finding
     from engines.kernels import Kernel, KernelTensor
-    from engines.lint import Finding
     from engines.record import EngineRecord
 
 _STYLES = {"INT8": "green", "FP32": "yellow"}

@@ -1,0 +1,109 @@
+"""How fine the scales of weights are, and the INT8 weights of an operator."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from calibrators.encoding import Encoding
+from calibrators.errors import ModelError, RangeError
+from calibrators.weights import WeightMethod, weight_encoding
+from engines.placement import CONVOLUTIONS, Plan, Site, label
+
+BLOCK_OPSET = 21
+"""DequantizeLinear takes blocks from this opset on."""
+
+BLOCKS_NOTE = (
+    "weights have a scale per block of {}: this model is for ONNX Runtime; TensorRT has no INT8 weights by blocks, and "
+    "trtcal build refuses it"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Granularity:
+    """What of a weight shares a scale.
+
+    Attributes:
+        kind: "channel", one scale per output channel, as TensorRT wants it; "tensor", one for the whole weight;
+            "block", one per output channel and so many of the values that are summed up.
+        block_size: So many; None for the others.
+    """
+
+    kind: Literal["channel", "tensor", "block"] = "channel"
+    block_size: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Granularity":
+        """Undo `str`: channel, tensor, or block:N such as block:32.
+
+        Raises:
+            RangeError: It is none of these.
+        """
+        if text == "channel":
+            return cls()
+        if text == "tensor":
+            return cls("tensor")
+        match = re.fullmatch(r"block:([1-9][0-9]{0,8})", text)
+        if match is None:
+            raise RangeError(
+                f"there is no granularity {text!r} of weights: choose channel, tensor or block:N, such as block:32"
+            )
+        return cls("block", int(match[1]))
+
+    def __str__(self) -> str:
+        return self.kind if self.block_size is None else f"block:{self.block_size}"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightOptions:
+    """How weights are quantized.
+
+    Attributes:
+        method: Of `calibrators.weights.weight_encoding`.
+        granularity: What shares a scale.
+    """
+
+    method: WeightMethod = "absmax"
+    granularity: Granularity = Granularity()
+
+    def __post_init__(self) -> None:
+        if self.method not in get_args(WeightMethod):
+            known = ", ".join(get_args(WeightMethod))
+            raise RangeError(f"there is no weight method {self.method!r}: choose among {known}")
+
+
+def require_blocks_possible(plan: Plan) -> None:
+    """Refuse blocks for a model in which something else than matrix products is to be quantized.
+
+    Raises:
+        ModelError: An operator is a convolution.
+    """
+    for site in plan.sites:
+        if site.weight is not None and site.node.op_type in CONVOLUTIONS:
+            raise ModelError(
+                f"{label(site.node)} is a {site.node.op_type}, and blocks divide the weights of MatMul and Gemm alone: "
+                "take --granularity channel"
+            )
+
+
+def site_weight(site: Site, options: WeightOptions) -> tuple[str, npt.NDArray[np.int8], Encoding]:
+    """Name, levels and encoding of the weight that a site has.
+
+    Raises:
+        ModelError: It holds what is no number.
+    """
+    assert site.weight is not None
+    weight = site.node.inputs[site.weight.input]
+    assert weight is not None and weight.const_value is not None and weight.name is not None
+    floats = weight.const_value.numpy()
+    axes = {"channel": site.weight.axis, "tensor": None, "block": 1 - site.weight.axis}
+    granularity = options.granularity
+    try:
+        encoding = weight_encoding(
+            floats, axis=axes[granularity.kind], method=options.method, block_size=granularity.block_size
+        )
+    except RangeError as error:
+        raise ModelError(f"{weight.name}, the weight of {label(site.node)}: {error}") from None
+    return weight.name, encoding.quantize(floats).astype(np.int8), encoding
