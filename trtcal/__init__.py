@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from calibrators.errors import TrtcalError
     from calibrators.grid import Grid
     from calibrators.int8 import EntropyCalibrator, EntropyCalibrator2, LegacyCalibrator, MinMaxCalibrator
-    from calibrators.ranges import calibrate
+    from calibrators.range import Range
+    from calibrators.ranges import calibrate, encodings
     from calibrators.statistics import TensorStatistics
     from calibrators.statistics_file import Statistics
     from engines.backends.backend import BuildOptions
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from engines.session import OnnxRuntimeSession, Session
     from engines.tensorrt_session import TensorRTSession
     from trtcal.accuracy import evaluate
+    from trtcal.comparison import Comparison, compare
     from trtcal.images import ImageLoader
     from trtcal.pipeline import quantize
     from trtcal.preprocess import Preprocess
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "BuildOptions": "engines.backends.backend",
     "CalibrationCache": "calibrators.cache",
+    "Comparison": "trtcal.comparison",
     "Encoding": "calibrators.encoding",
     "EntropyCalibrator": "calibrators.int8",
     "EntropyCalibrator2": "calibrators.int8",
@@ -41,6 +44,7 @@ _HOMES = {
     "MinMaxCalibrator": "calibrators.int8",
     "OnnxRuntimeSession": "engines.session",
     "Preprocess": "trtcal.preprocess",
+    "Range": "calibrators.range",
     "Session": "engines.session",
     "Statistics": "calibrators.statistics_file",
     "TensorRTSession": "engines.tensorrt_session",
@@ -49,6 +53,8 @@ _HOMES = {
     "build_engine": "engines.builder",
     "calibrate": "calibrators.ranges",
     "collect": "engines.collect",
+    "compare": "trtcal.comparison",
+    "encodings": "calibrators.ranges",
     "evaluate": "trtcal.accuracy",
     "quantize": "trtcal.pipeline",
 }
@@ -56,6 +62,7 @@ _HOMES = {
 __all__ = [
     "BuildOptions",
     "CalibrationCache",
+    "Comparison",
     "Encoding",
     "EntropyCalibrator",
     "EntropyCalibrator2",
@@ -65,6 +72,7 @@ __all__ = [
     "MinMaxCalibrator",
     "OnnxRuntimeSession",
     "Preprocess",
+    "Range",
     "Session",
     "Statistics",
     "TensorRTSession",
@@ -73,6 +81,8 @@ __all__ = [
     "build_engine",
     "calibrate",
     "collect",
+    "compare",
+    "encodings",
     "evaluate",
     "quantize",
 ]

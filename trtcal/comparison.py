@@ -136,7 +136,7 @@ def compare(
     scores: dict[str, Score] = {}
     left: dict[str, Mapping[str, str]] = {}
     with OnnxRuntimeSession(model) as reference:
-        samples = Singles(test, reference.fixed_batch or 1, labelled=labelled)
+        samples = Singles(test.for_model(reference.inputs), reference.fixed_batch or 1, labelled=labelled)
         for start in range(0, len(apart), at_once := _at_once(model)):
             with ExitStack() as stack:
                 sessions = {REFERENCE: reference}
