@@ -18,9 +18,9 @@ def percentile_range(statistics: TensorStatistics, grid: Grid, percent: float = 
     image below, so that each tail loses the rest (PaddleSlim's histogram observer). Zeros count. Percentiles are
     NumPy's: the values in order, and straight lines between them.
 
-    Where the values end, a threshold would be 0 and nothing be left of the tensor: with 99.995 % of zeros, the 99.99th
-    percentile is 0. The range therefore reaches the smallest magnitudes there are, to the end of their bin; on an
-    asymmetric grid on the side of 0 that has more values.
+    Of a tensor with 99.995 % of zeros the 99.99th percentile is 0, and a range that holds only 0 would leave nothing of
+    it. The range therefore always reaches the smallest magnitudes there are, to the end of their bin; on an asymmetric
+    grid on the side of 0 that has more values.
 
     Args:
         statistics: What was seen of the tensor.
@@ -61,19 +61,18 @@ def _quantile(histogram: Histogram, zeros: int, fraction: float) -> float:
 def _ranked(histogram: Histogram, cumulative: Counts, rank: int) -> float:
     """The magnitude of that rank, the smallest one's being 0; below it there are zeros, beyond the largest nothing.
 
-    Magnitudes lie evenly within their bin; the largest one is known.
+    Magnitudes lie evenly within their bin; those in the bin of the largest one are taken to equal it, as they do in a
+    tensor that is constant, clipped or has one outlier.
     """
     total = int(cumulative[-1])
     if rank < 0 or total == 0:
         return 0.0
-    rank = min(rank, total - 1)
-    place = int(np.searchsorted(cumulative, rank, side="right"))
+    place = int(np.searchsorted(cumulative, min(rank, total - 1), side="right"))
+    if cumulative[place] == total:
+        return histogram.maximum
     count = int(histogram.counts[place])
     nth = rank - (int(cumulative[place]) - count)
-    start = place * histogram.width
-    if cumulative[place] == total:
-        return start + (histogram.maximum - start) * ((nth + 1) / count)
-    return start + histogram.width * ((nth + 0.5) / count)
+    return (place + (nth + 0.5) / count) * histogram.width
 
 
 def _smallest(histogram: Histogram) -> float:

@@ -133,12 +133,17 @@ def test_on_the_side_with_fewer_values_all_may_be_clipped() -> None:
     "value", [2.0**-149, 3 * 2.0**-149, 2.0**-126, 0.1, 1.0, -2.5, float(np.finfo(np.float32).max)]
 )
 @pytest.mark.parametrize("times", [1, 100_000])
-def test_a_constant_is_kept(value: float, times: int) -> None:
-    value = float(np.float32(value))
-    assert of(np.full(times, value)).amax == pytest.approx(abs(value), rel=1 / 4096)
-    assert of(np.full(times, value)).amax <= abs(value)
-    found = of(np.full(times, value), grid=UINT8)
-    assert (found.minimum, found.maximum) == pytest.approx((min(value, 0), max(value, 0)), rel=1 / 4096)
+def test_a_constant_is_kept_to_the_bit(value: float, times: int) -> None:
+    x = np.full(times, value, np.float32)
+    for grid in (TENSORRT_INT8, UINT8):
+        for percent in PERCENTS:
+            assert of(x, percent, grid) == minmax_range(TensorStatistics.of(x), grid)
+
+
+@pytest.mark.parametrize("ceiling", [6.0, 0.1, 2.0**-149])
+def test_the_ceiling_of_a_clipped_tensor_is_kept_to_the_bit(ceiling: float) -> None:
+    x = np.minimum(np.abs(GAUSS[:1000]), 1) * np.float32(ceiling)
+    assert of(x, 99).amax == of(x, 99, UINT8).maximum == float(np.float32(ceiling))
 
 
 @pytest.mark.parametrize("samples", [[], [[]], [[0.0, -0.0], [0.0]]])
