@@ -72,7 +72,8 @@ def _encoding(entry: Mapping[str, Any], where: str) -> Encoding:
         if isinstance(kind, str) and re.fullmatch("b?float.*", kind):
             raise NotAGridError(kind)
         raise CacheError(f"{where}: output_dtype {kind!r} is no type, such as int8")
-    if "per_block_int_scale" in entry or isinstance(entry.get("y_scale"), dict):
+    scale_of_scales = entry.get("y_scale")
+    if "per_block_int_scale" in entry or (isinstance(scale_of_scales, dict) and "x_scale" in scale_of_scales):
         raise NotAGridError("LPBQ")
     if "y_scale" not in entry:
         raise CacheError(f"{where}: it lacks y_scale")

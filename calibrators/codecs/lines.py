@@ -33,6 +33,13 @@ def read(data: bytes, separator: str, source: str) -> dict[str, float]:
     return ranges
 
 
+def doubt(data: bytes) -> tuple[str, ...]:
+    """A note where the last line has no end, so that a number may lack digits."""
+    if data.endswith(b"\n"):
+        return ()
+    return ("the last line has no line end: where the file was cut off, its range lacks digits",)
+
+
 def written(ranges: Mapping[str, float], separator: str) -> bytes:
     """The lines, each range with all its digits.
 

@@ -24,7 +24,7 @@ def load(data: bytes, *, source: str) -> Encodings:
     Raises:
         CacheError: It is malformed; the message names the line.
     """
-    return of_ranges(lines.read(data, SEPARATOR, source), source)
+    return of_ranges(lines.read(data, SEPARATOR, source), source, notes=lines.doubt(data))
 
 
 def dump(encodings: Encodings) -> tuple[bytes, tuple[str, ...]]:
