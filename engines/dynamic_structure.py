@@ -4,15 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.finding import Finding, WeightedOperator
+from engines.finding import INTEGER, Finding, WeightedOperator
 from engines.graph import label
 from engines.quantizers import Graph, Quantizer
 
 if TYPE_CHECKING:
     import onnx
-
-INTEGER = frozenset({"ConvInteger", "MatMulInteger"})
-"""Weighted operators on integers."""
 
 DYNAMIC = INTEGER | {
     "DynamicQuantizeLSTM",

@@ -5,6 +5,9 @@ from typing import Any, Literal
 
 from engines.quantizers import Quantizer
 
+INTEGER = frozenset({"ConvInteger", "MatMulInteger"})
+"""Weighted operators on integers, as dynamic quantization writes them."""
+
 Severity = Literal["error", "warning", "hint"]
 
 
@@ -32,7 +35,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class WeightedOperator:
-    """A Conv, ConvTranspose, Gemm or MatMul.
+    """A Conv, ConvTranspose, Gemm or MatMul; or one on integers, ConvInteger or MatMulInteger.
 
     Attributes:
         node: Its label.
@@ -48,3 +51,8 @@ class WeightedOperator:
     def quantized(self) -> bool:
         """Whether both inputs are quantized."""
         return None not in self.inputs
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether it computes on integers whose ranges are found at run time."""
+        return self.op_type in INTEGER

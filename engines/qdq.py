@@ -171,21 +171,21 @@ def quantizable_tensors(model: ModelSource) -> tuple[str, ...]:
     return tuple(dict.fromkeys(site.tensor for site in planned(prepared(model)).sites))
 
 
-def checked_bytes(quantized: QuantizedModel) -> bytes:
-    """The model's file, once the ONNX checker has found nothing wrong with it.
+def checked_bytes(model: onnx.ModelProto) -> bytes:
+    """A quantized model's file, once the ONNX checker has found nothing wrong with it.
 
     Raises:
         ModelError: The checker refuses the model, or one file cannot hold it.
     """
-    if quantized.model.ByteSize() > LARGEST_FILE:
+    if model.ByteSize() > LARGEST_FILE:
         raise ModelError("the quantized model is over 2 GB, more than an ONNX file holds: quantize a smaller model")
     try:
-        onnx.checker.check_model(quantized.model)
+        onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
         raise ModelError(
             f"the quantized model is not valid ({str(error).splitlines()[0]}): report the model"
         ) from error
-    return bytes(quantized.model.SerializeToString())
+    return bytes(model.SerializeToString())
 
 
 def save(quantized: QuantizedModel, path: str | os.PathLike[str]) -> None:
@@ -195,7 +195,7 @@ def save(quantized: QuantizedModel, path: str | os.PathLike[str]) -> None:
         OutputError: The file cannot be written.
         ModelError: As `checked_bytes`.
     """
-    write_whole(path, checked_bytes(quantized))
+    write_whole(path, checked_bytes(quantized.model))
 
 
 class _Pairs:

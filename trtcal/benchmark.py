@@ -262,11 +262,12 @@ def remarks(latencies: Mapping[str, Latency], quantized: Sequence[str]) -> list[
 
 
 def has_qdq(path: str | os.PathLike[str]) -> bool:
-    """Whether an ONNX file holds QuantizeLinear or DequantizeLinear nodes."""
+    """Whether an ONNX file holds QuantizeLinear, DequantizeLinear or other nodes of quantized models."""
     import onnx
 
-    nodes = onnx.load(path, load_external_data=False).graph.node
-    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in nodes)
+    from engines.graph import is_quantized
+
+    return is_quantized(onnx.load(path, load_external_data=False))
 
 
 def _call(model: Session, feed: Mapping[str, Array]) -> Callable[[], object]:

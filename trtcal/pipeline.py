@@ -1,9 +1,9 @@
-"""The main job as functions: images to a cache, a cache to a Q/DQ model."""
+"""The main job as functions: images to a cache, a cache to a Q/DQ model; or no cache, and ranges at run time."""
 
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +14,13 @@ from calibrators.errors import CacheError, CacheMismatchError
 from calibrators.files import require_outputs, sha256_of, whole_file, write_whole
 from calibrators.sidecar import Sidecar, sidecar_path
 from calibrators.statistics_file import Statistics
-from engines import qdq
+from calibrators.weights import WeightMethod
+from engines import dynamic, qdq
 from engines.collect import Tensors, collect
+from engines.dynamic import DynamicModel
 from engines.graph import ModelSource, files_of, input_specs, loaded, model_digest
 from engines.qdq_scales import QdqScales, qdq_scales
+from engines.qdq_weights import WeightOptions
 from trtcal.images import ImageLoader, OnBadImage, open_images
 from trtcal.preprocess import Preprocess
 
@@ -72,6 +75,8 @@ def quantize(
     *,
     output: str | os.PathLike[str] | None = None,
     name: str = "it",
+    weights: WeightMethod = "absmax",
+    granularity: str = "channel",
 ) -> qdq.QuantizedModel:
     """Write a cache's scales into a model as Q/DQ nodes.
 
@@ -81,6 +86,8 @@ def quantize(
         output: Where to write the model, and beside it ``<output>.json`` with the preprocessing and what was left in
             float.
         name: What messages call a cache that is not given by its path.
+        weights: How scales of weights are chosen: "absmax", or "mse" for the least squared error.
+        granularity: What of a weight shares a scale: "channel", "tensor" or "block:N"; blocks are for ONNX Runtime.
 
     Raises:
         CacheMismatchError: The cache's side-car names another model.
@@ -91,14 +98,47 @@ def quantize(
         require_outputs([output, sidecar_path(output)], inputs=sources)
     scales = cache if isinstance(cache, CalibrationCache) else CalibrationCache.load(cache)
     require_fit(scales, model, name if isinstance(cache, CalibrationCache) else str(cache))
-    quantized = qdq.quantize(model, scales)
+    quantized = qdq.quantize(model, scales, weights=weights, granularity=granularity)
     if output is not None:
-        with whole_file(sidecar_path(output)) as sidecar:  # neither replaces an old file before both are written
-            data = qdq.checked_bytes(quantized)
-            record = {"sha256": hashlib.sha256(data).hexdigest(), **_sidecar(quantized, scales, model)}
-            sidecar.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-            write_whole(output, data)
+        _write(output, quantized.model, _sidecar(quantized, scales, model))
     return quantized
+
+
+def quantize_dynamic(
+    model: ModelSource,
+    *,
+    output: str | os.PathLike[str] | None = None,
+    weights: WeightMethod = "absmax",
+    granularity: str = "channel",
+) -> DynamicModel:
+    """Quantize a model's weights to INT8, and have its activations quantized when it runs: for ONNX Runtime.
+
+    TensorRT has no dynamic INT8; for TensorRT, `calibrate` and `quantize`.
+
+    Args:
+        model: An FP32 model, as a path or in memory.
+        output: Where to write the model, and beside it ``<output>.json`` with what was left in float.
+        weights: How scales of weights are chosen: "absmax", or "mse" for the least squared error.
+        granularity: What of a weight shares a scale: "channel" or "tensor".
+
+    Raises:
+        TrtcalError: As `engines.dynamic.quantize_dynamic` and `engines.qdq.save` raise it.
+    """
+    if output is not None:
+        require_outputs([output, sidecar_path(output)], inputs=files_of(model))
+    quantized = dynamic.quantize_dynamic(model, weights=weights, granularity=granularity)
+    if output is not None:
+        _write(output, quantized.model, _dynamic_sidecar(quantized, model))
+    return quantized
+
+
+def _write(output: str | os.PathLike[str], model: onnx.ModelProto, about: Mapping[str, Any]) -> None:
+    """Write a quantized model and its side-car; neither replaces an old file before both are written."""
+    with whole_file(sidecar_path(output)) as sidecar:
+        data = qdq.checked_bytes(model)
+        record = {"sha256": hashlib.sha256(data).hexdigest(), **about}
+        sidecar.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_whole(output, data)
 
 
 def cache_from_qdq(model: ModelSource) -> tuple[CalibrationCache, QdqScales]:
@@ -171,6 +211,7 @@ def _sidecar(quantized: qdq.QuantizedModel, cache: CalibrationCache, model: Mode
         "model_sha256": "" if isinstance(model, onnx.ModelProto) else model_digest(model),
         "cache_sha256": cache.sha256,
         "preprocess": None if known is None else known.preprocess,
+        **_weights(quantized.weights),
         "quantized": list(quantized.quantized),
         "left_float": dict(quantized.left_float),
         "scales": dict(quantized.scales),
@@ -178,3 +219,20 @@ def _sidecar(quantized: qdq.QuantizedModel, cache: CalibrationCache, model: Mode
         "shared": list(quantized.shared),
         "calibration": None if known is None else known.to_dict(),
     }
+
+
+def _dynamic_sidecar(quantized: DynamicModel, model: ModelSource) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "model_sha256": "" if isinstance(model, onnx.ModelProto) else model_digest(model),
+        "dynamic": True,
+        "notes": list(quantized.notes),
+        **_weights(quantized.weights),
+        "quantized": list(quantized.quantized),
+        "left_float": dict(quantized.left_float),
+        "activations": list(quantized.activations),
+    }
+
+
+def _weights(options: WeightOptions) -> dict[str, str]:
+    return {"weights": options.method, "granularity": str(options.granularity)}

@@ -13,7 +13,7 @@ from trtcal.commands import options
 from trtcal.commands.build import in_words, measure, where
 
 if TYPE_CHECKING:
-    from engines.finding import Finding
+    from engines.finding import Finding, WeightedOperator
     from engines.kernels import Kernel, KernelTensor
     from engines.record import EngineRecord
 
@@ -153,6 +153,7 @@ def _kernels(kernels: "tuple[Kernel, ...]") -> None:
 
 
 def _inspect_model(path: Path, *, json: bool) -> None:
+    from engines.dynamic_structure import NO_DYNAMIC
     from engines.graph import load_model
     from engines.lint import structure_of
 
@@ -184,7 +185,7 @@ def _inspect_model(path: Path, *, json: bool) -> None:
                 operator.node,
                 operator.op_type,
                 *(str(item or "float") for item in operator.inputs),
-                "INT8" if operator.quantized else "float",
+                _meant_for(operator),
             )
             for operator in structure.operators
         ],
@@ -196,9 +197,17 @@ def _inspect_model(path: Path, *, json: bool) -> None:
         f"{path}: {len(quantized)} of {len(structure.operators)} weighted operators quantized, "
         f"{len(structure.quantizers)} Q/DQ pairs"
     )
-    if not structure.quantizers:
+    if structure.dynamic:
+        console.say(f"ranges are found when the model runs: it is for ONNX Runtime, {NO_DYNAMIC}")
+    elif not structure.quantizers:
         console.say("a float model: trtcal quantize writes Q/DQ nodes from a calibration cache")
     _show(structure.findings)
+
+
+def _meant_for(operator: "WeightedOperator") -> str:
+    if operator.dynamic:
+        return "INT8, dynamic"
+    return "INT8" if operator.quantized else "float"
 
 
 def _show(findings: "tuple[Finding, ...]") -> None:

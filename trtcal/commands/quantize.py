@@ -1,24 +1,51 @@
-"""`trtcal quantize`: from a cache to a model with Q/DQ nodes."""
+"""`trtcal quantize`: from a cache to a model with Q/DQ nodes, or from no cache to one with ranges at run time."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from calibrators.errors import CacheError
 from trtcal import console
 from trtcal.commands import options
 
 if TYPE_CHECKING:
+    from engines.dynamic import DynamicModel
     from engines.qdq import QuantizedModel
 
 
 def quantize(
     model: options.Model,
     *,
-    cache: Annotated[Path, typer.Option(help="Its calibration cache.", metavar="MODEL.cache", show_default=False)],
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Its calibration cache; needed without --dynamic.", metavar="MODEL.cache", show_default=False
+        ),
+    ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The model to write.", metavar="MODEL.int8.onnx", show_default=False)
     ],
+    dynamic: Annotated[
+        bool,
+        typer.Option(
+            "--dynamic",
+            help="Quantize weights only, and have ONNX Runtime find the ranges of activations whenever the model runs: "
+            "no --cache. Not for TensorRT, which has no dynamic INT8.",
+        ),
+    ] = False,
+    weights: Annotated[
+        Literal["absmax", "mse"],
+        typer.Option(help="How scales of weights are chosen: by the largest magnitude, or the least squared error."),
+    ] = "absmax",
+    granularity: Annotated[
+        str,
+        typer.Option(
+            help="What of a weight shares a scale: an output channel, the whole tensor, or N neighbours in an output "
+            "channel. Blocks are for MatMul and Gemm in ONNX Runtime; TensorRT has them not in INT8.",
+            metavar="channel|tensor|block:N",
+        ),
+    ] = "channel",
     json: options.Json = False,
 ) -> None:
     """Write a calibration cache's scales into the model as QuantizeLinear and DequantizeLinear nodes, for any TensorRT.
@@ -26,10 +53,26 @@ def quantize(
     Weights get one scale per output channel, activations one per tensor. Batch normalization is folded where it can be,
     biases stay in float. A cache that TensorRT wrote will do: names of its own are dropped and counted, the sides of a
     pooling or concatenation get one scale, and what has a scale of zero or infinity stays in float and is named.
+
+    With --dynamic no cache is needed, and the model is for ONNX Runtime alone: TensorRT has no dynamic INT8.
     """
     from trtcal.pipeline import quantize as quantized
+    from trtcal.pipeline import quantize_dynamic
 
-    report(output, quantized(model, cache, output=output), json=json)
+    if dynamic and cache is not None:
+        raise CacheError(
+            "--dynamic finds the ranges when the model runs and has no use for --cache: leave one of them out"
+        )
+    if dynamic:
+        made = quantize_dynamic(model, output=output, weights=weights, granularity=granularity)
+        report_dynamic(output, made, json=json)
+    elif cache is None:
+        raise CacheError(
+            "give --cache MODEL.cache, the model's calibration cache (trtcal calibrate writes it); or --dynamic, which "
+            "needs none, for ONNX Runtime"
+        )
+    else:
+        report(output, quantized(model, cache, output=output, weights=weights, granularity=granularity), json=json)
 
 
 def report(output: Path, result: "QuantizedModel", *, json: bool) -> None:
@@ -37,10 +80,8 @@ def report(output: Path, result: "QuantizedModel", *, json: bool) -> None:
     if json:
         console.emit_json(
             {
-                "model": str(output),
-                "quantized": list(result.quantized),
+                **_common(output, result),
                 "scales": dict(result.scales),
-                "left_float": dict(result.left_float),
                 "from_sidecar": list(result.from_sidecar),
                 "shared": list(result.shared),
                 "averaged": list(result.averaged),
@@ -50,6 +91,32 @@ def report(output: Path, result: "QuantizedModel", *, json: bool) -> None:
         )
     else:
         console.say(f"{output}: {len(result.quantized)} operators in INT8, {len(result.scales)} activation scales")
+    _say_the_rest(result)
+
+
+def report_dynamic(output: Path, result: "DynamicModel", *, json: bool) -> None:
+    """Say what became of a model that finds its ranges at run time; on standard error, what that means for TensorRT."""
+    if json:
+        console.emit_json({**_common(output, result), "dynamic": True, "activations": list(result.activations)})
+    else:
+        console.say(
+            f"{output}: {len(result.quantized)} operators in INT8, {len(result.activations)} activations quantized at "
+            "run time"
+        )
+    _say_the_rest(result)
+
+
+def _common(output: Path, result: "QuantizedModel | DynamicModel") -> dict[str, Any]:
+    return {
+        "model": str(output),
+        "quantized": list(result.quantized),
+        "left_float": dict(result.left_float),
+        "weights": result.weights.method,
+        "granularity": str(result.weights.granularity),
+    }
+
+
+def _say_the_rest(result: "QuantizedModel | DynamicModel") -> None:
     for name, why in result.left_float.items():
         console.note(f"left in float: {name}, for {why}")
     for note in result.notes:
