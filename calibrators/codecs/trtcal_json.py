@@ -215,17 +215,14 @@ def _cache(values: Mapping[str, Any], encodings: Encodings, source: str) -> Cali
     _require_keys(about, {"header", "text"}, f"{source}, cache")
     if not all(isinstance(value, str) for value in about.values()) or "header" not in about:
         raise CacheError(f"{source}, cache: it has a header, and perhaps a text, each a text")
-    scales = {**{name: encodings.activations.get(name) for name in values["activations"]}}
+    scales = {name: encodings.activations.get(name) for name in _object(values, "activations", source)}
     lines = "".join(
         f"{name}: {bits_of(encodings.unusable[name] if encoding is None else float(encoding.scale)):x}\n"
         for name, encoding in scales.items()
         if encoding is None or encoding.axis is None
     )
     text = about.get("text", f"{about['header']}\n{lines}")
-    try:
-        cache = CalibrationCache.parse(text, source=f"{source}, cache")
-    except UnicodeEncodeError as error:
-        raise CacheError(f"{source}, cache: the text holds half a letter") from error
+    cache = CalibrationCache.parse(text, source=f"{source}, cache")
     if "sidecar" in values:
         cache.sidecar = Sidecar.parse(json.dumps(values["sidecar"]), source=f"{source}, sidecar")
     return cache
