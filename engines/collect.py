@@ -23,6 +23,7 @@ from engines.blocked import Fetch, Fingerprint, fetches, fingerprint
 from engines.bound import Bound, Layout
 from engines.cores import usable_cores
 from engines.derived import derived_of
+from engines.dynamic_structure import dynamic_refusal
 from engines.graph import (
     AVERAGES,
     COMMUTES,
@@ -83,6 +84,8 @@ def collect(
     files = files_of(model)
     stamps = _stamps(files)
     proto = loaded(model)
+    if dynamic := dynamic_refusal(proto):
+        raise ModelError(dynamic)
     if is_quantized(proto):
         raise ModelError("the model has Q/DQ nodes already, and with them its ranges: give the float model")
     wanted = _wanted(proto, model, tensors)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from trtcal.accuracy import evaluate
     from trtcal.comparison import Comparison, compare
     from trtcal.images import ImageLoader
-    from trtcal.pipeline import quantize
+    from trtcal.pipeline import quantize, quantize_dynamic
     from trtcal.preprocess import Preprocess
 
 _HOMES = {
@@ -57,6 +57,7 @@ _HOMES = {
     "encodings": "calibrators.ranges",
     "evaluate": "trtcal.accuracy",
     "quantize": "trtcal.pipeline",
+    "quantize_dynamic": "trtcal.pipeline",
 }
 
 __all__ = [
@@ -85,6 +86,7 @@ __all__ = [
     "encodings",
     "evaluate",
     "quantize",
+    "quantize_dynamic",
 ]
 
 

@@ -73,7 +73,7 @@ def test_alone_it_shows_its_help(command, arguments):
         (["calibrate", "m.onnx", "-o", "m.cache", "--count", "none"], "trtcal: Invalid value for '--count'"),
         (["calibrate", "m.onnx", "-o", "m.cache", "--count", "0"], "trtcal: Invalid value for '--count'"),
         (["calibrate", "m.onnx", "-o", "m.cache", "--tensors", "few"], "trtcal: Invalid value for '--tensors'"),
-        (["quantize", "m.onnx", "-o", "m.int8.onnx"], "trtcal: give --cache MODEL.cache, "),
+        (["quantize", "m.onnx", "--cache", "m.cache"], "trtcal: Missing option '--output' / '-o'"),
         (["quantize", "m.onnx", "more.onnx", "-o", "o", "--cache", "c"], "trtcal: Got unexpected extra argument"),
         (["cache", "bogus"], "trtcal: No such command 'bogus'; see `trtcal cache --help`\n"),
     ],
