@@ -1,9 +1,9 @@
 """The least-squares scale: alternately the best levels for a scale and the best scale for these levels.
 
 ``q = clip(round(x / s))`` are the best levels for s, ``s = sum(q x) / sum(q^2)`` is the best scale for q, and neither
-step ever raises the sum of (x - s q)^2. MNN's "ADMM" quantization walks so from one start for some hundred rounds. The
-walk creeps: at 8 bits a round moves s by less than a thousandth. So its ends are found directly: from s it leads up
-where sum(q (x - s q)) is above 0, else down, and it ends where the sign changes from above 0 to below.
+step ever raises the sum of (x - s q)^2. MNN's "ADMM" quantization walks so from one start. The walk creeps: at 8 bits
+it takes some hundred rounds, and gets stuck where no value changes its level. So its ends are found directly: from s it
+leads up where sum(q (x - s q)) is above 0, else down, and it ends where the sign changes from above 0 to below.
 """
 
 from typing import Final

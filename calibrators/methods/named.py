@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from calibrators.grid import Grid
+from calibrators.methods.aciq import aciq_range
 from calibrators.methods.emd import emd_moments_range, emd_range
 from calibrators.methods.entropy import entropy_range
 from calibrators.methods.lsq_scale import lsq_scale_range
@@ -26,6 +27,7 @@ SINGLE: Mapping[str, FindRange] = MappingProxyType(
         "mse": mse_range,
         "emd": emd_range,
         "emd-moments": emd_moments_range,
+        "aciq": aciq_range,
         "lsq-scale": lsq_scale_range,
         "sqnr": sqnr_range,
     }

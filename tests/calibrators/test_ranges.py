@@ -42,7 +42,7 @@ def group(*members: str, sources: tuple[str, ...]) -> ScaleGroup:
 def test_methods_are_known_by_name() -> None:
     assert list(METHODS) == [
         *("entropy", "minmax", "mean", "percentile", "mse", "emd", "emd-moments"),
-        *("lsq-scale", "sqnr", "best"),
+        *("aciq", "lsq-scale", "sqnr", "best"),
     ]
     for name, method in METHODS.items():
         assert method_named(name) is method
