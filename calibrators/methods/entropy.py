@@ -10,7 +10,8 @@ threshold is the middle of bin i: (i + 0.5) / 2048 of amax.
 Where the last level holds nothing but the tail, Q would be 0 and the divergence infinite: a lone outlier far away could
 never be clipped. There Q counts as one value.
 
-128 is the number of levels that 8 symmetric bits have for magnitudes; other grids search with their own.
+128 is the number of levels that 8 symmetric bits have for magnitudes; other grids search with their own. A divergence
+does not see how far a clipped value is moved: with 16 levels or fewer, nearly all of a tensor with a long tail may be.
 """
 
 from functools import lru_cache

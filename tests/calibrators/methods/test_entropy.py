@@ -13,37 +13,13 @@ from hypothesis.extra.numpy import arrays
 
 from calibrators.encoding import Encoding
 from calibrators.grid import TENSORRT_INT8, TENSORRT_WEIGHTS, Grid
-from calibrators.methods.entropy import BINS, LEVELS, TIE, entropy_range, kl_divergences
+from calibrators.methods.entropy import BINS, LEVELS, entropy_range, kl_divergences
 from calibrators.range import Range
 from calibrators.statistics import TensorStatistics
+from tests.calibrators.methods.kl import divergences, last_minimum
 
 Floats = npt.NDArray[np.float64]
 Random = np.random.Generator
-
-
-def divergence(bins: Floats, kept: int, levels: int = 128) -> float:
-    """KL(P || Q) of one candidate, by the definition alone."""
-    p = bins[:kept].copy()
-    p[-1] += bins[kept:].sum()
-    occupied = p > 0
-    level = np.arange(kept) * levels // kept
-    mass = np.bincount(level, bins[:kept], levels)
-    number = np.bincount(level, occupied, levels)
-    q = np.where(occupied, mass[level] / np.maximum(number[level], 1), 0.0)
-    if q.sum() == 0:
-        return math.inf
-    if occupied[-1] and q[-1] == 0:  # the last level holds nothing but the tail
-        q[-1] = 1.0
-    p, q = p[occupied] / p.sum(), q[occupied] / q.sum()
-    return float((p * np.log(p / q)).sum())
-
-
-def divergences(bins: Floats, levels: int = 128) -> Floats:
-    return np.array([divergence(bins, kept, levels) for kept in range(levels, 2049)])
-
-
-def last_minimum(divergences: Floats) -> int:
-    return int(np.flatnonzero(divergences <= divergences.min() + TIE)[-1])
 
 
 def threshold(values: npt.ArrayLike, levels: int = 128) -> float:
