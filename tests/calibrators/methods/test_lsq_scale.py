@@ -51,7 +51,7 @@ def test_it_is_the_best_end_of_the_alternation(name: str, grid: Grid) -> None:
     level = np.clip(np.rint(x / step), grid.minimum, grid.maximum)
     assert float(((x - level * step) ** 2).mean()) <= 1.001 * least
     if found != minmax_range(statistics, grid):
-        assert (level * x).sum() / (level**2).sum() == pytest.approx(step, rel=2e-4)
+        assert (level * x).sum() / (level**2).sum() == pytest.approx(step, rel=5e-4)  # a bin of 4096
 
 
 @pytest.mark.parametrize("grid", GRIDS)
