@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from calibrators.encoding import Encoding
 from calibrators.errors import RangeError
 from calibrators.grid import TENSORRT_INT8, Grid
 from calibrators.methods.minmax import minmax_range
@@ -49,12 +50,23 @@ def test_it_is_numpys_percentile_within_a_bin(name: str, percent: float) -> None
     assert found.minimum == pytest.approx(min(np.percentile(x, 100 - percent), 0.0), abs=bin_width)
 
 
+def sqnr(x: Floats, found: Range) -> float:
+    noise = Encoding.of_range(found, TENSORRT_INT8).fake_quantize(x).astype(np.float64) - x
+    return 10 * math.log10(np.square(x, dtype=np.float64).sum() / np.square(noise).sum())
+
+
 def test_known_thresholds() -> None:
     rng = np.random.default_rng(0)
     laplace = rng.laplace(0, 1, 32768).astype(np.float32)
     relu = np.maximum(rng.standard_normal(32768).astype(np.float32), 0)
     assert of(laplace).amax == pytest.approx(9.6179, abs=16 / 8192)
     assert of(relu).amax == pytest.approx(3.8242, abs=8 / 8192)
+    assert sqnr(laplace, of(laplace)) == pytest.approx(34.88, abs=0.03)
+    assert sqnr(relu, of(relu)) == pytest.approx(38.85, abs=0.03)
+    assert of(laplace, 100).amax == pytest.approx(11.9489, abs=5e-5)
+    assert of(relu, 100).amax == pytest.approx(4.7320, abs=5e-5)
+    assert sqnr(laplace, of(laplace, 100)) == pytest.approx(34.31, abs=0.01)
+    assert sqnr(relu, of(relu, 100)) == pytest.approx(39.33, abs=0.01)
 
 
 @given(values)
