@@ -53,6 +53,10 @@ def test_the_tour_leaves_what_it_says(tour: Path) -> None:
         "digits.engine",
         "digits.fp16.engine",
         "minmax.cache",
+        "best.cache",
+        "auto.cache",
+        "mse.cache",
+        "percentile.cache",
     ):
         assert (tour / name).stat().st_size > 100, name
 
@@ -133,6 +137,14 @@ def test_the_presets_are_all_named() -> None:
     for name in PRESETS:
         assert f"`{name}`" in README, name
         assert name in help_text, name
+
+
+def test_the_range_methods_are_all_in_the_table() -> None:
+    from calibrators.ranges import ALIASES, METHODS
+
+    table = [line.split("|")[1] for line in README.splitlines() if line.startswith("| `")]
+    named = {name for cell in table for name in re.findall(r"`([^`]+)`", cell)}
+    assert {*METHODS, *ALIASES} <= named
 
 
 def test_the_links_lead_somewhere() -> None:

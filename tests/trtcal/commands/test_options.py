@@ -1,6 +1,10 @@
+import re
+
 import pytest
 
 from calibrators.errors import BuildError
+from calibrators.ranges import METHODS, method_named
+from trtcal.commands import options
 from trtcal.commands.options import layer_precisions_of, size_of
 
 
@@ -42,3 +46,12 @@ def test_what_is_no_precision_of_layers(text: str) -> None:
 def test_a_pattern_given_twice() -> None:
     with pytest.raises(BuildError, match="gives a twice"):
         layer_precisions_of(["a=fp32", "a=fp16"])
+
+
+def test_help_lists_the_range_methods_that_there_are() -> None:
+    named = re.findall(
+        r"[a-z][a-z0-9:.-]*[a-z0-9]", re.sub(r"\(99\.99; another such as|\(or|[(),]", " ", options.METHODS)
+    )
+    assert {*METHODS} <= {*named}
+    for name in named:
+        method_named(name)
