@@ -64,9 +64,9 @@ def qdq_scales(model: ModelSource) -> QdqScales:
     """
     proto = loaded(model) if isinstance(model, onnx.ModelProto) else load_model(model, check=False)
     source = "the model" if isinstance(model, onnx.ModelProto) else str(model)
-    _require_qdq(proto, source)
+    require_qdq(proto, source)
     graph = Graph(proto)
-    view = _FloatView(proto, graph)
+    view = FloatView(proto, graph)
     refusals: dict[str, str] = {}
     own: dict[str, float] = {}
     silent = list[str]()
@@ -74,7 +74,7 @@ def qdq_scales(model: ModelSource) -> QdqScales:
     for node in proto.graph.node:
         if node.op_type not in (QUANTIZE, DEQUANTIZE):
             continue
-        pair = graph.quantizer(node) if node.op_type == DEQUANTIZE else _quantize_alone(graph, node)
+        pair = graph.quantizer(node) if node.op_type == DEQUANTIZE else quantize_alone(graph, node)
         if pair.constant:
             constants.add(pair.tensor)
             continue
@@ -97,7 +97,8 @@ def qdq_scales(model: ModelSource) -> QdqScales:
     return QdqScales(scales, derived, len(constants), tuple(_notes(proto, tuple(dict.fromkeys(silent)))))
 
 
-def _require_qdq(proto: onnx.ModelProto, source: str) -> None:
+def require_qdq(proto: onnx.ModelProto, source: str) -> None:
+    """Refuse a model without Q/DQ nodes, with malformed ones, or quantized in another way."""
     kinds = {node.op_type for node in proto.graph.node}
     kinds = {kind for kind in kinds if kind in QUANTIZERS or kind.startswith("QLinear") or QUANTIZE in kind}
     fused = sorted(kinds - {QUANTIZE, DEQUANTIZE})
@@ -118,7 +119,7 @@ def _require_qdq(proto: onnx.ModelProto, source: str) -> None:
             )
 
 
-def _quantize_alone(graph: Graph, quantize: onnx.NodeProto) -> Quantizer:
+def quantize_alone(graph: Graph, quantize: onnx.NodeProto) -> Quantizer:
     """Describe a QuantizeLinear as if it were dequantized right away with its own scale and zero point."""
     dequantize = onnx.NodeProto()
     dequantize.CopyFrom(quantize)
@@ -200,7 +201,7 @@ def _inner_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
                 yield from _inner_nodes(inner)
 
 
-class _FloatView:
+class FloatView:
     """The graph as it was before quantization, as far as names and shared scales go.
 
     1. A Q/DQ pair is left out: what read its result reads the tensor itself.

@@ -35,22 +35,24 @@ class Read:
     notes: tuple[str, ...] = ()
 
 
-def read(path: str | os.PathLike[str], name: str | None = None) -> Read:
+def read(path: str | os.PathLike[str], name: str | None = None, *, whole: bool = False) -> Read:
     """Read a file of any format, or the Q/DQ nodes of a model.
 
     Args:
         path: The file. A calibration cache is read with its side-car where it has one.
         name: Its format, "qdq" for a model, "aimet" for any version of AIMET's; None to tell by the file's contents.
+        whole: Of a model, read weights and asymmetric or per-channel activations, too; else what a calibration cache
+            can hold, and refuse what it cannot.
 
     Raises:
         TrtcalError: It cannot be read, is of no known format or of another than `name`, or is malformed.
     """
     if name == QDQ:
-        return _of_model(path)
+        return _of_model(path, whole=whole)
     data = _bytes(path, head=name is None)
     if name is None and _ONNX.match(data):
         _require_quantized(path)
-        return _of_model(path)
+        return _of_model(path, whole=whole)
     found = _format(data, name, str(path))
     encodings = load(data, found, source=str(path))
     if encodings.cache is not None and found == "tensorrt":
@@ -82,9 +84,13 @@ def _require_quantized(path: str | os.PathLike[str]) -> None:
         )
 
 
-def _of_model(path: str | os.PathLike[str]) -> Read:
+def _of_model(path: str | os.PathLike[str], *, whole: bool) -> Read:
+    from engines.qdq_encodings import qdq_encodings
     from trtcal.pipeline import cache_from_qdq
 
+    if whole:
+        encodings = qdq_encodings(path)
+        return Read(QDQ, encodings, encodings.notes)
     cache, found = cache_from_qdq(path)
     notes = list(found.notes)
     if found.derived:

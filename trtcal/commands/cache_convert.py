@@ -107,7 +107,7 @@ def convert(
     MODEL.int8.onnx -o OUT.cache reads the activation scales of any tool's Q/DQ model back, under the float model's
     names, with those of pooled, reshaped and concatenated tensors, which share them. Weights are left out. Refused is
     what a cache cannot hold: asymmetric or per-channel activations, other types than INT8, a tensor with several
-    scales.
+    scales. AIMET's formats and trtcal's own hold all of that, and weights.
 
     CACHE -o OUT.cache --tensorrt-version 10.3 --algorithm MinMaxCalibration keeps the scales and changes the header.
     """
@@ -120,7 +120,8 @@ def convert(
     pair = target_format in (Format.TENSORRT, Format.QDQ)
     inputs = [source] if model is None else [source, model]
     require_outputs([output, *([sidecar_path(output)] if pair else [])], inputs=inputs)
-    found = read(source, None if source_format is None else source_format.value)
+    whole = target_format.startswith(("aimet", "trtcal"))
+    found = read(source, None if source_format is None else source_format.value, whole=whole)
     if found.format == target_format == Format.TENSORRT and not header:
         raise CacheError(_NOTHING)
     notes = list(found.notes)

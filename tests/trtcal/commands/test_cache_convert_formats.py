@@ -224,3 +224,15 @@ def test_other_commands_tell_how_to_convert(name, command, convert, job, cache):
         code, out, err = command(*arguments)
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert hint in err
+
+
+def test_a_model_with_its_weights(convert, command, job):
+    options = ["--images", job / "images", "--preprocess", "unit", "-o", job / "model.cache"]
+    command("calibrate", job / "model.onnx", *options)
+    command("quantize", job / "model.onnx", "--cache", job / "model.cache", "-o", job / "int8.onnx")
+    code, out, err = convert(job / "int8.onnx", "--to", "aimet-2.0.0", "-o", job / "e2")
+    assert (code, err) == (0, "")
+    assert "5 activations, 3 weights" in out
+    again = convert(job / "e2", job / "model.onnx", "--to", "trtcal", "-o", job / "own.json")
+    assert again[0] == 0
+    assert "5 activations, 3 weights" in again[1]
