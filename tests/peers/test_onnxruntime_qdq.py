@@ -13,8 +13,9 @@ from calibrators.ranges import calibrate
 from engines.collect import collect
 from engines.qdq import quantize
 from engines.qdq_scales import qdq_scales
-from tests.engines.networks import Net, samples_of
+from tests.engines.networks import samples_of
 from tests.peers.installed import differs
+from tests.peers.networks import plain
 
 as_read = differs("onnxruntime", read="1.31.1")
 
@@ -27,23 +28,8 @@ class Reader(CalibrationDataReader):
         return next(self._batches, None)
 
 
-def network() -> onnx.ModelProto:
-    """Convolutions with biases, a max pooling, an average pooling, a matrix product."""
-    net = Net(seed=3)
-    net.conv(net.input("image", ("N", 3, 16, 16)), "a", 8, 3, 3, 3)
-    net.node("Relu", "a", "a_relu")
-    net.node("MaxPool", "a_relu", "pooled", kernel_shape=[2, 2], strides=[2, 2])
-    net.conv("pooled", "b", 8, 8, 3, 3)
-    net.node("Relu", "b", "b_relu")
-    net.node("GlobalAveragePool", "b_relu", "average")
-    net.node("Flatten", "average", "flat")
-    net.weight("w", 8, 4, fan_in=8)
-    net.node("MatMul", "flat w", "scores")
-    return net.model("scores")
-
-
 def theirs(folder: Path, **options: object) -> onnx.ModelProto:
-    model = network()
+    model = plain()
     onnx.save(model, folder / "model.onnx")
     quantize_static(
         folder / "model.onnx",
@@ -59,7 +45,7 @@ def theirs(folder: Path, **options: object) -> onnx.ModelProto:
 
 
 def ours() -> onnx.ModelProto:
-    model = network()
+    model = plain()
     return quantize(model, calibrate(collect(model, samples_of(model, 5)), "minmax")).model
 
 
