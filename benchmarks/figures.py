@@ -65,9 +65,10 @@ class ModelFigures:
     Attributes:
         nodes: Nodes of its graph.
         tensors: Its float activations.
-        rounds: Wall times by task, of all images: "fetch", "entropy", "minmax", "quantizable".
+        rounds: Wall times by task, of all images: "fetch", "entropy", "quantizable", "decode", "files".
         memory: "inference" and "entropy".
         search: By method.
+        all_searches: Seconds of all methods together for 200 tensors.
         peer_rounds: By peer, of the peers' images; empty where the peers were left out.
         peer_memory: By peer.
         peer_search: By number of bins.
@@ -78,6 +79,7 @@ class ModelFigures:
     rounds: Mapping[str, Rounds]
     memory: Mapping[str, Mapping[int, float]]
     search: Mapping[str, Search]
+    all_searches: float
     peer_rounds: Mapping[str, Rounds]
     peer_memory: Mapping[str, Mapping[int, float]]
     peer_search: Mapping[int, Search]
@@ -102,6 +104,7 @@ class ModelFigures:
             "memory_mb": {task: dict(peaks) for task, peaks in self.memory.items()},
             "memory_growth": self.growth,
             "search": {method: search.to_dict() for method, search in self.search.items()},
+            "all_searches_seconds": self.all_searches,
             "onnxruntime": {
                 "calibration": {peer: rounds.to_dict() for peer, rounds in self.peer_rounds.items()},
                 "memory_mb": {peer: dict(peaks) for peer, peaks in self.peer_memory.items()},

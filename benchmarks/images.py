@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ SIZE = 224
 """Height and width, in pixels."""
 
 BATCH = 8
+
+PHOTOGRAPH = (500, 375)
+"""Width and height of an image file, in pixels."""
 
 GRIDS = (2, 4, 8, 16, 32, 64, 128)
 """Random values on a side, from coarse to fine. The finer, the fainter: 1 / frequency, as in photographs."""
@@ -58,6 +62,18 @@ def synthetic_image(rng: np.random.Generator) -> Floats:
         field += weights @ (shared + 0.3 * own) @ weights.T / grid
     pixels = np.round(255 * np.clip(0.45 + 0.2 * (field - field.mean()) / field.std(), 0, 1)) / 255
     return np.asarray((pixels - MEAN) / STD, np.float32)
+
+
+def write_files(folder: Path, count: int) -> None:
+    """Write images as JPEG files of `PHOTOGRAPH` pixels, as those of ImageNet are on average."""
+    from PIL import Image
+
+    for number in range(count):
+        values = synthetic_image(np.random.default_rng([0, number])) * STD + MEAN
+        pixels = np.round(255 * np.clip(values, 0, 1)).astype(np.uint8).transpose(1, 2, 0)
+        Image.fromarray(pixels).resize(PHOTOGRAPH, Image.Resampling.BICUBIC).save(
+            folder / f"{number:06}.jpg", quality=90
+        )
 
 
 @lru_cache(maxsize=len(GRIDS))

@@ -64,7 +64,7 @@ def _model(
 ) -> ModelFigures:
     images, rounds = settings.images, settings.rounds
     say(f"{name}: wall time of {rounds} round(s) on {images} images")
-    times, search = in_fresh_process(timings, path, images=images, rounds=rounds)
+    times, search, all_searches = in_fresh_process(timings, path, images=images, rounds=rounds)
     say(f"{name}: peak memory")
     counts = sorted({max(1, images // FEWER), images})
     memory = {
@@ -78,7 +78,7 @@ def _model(
             peer_times[peer] = in_fresh_process(peer_timings, path, peer, images=peers_images, rounds=rounds)
             peer_memory[peer] = {peers_images: in_fresh_process(peer_peak, path, peer, images=peers_images)}
         peer_search = in_fresh_process(peer_searches, path)
-    return ModelFigures(nodes, tensors, times, memory, search, peer_times, peer_memory, peer_search)
+    return ModelFigures(nodes, tensors, times, memory, search, all_searches, peer_times, peer_memory, peer_search)
 
 
 def _help_seconds() -> list[float]:

@@ -39,9 +39,9 @@ def test_every_figure_is_in_the_json(done: "tuple[subprocess.CompletedProcess[st
     assert set(figures["start_up_seconds"]) == {"compiling", "loading"}
     model = figures["models"]["mobilenetv2"]
     assert (model["nodes"], model["tensors"]) == (100, 101)
-    assert list(model["calibration"]) == ["fetch", "entropy", "minmax", "quantizable"]
+    assert list(model["calibration"]) == ["fetch", "entropy", "quantizable", "decode", "files"]
     for task, times in model["calibration"].items():
-        parts = {"ratio", "seconds", "floor"} | (set() if task == "fetch" else {"collect", "search"})
+        parts = {"ratio", "seconds", "floor"} | (set() if task in ("fetch", "decode") else {"collect", "search"})
         assert set(times) == parts | {"rounds"}
         assert {name: len(each) for name, each in times["rounds"].items()} == dict.fromkeys(parts, 1)
         assert all(times[name] > 0 for name in parts)

@@ -1,8 +1,11 @@
 """The synthetic images: like normalised photographs, and the same each time."""
 
-import numpy as np
+from pathlib import Path
 
-from benchmarks.images import BATCH, INPUT, MEAN, STD, SyntheticImages
+import numpy as np
+from PIL import Image
+
+from benchmarks.images import BATCH, INPUT, MEAN, PHOTOGRAPH, STD, SyntheticImages, write_files
 
 
 def test_images_come_in_batches_named_by_position() -> None:
@@ -37,3 +40,13 @@ def test_neighbouring_pixels_are_alike_as_in_photographs() -> None:
     assert np.corrcoef(left.ravel(), right.ravel())[0, 1] > 0.95
     red, blue = batch[INPUT][:, 0], batch[INPUT][:, 2]
     assert np.corrcoef(red.ravel(), blue.ravel())[0, 1] > 0.5
+
+
+def test_files_hold_the_same_images_in_the_size_of_photographs(tmp_path: Path) -> None:
+    write_files(tmp_path, 2)
+    (batch,) = SyntheticImages(2)
+    for number in range(2):
+        with Image.open(tmp_path / f"{number:06}.jpg") as file:
+            assert file.size == PHOTOGRAPH
+            pixels = np.asarray(file.resize((224, 224), Image.Resampling.BOX), np.float32).transpose(2, 0, 1)
+        assert np.abs(pixels - 255 * (batch[INPUT][number] * STD + MEAN)).mean() < 5

@@ -11,9 +11,10 @@ ROUNDS = Rounds([8.0, 8.0, 9.0], [5.0, 5.0, 5.0], [7.0, 7.0, 8.0], [1.0, 1.0, 1.
 MODEL = ModelFigures(
     nodes=122,
     tensors=123,
-    rounds={"fetch": Rounds([7.0] * 3, [5.0] * 3), "entropy": ROUNDS, "minmax": ROUNDS, "quantizable": ROUNDS},
+    rounds={"fetch": Rounds([7.0] * 3, [5.0] * 3), "entropy": ROUNDS, "quantizable": ROUNDS, "files": ROUNDS},
     memory={"inference": {32: 300.0, 128: 300.0}, "entropy": {32: 1000.0, 128: 1100.0}},
     search={"entropy": Search(123, 2.5, 4.0), "minmax": Search(123, 0.001, 0.002)},
+    all_searches=1.5,
     peer_rounds={"Entropy": Rounds([14.0] * 3, [1.0] * 3, [13.0] * 3, [1.0] * 3)},
     peer_memory={"Entropy": {32: 4000.0}},
     peer_search={128: Search(8, 0.4, 0.5), 2048: Search(8, 440.0, 450.0)},
@@ -56,10 +57,12 @@ def test_memory_has_a_column_for_each_number_of_images(found: dict[str, Table]) 
 def test_a_missed_target_is_told(found: dict[str, Table]) -> None:
     reached = {row[0]: row[3] for row in found["Targets"].rows}
     assert reached == {
-        "resnet50: entropy calibration over the floor": "yes",
+        "resnet50: calibration of every activation over the floor": "yes",
+        "resnet50: calibration of quantizable activations over the floor": "NO",
         "resnet50: peak memory, all images over a quarter of them": "NO",
         "resnet50: peak memory, MB": "yes",
-        "resnet50: entropy search, ms per tensor": "yes",
+        "resnet50: slowest method's search, ms per tensor": "yes",
+        "resnet50: all methods for 200 tensors, seconds": "yes",
         "trtcal --help, seconds": "yes",
     }
 
