@@ -14,6 +14,7 @@ import onnx
 
 from calibrators.batches import Batch
 from calibrators.cache import CalibrationCache
+from calibrators.errors import ModelError
 from calibrators.methods.best import best_method
 from calibrators.ranges import METHODS, calibrate, method_named, range_of
 from calibrators.statistics_file import Statistics
@@ -23,6 +24,7 @@ from engines.session import OnnxRuntimeSession
 from trtcal.accuracy import evaluate, score_as_dict
 from trtcal.images import ImageLoader
 from trtcal.measures import Score
+from trtcal.pipeline import require_same_model
 
 REFERENCE = "FP32"
 """What the float model is called beside the methods."""
@@ -126,16 +128,23 @@ def compare(
         progress: Is told the number of units done since the last call, of `units` in all.
 
     Raises:
+        CacheMismatchError: The statistics are another model's.
+        ModelError: The model has no float output, by which methods could be told apart.
         RangeError: A method is unknown, or there are no statistics.
         TrtcalError: As `engines.qdq.quantize` and `trtcal.accuracy.evaluate` raise it.
     """
     names = named(methods)
+    require_same_model(statistics, model)
     derived = {name: _derived(statistics, name) for name in names}
     same_as = _same(derived)
     apart = [name for name in names if same_as[name] is None]
     scores: dict[str, Score] = {}
     left: dict[str, Mapping[str, str]] = {}
     with OnnxRuntimeSession(model) as reference:
+        if not any(spec.dtype.kind == "f" for spec in reference.outputs):
+            raise ModelError(
+                "the model has no float output, by which range methods could be told apart: give it with its scores"
+            )
         samples = Singles(test.for_model(reference.inputs), reference.fixed_batch or 1, labelled=labelled)
         for start in range(0, len(apart), at_once := _at_once(model)):
             with ExitStack() as stack:

@@ -100,7 +100,10 @@ def compare_images(
         seconds = time.perf_counter() - began
     with step("Comparing", units(model, parts.test, names)) as advance:
         comparison = compare(model, statistics, parts.test, methods=names, labelled=doubt is None, progress=advance)
-    notes = parts.notes if doubt is None else (*parts.notes, f"the sub-folders are not taken for classes: {doubt}")
+    notes = parts.notes
+    if doubt is not None:
+        why, _, _ = str(doubt).partition(";")
+        notes = (*notes, f"the sub-folders are not taken for classes: {why}")
     return Compared(comparison, statistics, parts, seconds, notes)
 
 

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 import trtcal
-from calibrators.errors import RangeError
+from calibrators.errors import CacheMismatchError, ModelError, RangeError
 from calibrators.ranges import METHODS, calibrate
 from calibrators.statistics_file import Statistics
 from engines.session import OnnxRuntimeSession
@@ -90,6 +90,7 @@ def test_a_fixed_batch_is_run_whole(work, tmp_path):
     fixed = onnx.load(model)
     fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
     onnx.save(fixed, tmp_path / "fixed.onnx")
+    statistics = Statistics(statistics, groups=statistics.groups, explicit_groups=statistics.explicit_groups)
     found = []
     for size in (3, 8):
         other = open_images(test.source, OnnxRuntimeSession(tmp_path / "fixed.onnx").inputs, batch_size=size)
@@ -163,6 +164,22 @@ def test_methods_that_there_are_not(methods):
 def test_no_statistics(work):
     with pytest.raises(RangeError, match="no statistics"):
         compare(work[0], Statistics({}), work[2])
+
+
+def test_statistics_of_another_model(work, tmp_path):
+    onnx.save(classifier(classes=4, seed=1), tmp_path / "other.onnx")
+    with pytest.raises(CacheMismatchError, match="gathered from another model"):
+        compare(tmp_path / "other.onnx", work[1], work[2])
+
+
+def test_a_model_that_gives_no_scores(work, tmp_path):
+    model = onnx.load(work[0])
+    model.graph.node.append(onnx.helper.make_node("ArgMax", ["scores"], ["class"], axis=1, keepdims=0))
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("class", onnx.TensorProto.INT64, ["N"]))
+    onnx.save(model, tmp_path / "class.onnx")
+    statistics = trtcal.collect(tmp_path / "class.onnx", work[2])
+    with pytest.raises(ModelError, match="no float output"):
+        compare(tmp_path / "class.onnx", statistics, work[2])
 
 
 def test_broken_outputs_rank_last():
