@@ -28,8 +28,7 @@ from calibrators.statistics import TensorStatistics
 SQUARED: Final = 0
 ABSOLUTE: Final = 1
 SLOPE: Final = 2
-SIGNED: Final = 3
-LEVEL_SQUARED: Final = 4
+MOMENTS: Final = 3
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -107,18 +106,17 @@ def slopes(density: Density, lattices: Lattices) -> Floats:
     return _over_both_sides(density, lattices, SLOPE)
 
 
-def mean_errors(density: Density, lattices: Lattices) -> Floats:
-    """The mean of x - x^ of each lattice, shape (n,), in units, x^ being x after quantization and back."""
-    above, below = _sides(density, lattices, SIGNED, 1.0)
-    return np.asarray((above - below) / density.total * lattices.steps)
+def moments(density: Density, lattices: Lattices) -> tuple[Floats, Floats]:
+    """The mean of x - x^ and the mean of x^ squared, x^ being x after quantization and back.
+
+    Returns:
+        Two arrays of shape (n,), in units and in squared units.
+    """
+    above, below = (side.reshape(2, -1) / density.total for side in _sides(density, lattices, MOMENTS, 1.0))
+    return (above[0] - below[0]) * lattices.steps, (above[1] + below[1]) * lattices.steps**2
 
 
-def mean_squares(density: Density, lattices: Lattices) -> Floats:
-    """The mean of x^ squared of each lattice, shape (n,), in squared units."""
-    return _over_both_sides(density, lattices, LEVEL_SQUARED) * lattices.steps**2
-
-
-def moments(density: Density) -> tuple[float, float]:
+def moments_of_values(density: Density) -> tuple[float, float]:
     """The mean and the mean square of the values, in units and in squared units."""
     first, second = ([_power_sum(side, power) for side in (density.positive, density.negative)] for power in (1, 2))
     return (first[0] - first[1]) / density.total, (second[0] + second[1]) / density.total
@@ -136,11 +134,13 @@ def _over_both_sides(density: Density, lattices: Lattices, kind: int, saturation
 
 
 def _sides(density: Density, lattices: Lattices, kind: int, saturation: float) -> tuple[Floats, Floats]:
-    """The sums over the values above 0 and over those below."""
+    """The sums over the values above 0 and over those below, shape (n,); of moments the first, then the second."""
     inverse = 1.0 / lattices.steps
-    both = ((density.positive, lattices.above), (density.negative, lattices.below))
+    widths = np.tile(lattices.steps, 2) if kind == MOMENTS else lattices.steps
+    # Copies, as an array that is read-only or not contiguous would have the kernel compiled once more.
+    both = ((density.positive, np.array(lattices.above)), (density.negative, np.array(lattices.below)))
     above, below = (
-        _integrals(side.edges, side.density, inverse, levels, kind, (saturation - 1.0) / 3.0) * lattices.steps
+        _integrals(side.edges, side.density, inverse, levels, kind, (saturation - 1.0) / 3.0) * widths
         + (side.at_maximum * _at(side.maximum * inverse, levels, kind, saturation) if side.at_maximum else 0.0)
         for side, levels in both
     )
@@ -157,16 +157,17 @@ def _at(places: Floats, levels: Floats, kind: int, saturation: float) -> Floats:
         return np.abs(d)
     if kind == SLOPE:
         return np.asarray(k * d)
-    return d if kind == SIGNED else k * k
+    return np.concatenate([d, k * k])
 
 
 @kernel
 def _integrals(edges: Floats, density: Floats, inverse: Floats, levels: Floats, kind: int, beyond: float) -> Floats:
-    """For each lattice the sum over bins of density times integral, shape (n,); as if its step were the unit.
+    """For each lattice the sum over bins of density times integral, shape (n,) or (2 n,), its step being the unit.
 
     Sums run in the order of the bins, so that no width of the processor's vectors changes a bit.
     """
-    totals, before, now = np.zeros(inverse.size), np.empty(inverse.size), np.empty(inverse.size)
+    size = 2 * inverse.size if kind == MOMENTS else inverse.size
+    totals, before, now = np.zeros(size), np.empty(size), np.empty(size)
     known = False
     for i in range(density.size):
         if density[i] == 0.0:
@@ -175,7 +176,7 @@ def _integrals(edges: Floats, density: Floats, inverse: Floats, levels: Floats, 
         if not known:
             _integrate(edges[i], inverse, levels, kind, beyond, before)
         _integrate(edges[i + 1], inverse, levels, kind, beyond, now)
-        for j in range(inverse.size):
+        for j in range(size):
             totals[j] += density[i] * (now[j] - before[j])
         before, now = now, before
         known = True
@@ -185,7 +186,8 @@ def _integrals(edges: Floats, density: Floats, inverse: Floats, levels: Floats, 
 @kernel
 def _integrate(edge: float, inverse: Floats, levels: Floats, kind: int, beyond: float, results: Floats) -> None:
     """The integral from 0 to an edge for each lattice."""
-    for j in range(inverse.size):
+    size = inverse.size
+    for j in range(size):
         r = edge * inverse[j]
         k = min(np.rint(r), levels[j])
         d = r - k
@@ -196,7 +198,6 @@ def _integrate(edge: float, inverse: Floats, levels: Floats, kind: int, beyond: 
             results[j] = k * 0.25 + d * abs(d) * 0.5
         elif kind == SLOPE:
             results[j] = k * (d * d - 0.25) * 0.5
-        elif kind == SIGNED:
-            results[j] = d * d * 0.5
         else:
-            results[j] = k * k * d + k * k * k * (1 / 3) + k * (1 / 6)
+            results[j] = d * d * 0.5
+            results[size + j] = k * k * d + k * k * k * (1 / 3) + k * (1 / 6)

@@ -1,6 +1,6 @@
 """From statistics to ranges, and from a model's ranges to its encodings and to its calibration cache."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -108,7 +108,8 @@ def calibrate(statistics: Statistics, method: str = "entropy", *, version: int =
     deciding, explicit_deciding = (
         _deciding(statistics, groups) for groups in (statistics.groups, statistics.explicit_groups)
     )
-    ranges = _ranges(statistics, set().union(*deciding.values(), *explicit_deciding.values()), method, TENSORRT_INT8)
+    needed = sorted(set().union(*deciding.values(), *explicit_deciding.values()))
+    ranges = _ranges(statistics, needed, method, TENSORRT_INT8)
     scales, explicit = (
         {name: _scale(max(ranges[source].amax for source in sources)) for name, sources in chosen_by.items()}
         for chosen_by in (deciding, explicit_deciding)
@@ -137,12 +138,12 @@ def encodings(statistics: Statistics, method: str = "entropy", grid: Grid = TENS
         RangeError: The method is unknown, or a range has no scale that float32 can hold.
     """
     deciding = _deciding(statistics, statistics.explicit_groups)
-    ranges = _ranges(statistics, set().union(*deciding.values()), method, grid)
+    ranges = _ranges(statistics, sorted(set().union(*deciding.values())), method, grid)
     held = {name: _holding(ranges[source] for source in sources) for name, sources in deciding.items()}
     return {name: Encoding.of_range(found, grid) for name, found in held.items() if found.amax > 0}
 
 
-def _ranges(statistics: Statistics, names: Iterable[str], method: str, grid: Grid) -> dict[str, Range]:
+def _ranges(statistics: Statistics, names: Sequence[str], method: str, grid: Grid) -> dict[str, Range]:
     """The ranges of some tensors; what several names share, as both sides of a reshape do, is looked at once."""
     found: dict[int, Range] = {}
     for name in names:

@@ -4,7 +4,7 @@ import numpy as np
 
 from calibrators.density import Density, Floats
 from calibrators.grid import Grid
-from calibrators.loss import Lattices, absolute_errors, mean_errors, mean_squares, moments
+from calibrators.loss import Lattices, absolute_errors, moments, moments_of_values
 from calibrators.methods.search import least_loss
 from calibrators.range import Range
 from calibrators.statistics import TensorStatistics
@@ -29,7 +29,7 @@ def emd_moments_range(statistics: TensorStatistics, grid: Grid) -> Range:
 
 
 def _moment_losses(density: Density, lattices: Lattices) -> Floats:
-    mean, square = moments(density)
-    errors = mean_errors(density, lattices)
-    deviations = np.sqrt(np.maximum(mean_squares(density, lattices) - (mean - errors) ** 2, 0.0))
+    mean, square = moments_of_values(density)
+    errors, squares = moments(density, lattices)
+    deviations = np.sqrt(np.maximum(squares - (mean - errors) ** 2, 0.0))
     return np.asarray(np.abs(errors) + np.abs(np.sqrt(max(square - mean * mean, 0.0)) - deviations))

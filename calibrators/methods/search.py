@@ -30,7 +30,7 @@ SMALLEST: Final = 2.0**-LOG_BINS
 ROUGH, ROUGHER = 512, 128
 """Bins that are kept as they are for the first look at one end and at two."""
 
-COARSE: Final = np.concatenate([np.arange(100, 30, -1) / 100, 0.3 * np.cumprod(np.full(260, 0.97))])
+COARSE: Final = np.concatenate([np.arange(100, 30, -1) / 100, 0.3 * np.cumprod(np.full(120, 0.94))])
 """Parts of the range, descending; the last is about `SMALLEST`."""
 
 COARSE_OF_TWO: Final = np.concatenate(
@@ -38,7 +38,7 @@ COARSE_OF_TWO: Final = np.concatenate(
 )
 """The same for each end of a range with two, where all pairs are tried."""
 
-FOLLOWED: Final = 4
+FOLLOWED: Final = 3
 """Minima of the first look that are followed."""
 
 FINER: Final = 17
