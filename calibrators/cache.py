@@ -9,6 +9,7 @@ import hashlib
 import math
 import os
 import re
+import shlex
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -301,7 +302,7 @@ def lookalike(data: bytes, source: str) -> str | None:
 
     name = recognised(data)
     if name not in (None, "tensorrt"):
-        return f"{FORMATS[name].title} (`trtcal cache convert {source} -o NEW.cache` makes a cache of it)"
+        return f"{FORMATS[name].title} (`trtcal cache convert {shlex.quote(source)} -o NEW.cache` makes a cache of it)"
     sample = data if len(data) < 1 << 16 else data[: data.rfind(b"\n", 0, 1 << 16) + 1] or data[: 1 << 16]
     return next((what for start, what in _LOOKALIKES if re.match(rb"\s*(?:" + start + rb")", sample, re.DOTALL)), None)
 

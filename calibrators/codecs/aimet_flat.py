@@ -69,7 +69,7 @@ def _encoding(entry: Mapping[str, Any], where: str) -> Encoding:
     kind = entry["output_dtype"]
     match = re.fullmatch("(u?)int([0-9]{1,2})", kind) if isinstance(kind, str) else None
     if match is None:
-        if isinstance(kind, str) and re.fullmatch("b?float.*", kind):
+        if isinstance(kind, str) and re.fullmatch("b?float[0-9a-z_]*", kind):
             raise NotAGridError(kind)
         raise CacheError(f"{where}: output_dtype {kind!r} is no type, such as int8")
     scale_of_scales = entry.get("y_scale")

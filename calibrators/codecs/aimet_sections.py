@@ -16,7 +16,7 @@ from calibrators.codecs.aimet_entries import (
     wholes_of,
 )
 from calibrators.codecs.encodings import Encodings
-from calibrators.codecs.reading import is_number, kind_of
+from calibrators.codecs.reading import is_number, kind_of, whole_of
 from calibrators.encoding import Encoding
 from calibrators.errors import CacheError
 
@@ -99,7 +99,7 @@ def _of_1_0_0(entry: Mapping[str, Any], where: str) -> Encoding:
     if entry["dtype"] not in ("INT", "FLOAT"):
         raise CacheError(f"{where}: dtype {entry['dtype']!r} is neither INT nor FLOAT")
     if entry["dtype"] == "FLOAT":
-        raise NotAGridError(f"float{entry['bw']}")
+        raise NotAGridError(f"float{whole_of(entry['bw'], where)}")
     if kind not in ("PER_TENSOR", "PER_CHANNEL"):
         raise NotAGridError("blocks, whose shape the file does not tell" if kind == "PER_BLOCK" else kind)
     _require(entry, ("is_sym", "scale", "offset"), where)
@@ -116,7 +116,7 @@ def _of_0_6_1(entry: object, where: str) -> Encoding:
     if not channels or not all(isinstance(channel, dict) for channel in channels):
         raise CacheError(f"{where}: an entry of AIMET's 0.6.1 is a list of an object for each channel")
     if channels[0].get("dtype", "int") == "float":
-        raise NotAGridError(f"float{channels[0].get('bitwidth', '')}")
+        raise NotAGridError(f"float{whole_of(channels[0].get('bitwidth', 16), where)}")
     for channel in channels:
         _require(channel, ("bitwidth", "offset", "scale", "is_symmetric"), where)
         if channel.get("dtype", "int") != "int" or channel["bitwidth"] != channels[0]["bitwidth"]:

@@ -55,8 +55,8 @@ class Losses:
 
 
 def listed(names: Iterable[str]) -> str:
-    """The first few names."""
-    every = list(names)
+    """The first few names, on one line."""
+    every = [name if name.isprintable() else repr(name) for name in names]
     return ", ".join(every[:SHOWN]) + (", ..." if len(every) > SHOWN else "")
 
 

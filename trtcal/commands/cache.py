@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from calibrators.sidecar import Sidecar
 
 app = typer.Typer(help="Read, judge and convert calibration caches.")
-app.command("convert", short_help="Convert a cache to Q/DQ nodes, back, or its header.")(cache_convert.convert)
+app.command("convert", short_help="Convert caches, encodings, ranges and Q/DQ models into each other.")(
+    cache_convert.convert
+)
 
 CachePath = Annotated[Path, typer.Argument(metavar="CACHE", help="A TensorRT calibration cache.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

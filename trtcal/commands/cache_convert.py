@@ -70,10 +70,12 @@ def convert(
     ],
     source_format: Annotated[
         Format | None,
-        typer.Option("--from", help="What SOURCE is. [default: told by what is in it]", show_default=False),
+        typer.Option(
+            "--from", help="What SOURCE is. [default: told by what is in it]", metavar="FORMAT", show_default=False
+        ),
     ] = None,
     target_format: Annotated[
-        Format, typer.Option("--to", help="What to write; aimet is aimet-1.0.0.")
+        Format, typer.Option("--to", help="What to write; aimet is aimet-1.0.0.", metavar="FORMAT")
     ] = Format.TENSORRT,
     algorithm: Annotated[
         Algorithm | None,
@@ -94,8 +96,8 @@ def convert(
 ) -> None:
     """Convert calibration caches, encodings, ranges and Q/DQ models into each other, or give a cache another header.
 
-    The formats: tensorrt, its calibration cache; qdq, a model with Q/DQ nodes; AIMET's encodings (aimet-1.0.0 is what
-    AIMET writes by default and most of its tools read; aimet-2.0.0 tells axes, too); the calibration tables of ONNX
+    The formats: tensorrt, its calibration cache; qdq, a model with Q/DQ nodes; AIMET's encodings (aimet-1.0.0, which is
+    what AIMET writes by default and most of its tools read, aimet-0.6.1, and aimet-2.0.0, which tells axes, too); the calibration tables of ONNX
     Runtime's TensorRT provider (onnxruntime-flatbuffers is the one that it reads, -json and -text stand beside it);
     ppq; ranges, lines of "name: range" as sampleINT8API reads them; trtcal, readable JSON that loses nothing. What a
     format cannot hold is told on standard error, and under "losses" with --json. Activations of several scales are
@@ -209,11 +211,16 @@ def _write(found: "Read", target: Format, output: Path, notes: list[str], *, jso
 
 
 def _write_model(found: "Read", model: Path, output: Path, *, name: str, json: bool) -> None:
+    from dataclasses import replace
+
     from calibrators.codecs.encodings import to_cache
     from trtcal.commands.quantize import report
     from trtcal.pipeline import quantize
 
-    cache, losses = to_cache(found.encodings)
+    scales = replace(found.encodings, weights={}, extra={})
+    cache, losses = to_cache(scales)
+    if found.encodings.weights:
+        losses += (f"{len(found.encodings.weights)} encodings of weights are not used: weights get their own here",)
     report(output, quantize(model, cache, output=output, name=name), json=json)
     _warn(losses)
 

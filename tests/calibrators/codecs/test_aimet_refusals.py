@@ -28,6 +28,7 @@ from tests.calibrators.codecs.test_aimet import channel, entry_1, entry_2, one
         (entry_1(bw=True), "True is no whole number"),
         (entry_1(bw="8"), "'8' is no whole number"),
         (entry_1(bw=...), "it lacks bw"),
+        (entry_1(bw="1\n6", dtype="FLOAT"), "is no whole number"),
         (entry_1(is_sym="True"), "is_sym is true or false"),
         (entry_1(enc_type="ODD"), "enc_type 'ODD' is none of AIMET's"),
         (entry_1(dtype="int"), "dtype 'int' is neither INT nor FLOAT"),

@@ -131,3 +131,8 @@ def test_what_cannot_name_a_tensor(name):
 def test_a_name_in_two_places():
     with pytest.raises(CacheError, match="'a' has an encoding as an activation and as a weight"):
         Encodings({"a": of_scale(0.5)}, {"a": of_scale(0.5)})
+
+
+def test_a_loss_is_one_line_whatever_the_names():
+    losses = ppq.dump(Encodings({"a": of_scale(0.5)}, {"b\nc": of_scale(0.5)}))[1]
+    assert losses == ("1 weight left out of PPQ's JSON, which lists activations only: 'b\\nc'",)

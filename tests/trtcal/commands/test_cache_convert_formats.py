@@ -236,3 +236,16 @@ def test_a_model_with_its_weights(convert, command, job):
     again = convert(job / "e2", job / "model.onnx", "--to", "trtcal", "-o", job / "own.json")
     assert again[0] == 0
     assert "5 activations, 3 weights" in again[1]
+
+
+def test_encodings_of_weights_are_not_written_into_a_model(convert, job):
+    def entry(name, **more):
+        return {"name": name, "output_dtype": "int8", "y_scale": 0.01, **more}
+
+    activations = [entry(name) for name in ("image", "a_relu", "pooled", "flat")]
+    values = {"version": "2.0.0", "encodings": [*activations, entry("w") | {"y_scale": [0.5, 0.25], "axis": 1}]}
+    (job / "e2").write_text(json.dumps(values))
+    code, out, err = convert(job / "e2", job / "model.onnx", "--to", "qdq", "-o", job / "q.onnx")
+    assert code == 0
+    assert "3 operators in INT8" in out
+    assert "warning: 1 encodings of weights are not used: weights get their own here" in err
