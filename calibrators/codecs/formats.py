@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from typing import NamedTuple
 
-from calibrators.cache import lookalike
 from calibrators.codecs import (
     aimet,
     onnxruntime_flatbuffers,
@@ -18,6 +17,7 @@ from calibrators.codecs import (
 from calibrators.codecs.encodings import Encodings
 from calibrators.codecs.reading import object_of
 from calibrators.errors import CacheError
+from calibrators.lookalikes import lookalike
 
 Dump = Callable[[Encodings], tuple[bytes, tuple[str, ...]]]
 

@@ -97,11 +97,11 @@ def convert(
     """Convert calibration caches, encodings, ranges and Q/DQ models into each other, or give a cache another header.
 
     The formats: tensorrt, its calibration cache; qdq, a model with Q/DQ nodes; AIMET's encodings (aimet-1.0.0, which is
-    what AIMET writes by default and most of its tools read, aimet-0.6.1, and aimet-2.0.0, which tells axes, too); the calibration tables of ONNX
-    Runtime's TensorRT provider (onnxruntime-flatbuffers is the one that it reads, -json and -text stand beside it);
-    ppq; ranges, lines of "name: range" as sampleINT8API reads them; trtcal, readable JSON that loses nothing. What a
-    format cannot hold is told on standard error, and under "losses" with --json. Activations of several scales are
-    refused where a format has one per tensor.
+    what AIMET writes by default and most of its tools read, aimet-0.6.1, and aimet-2.0.0, which tells axes, too); the
+    calibration tables of ONNX Runtime's TensorRT provider (onnxruntime-flatbuffers is the one that it reads,
+    onnxruntime-json and onnxruntime-text stand beside it); ppq, PPQ's JSON; ranges, lines of "name: range" as
+    sampleINT8API reads them; trtcal, readable JSON that loses nothing. What a format cannot hold is told on standard
+    error, and under "losses" with --json. Activations of several scales are refused where a format has one per tensor.
 
     CACHE MODEL.onnx --to qdq -o OUT.onnx writes a cache's scales into a float model, as trtcal quantize does: for
     TensorRT 11 and TensorRT for RTX, which have no calibrators.
