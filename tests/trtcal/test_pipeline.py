@@ -132,6 +132,40 @@ class TestQuantize:
         assert (job / "int8.onnx").read_text() == "good"
 
 
+class TestQuantizeDynamic:
+    def test_writes_the_model_and_its_side_car(self, job):
+        result = trtcal.quantize_dynamic(job / "model.onnx", output=job / "dynamic.onnx", weights="mse")
+        assert load_model(job / "dynamic.onnx") == result.model
+        record = json.loads((job / "dynamic.onnx.json").read_text())
+        assert record["sha256"] == sha256_of(job / "dynamic.onnx")
+        assert record["model_sha256"] == model_digest(job / "model.onnx")
+        assert record["notes"] == list(result.notes)
+        assert (record["dynamic"], record["weights"], record["granularity"]) == (True, "mse", "channel")
+
+    def test_without_an_output_nothing_is_written(self, job):
+        before = sorted(path.name for path in job.iterdir())
+        result = trtcal.quantize_dynamic(load_model(job / "model.onnx"), granularity="tensor")
+        assert sorted(path.name for path in job.iterdir()) == before
+        sample = {"image": np.random.default_rng(0).random((1, 3, 16, 16), np.float32)}
+        floats, integers = (OnnxRuntimeSession(each).run(sample) for each in (job / "model.onnx", result.model))
+        np.testing.assert_allclose(integers["scores"], floats["scores"], atol=0.1)
+
+    def test_an_output_that_is_read_is_refused(self, job):
+        with pytest.raises(OutputError, match="it is read, and would be lost"):
+            trtcal.quantize_dynamic(job / "model.onnx", output=job / "model.onnx")
+
+
+def test_weights_are_quantized_as_asked_for(job, cache):
+    for options in ({"weights": "mse"}, {"granularity": "tensor"}, {"weights": "mse", "granularity": "tensor"}):
+        trtcal.quantize(job / "model.onnx", cache, output=job / "int8.onnx", **options)
+        record = json.loads((job / "int8.onnx.json").read_text())
+        assert {key: record[key] for key in ("weights", "granularity")} == {
+            "weights": "absmax",
+            "granularity": "channel",
+            **options,
+        }
+
+
 def test_fit_and_sameness_are_judged_by_the_model(job, cache):
     onnx.save(classifier(seed=1), job / "other.onnx")
     statistics, _ = collect_images(job / "model.onnx", job / "images", count=2)
