@@ -63,7 +63,7 @@ class Calibrator:
     """
 
     algorithm: ClassVar[str] = ""
-    method: ClassVar[Literal["entropy", "minmax"]] = "entropy"
+    method: ClassVar[Literal["entropy", "minmax", "percentile"]] = "entropy"
     calibrates: ClassVar[bool] = False
     _base: ClassVar[Any] = None
     _tensorrt: ClassVar[str] = ""  # its version, or why there is none that calibrates

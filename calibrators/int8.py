@@ -36,7 +36,7 @@ class _Legacy:
         """It is not kept."""
 
 
-_KINDS: Mapping[str, tuple[str, Literal["entropy", "minmax"], str]] = {
+_KINDS: Mapping[str, tuple[str, Literal["entropy", "minmax", "percentile"], str]] = {
     "EntropyCalibrator2": (
         "EntropyCalibration2",
         "entropy",
@@ -54,7 +54,7 @@ _KINDS: Mapping[str, tuple[str, Literal["entropy", "minmax"], str]] = {
     ),
     "LegacyCalibrator": (
         "LegacyCalibration",
-        "entropy",
+        "percentile",
         "TensorRT's oldest calibrator, IInt8LegacyCalibrator: ranges that hold 99.99 % of the values.",
     ),
 }

@@ -20,7 +20,7 @@ KINDS = {
     "EntropyCalibrator2": ("EntropyCalibration2", "entropy"),
     "MinMaxCalibrator": ("MinMaxCalibration", "minmax"),
     "EntropyCalibrator": ("EntropyCalibration", "entropy"),
-    "LegacyCalibrator": ("LegacyCalibration", "entropy"),
+    "LegacyCalibrator": ("LegacyCalibration", "percentile"),
 }
 SPECS = [TensorSpec("x", (1, 3), np.dtype(np.float32))]
 BATCHES = [np.zeros((2, 3), np.float32)]
