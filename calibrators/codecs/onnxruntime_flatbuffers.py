@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from calibrators.codecs.encodings import Encodings
 from calibrators.codecs.lines import DECIMAL
 from calibrators.codecs.losses import Losses
+from calibrators.codecs.onnxruntime_text import REMEDY
 from calibrators.codecs.ranges import ranges_of
 from calibrators.codecs.reading import of_ranges
 from calibrators.errors import CacheError
@@ -31,7 +32,7 @@ def load(data: bytes, *, source: str) -> Encodings:
             ranges[key] = float(value)
     except (struct.error, UnicodeDecodeError) as error:
         raise CacheError(f"{source} is no whole table of ONNX Runtime ({error}): was it cut off?") from error
-    return of_ranges(ranges, source)
+    return of_ranges(ranges, source, remedy=REMEDY)
 
 
 def dump(encodings: Encodings) -> tuple[bytes, tuple[str, ...]]:

@@ -14,6 +14,9 @@ from calibrators.errors import CacheError
 
 SEPARATOR = " "
 
+REMEDY = "ONNX Runtime writes max(highest, lowest) there; convert its calibration.json, which has both ends"
+"""What to do about a negative range: the tensor is negative throughout."""
+
 _NCNN = re.compile(rb"_param_[0-9]+(?: [-+.0-9e]+){2}")
 """A line of ncnn's calibration table: a weight's scales, one for each channel."""
 
@@ -24,7 +27,7 @@ def load(data: bytes, *, source: str) -> Encodings:
     Raises:
         CacheError: It is malformed; the message names the line.
     """
-    return of_ranges(lines.read(data, SEPARATOR, source), source, notes=lines.doubt(data))
+    return of_ranges(lines.read(data, SEPARATOR, source), source, remedy=REMEDY, notes=lines.doubt(data))
 
 
 def dump(encodings: Encodings) -> tuple[bytes, tuple[str, ...]]:

@@ -91,10 +91,12 @@ def kind_of(value: object) -> str:
     return kinds.get(type(value), "a number")
 
 
-def of_ranges(ranges: Mapping[str, object], source: str, **more: Any) -> Encodings:
+def of_ranges(
+    ranges: Mapping[str, object], source: str, *, remedy: str = "repeat the calibration", **more: Any
+) -> Encodings:
     """Symmetric INT8 encodings from the largest absolute value of each tensor: ``scale = amax / 127`` in float32.
 
-    0, and what is subnormal in float32, is a scale of no use.
+    0, and what is subnormal in float32, is a scale of no use. `remedy` says what to do about a range that is none.
 
     Raises:
         CacheError: There is none; or one is negative, not finite, or too large for float32. The message names it.
@@ -106,7 +108,7 @@ def of_ranges(ranges: Mapping[str, object], source: str, **more: Any) -> Encodin
         if not is_number(value) or not 0 <= value <= LARGEST:
             what = "is negative" if is_number(value) and value < 0 else "is not a number that float32 holds"
             shown = f"{_shown(repr(value))} of {_shown(repr(name))}"
-            raise CacheError(f"{source}: the range {shown} {what}; repeat the calibration")
+            raise CacheError(f"{source}: the range {shown} {what}; {remedy}")
         scales[name] = float(np.float32(value / 127))
     return Encodings(
         activations={name: of_scale(scale) for name, scale in scales.items() if usable(scale)},

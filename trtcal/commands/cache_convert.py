@@ -176,6 +176,11 @@ def _hints(found: "Read", target: Format, *, model: Path | None) -> list[str]:
             "AIMET's 2.0.0 tells no weights from activations: what has no axis is taken for an activation; give the "
             "float model to tell them apart"
         )
+    if found.format in ("onnxruntime-flatbuffers", "onnxruntime-text"):
+        hints.append(
+            "where ONNX Runtime wrote this table itself, a range is max(highest, lowest), too small where the lowest "
+            "value is the larger one; its calibration.json has both ends"
+        )
     if target is Format.TRTCAL and found.encodings.axis_unknown:
         hints.append(f"the axis of {listed(sorted(found.encodings.axis_unknown))} is not known; give the float model")
     split = [name for name in found.encodings.activations if ":" in name]

@@ -77,6 +77,14 @@ def test_the_larger_magnitude_counts(tmp_path):
     assert found["calibration.cache"] == found["calibration.flatbuffers"] == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("file", ["calibration.cache", "calibration.flatbuffers"])
+def test_a_tensor_that_is_negative_throughout(file, tmp_path):
+    write_calibration_table(data_of({"a": (-6.0, -0.5)}), str(tmp_path))
+    data = (tmp_path / file).read_bytes()
+    with pytest.raises(CacheError, match=r"-0.5 of 'a' is negative; .* convert its calibration.json"):
+        load(data, recognised(data), source=file)
+
+
 def test_json_keeps_ends_and_histograms():
     tensor = {
         "lowest": {"data": [-6.0], "dtype": "float32", "CLS": "numpy.array"},
