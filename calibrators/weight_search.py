@@ -1,9 +1,9 @@
 """The scale with the least squared error: a search over fractions of the full range, compiled."""
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from calibrators.compiled import kernel
 from calibrators.grid import Grid
 
 EVALUATIONS = 2**19
@@ -82,12 +82,7 @@ def least_squares(
     return (scales / units).astype(np.float64), zeros
 
 
-def _kernel(function):  # type: ignore[no-untyped-def]
-    """Compile without the interpreter's lock; keep the machine code on disk."""
-    return numba.njit(function, nogil=True, cache=True, error_model="numpy")
-
-
-@_kernel
+@kernel
 def _search(rows, units, scales, zeros, least, levels, fractions, finer):  # type: ignore[no-untyped-def]
     """Replace the scales, in units, and zero points of the rows by the best ones: see `least_squares`."""
     sums = np.zeros(LANES, np.float64)
@@ -104,7 +99,7 @@ def _search(rows, units, scales, zeros, least, levels, fractions, finer):  # typ
         scales[place], zeros[place] = scale, zero
 
 
-@_kernel
+@kernel
 def _coarse(row, unit, full, zero, error, least, levels, fractions, sums):  # type: ignore[no-untyped-def]
     """The best of the evenly spaced fractions: scale, zero point, fraction and error."""
     minimum, maximum, places, _ = levels
@@ -126,7 +121,7 @@ def _coarse(row, unit, full, zero, error, least, levels, fractions, sums):  # ty
     return best, best_zero, best_fraction, error
 
 
-@_kernel
+@kernel
 def _clipped(bottom, top, scale, zero, levels):  # type: ignore[no-untyped-def]
     """What a scale costs at least: the squared error of the outermost weights, as they are beyond the levels."""
     minimum, maximum, places, _ = levels
@@ -137,7 +132,7 @@ def _clipped(bottom, top, scale, zero, levels):  # type: ignore[no-untyped-def]
     return excess * excess
 
 
-@_kernel
+@kernel
 def _fine(row, unit, full, scale, zero, error, least, levels, fractions, sums):  # type: ignore[no-untyped-def]
     """The best of some further fractions and of the zero points beside `zero`: scale, zero point and error."""
     minimum, maximum, _, reach = levels
@@ -153,7 +148,7 @@ def _fine(row, unit, full, scale, zero, error, least, levels, fractions, sums): 
     return best, best_zero, error
 
 
-@_kernel
+@kernel
 def _alternated(row, unit, full, scale, zero, error, least, levels, sums):  # type: ignore[no-untyped-def]
     """The scale after fitting it to the levels that it gives, again and again while the error falls."""
     low, high = np.float32(levels[0] - zero), np.float32(levels[1] - zero)
@@ -172,7 +167,7 @@ def _alternated(row, unit, full, scale, zero, error, least, levels, sums):  # ty
     return scale
 
 
-@_kernel
+@kernel
 def _error(row, unit, scale, zero, levels, limit, sums):  # type: ignore[no-untyped-def]
     """The squared error of a row in units, or any number above `limit` where it is beyond that.
 
