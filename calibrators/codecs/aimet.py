@@ -29,6 +29,7 @@ from calibrators.errors import CacheError
 from calibrators.sidecar import installed_versions
 
 SECTIONS = ("activation_encodings", "param_encodings")
+PACKAGE = "trtcal"
 DEFAULT = "1.0.0"
 """What AIMET writes unless told otherwise, what later ones read, and Qualcomm's converters take as overrides."""
 
@@ -132,7 +133,7 @@ def _written(version: str, encodings: Encodings, sections: Mapping[str, object])
     if not any(sections.values()):
         raise CacheError("there is no encoding to write into AIMET's file: give encodings of activations or weights")
     known = {key: value for key, value in encodings.extra.get("aimet", {}).items() if key != "producer"}
-    producer = {"package": "trtcal", "version": installed_versions("trtcal").get("trtcal", "unknown")}
+    producer = {"package": PACKAGE, "version": installed_versions(PACKAGE).get(PACKAGE, "unknown")}
     values = {"version": version, "producer": producer, **known, **sections}
     return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()
 
@@ -165,5 +166,9 @@ def _require_version(version: object, layout: str, source: str) -> None:
 
 
 def _about(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What else AIMET's own file said."""
     about = {key: value for key, value in values.items() if key not in (*SECTIONS, "encodings", "version")}
+    producer = about.get("producer")
+    if isinstance(producer, dict) and producer.get("package") == PACKAGE:
+        del about["producer"]
     return {"aimet": about} if about else {}

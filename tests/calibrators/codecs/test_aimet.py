@@ -118,6 +118,11 @@ class TestWritten:
             with pytest.raises(CacheError, match="there is no encoding to write"):
                 dump(Encodings(unusable={"a": 0.0}))
 
+    def test_our_own_name_is_nothing_to_lose(self):
+        assert read(json.loads(aimet.dump_1_0_0(ENCODINGS)[0])).extra == {}
+        theirs = {"producer": {"package": "aimet-onnx", "version": "2.42.0"}, "encodings": [{"name": "x", **entry_2()}]}
+        assert read(theirs).extra == {"aimet": {"producer": theirs["producer"]}}
+
     def test_quantizer_args_stay(self):
         values = json.loads(aimet.dump_1_0_0(ENCODINGS)[0])
         again = read({**values, "quantizer_args": {"quant_scheme": "min_max"}})
