@@ -10,8 +10,8 @@ It needs no calibration, and it is for ONNX Runtime: TensorRT has no dynamic INT
 4. Everything else stays in float: ConvTranspose, which ONNX has not on integers, products of two activations, and what
    could overflow INT32.
 
-On an x86 processor without VNNI (before about 2019), ONNX Runtime adds pairs of products in 16 bits, which saturates
-where large activations meet large weights: accuracy measured elsewhere does not hold there.
+By its documentation, ONNX Runtime adds pairs of products in 16 bits on x86 processors without VNNI (before about 2019),
+which saturates where large activations meet large weights: accuracy measured elsewhere need not hold there.
 """
 
 from collections.abc import Mapping

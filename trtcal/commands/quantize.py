@@ -50,9 +50,10 @@ def quantize(
 ) -> None:
     """Write a calibration cache's scales into the model as QuantizeLinear and DequantizeLinear nodes, for any TensorRT.
 
-    Weights get one scale per output channel, activations one per tensor. Batch normalization is folded where it can be,
-    biases stay in float. A cache that TensorRT wrote will do: names of its own are dropped and counted, the sides of a
-    pooling or concatenation get one scale, and what has a scale of zero or infinity stays in float and is named.
+    Weights get one scale per output channel (or as --granularity has it), activations one per tensor. Batch
+    normalization is folded where it can be, biases stay in float. A cache that TensorRT wrote will do: names of its own
+    are dropped and counted, the sides of a pooling or concatenation get one scale, and what has a scale of zero or
+    infinity stays in float and is named.
 
     With --dynamic no cache is needed, and the model is for ONNX Runtime alone: TensorRT has no dynamic INT8.
     """

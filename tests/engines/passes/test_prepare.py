@@ -24,10 +24,10 @@ def run(model, batches):
     return [session.run(None, batch) for batch in batches]
 
 
-def the_same(model, feeds=None):
+def the_same(model, feeds=None, **options):
     """Prepare a model; check that it is valid and gives the same to 1e-5 of its largest output; return it."""
     feeds = feeds or samples_of(model, 4, batch=4)
-    result = ir.to_proto(prepared(model))
+    result = ir.to_proto(prepared(model, **options))
     onnx.checker.check_model(result, full_check=True)
     for before, after in zip(run(model, feeds), run(result, feeds), strict=True):
         for expected, actual in zip(before, after, strict=True):
@@ -46,6 +46,26 @@ def test_the_zoo(name):
     result = the_same(ZOO[name]().model)
     assert next(entry.version for entry in result.opset_import if not entry.domain) >= 13
     assert result.ir_version >= 8
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_the_zoo_in_a_higher_opset(name):
+    result = the_same(ZOO[name]().model, opset=21)
+    assert next(entry.version for entry in result.opset_import if not entry.domain) >= 21
+    assert result.ir_version >= 10
+
+
+def test_operators_whose_arguments_moved_are_raised_with_them():
+    """Split's parts, ReduceMean's axes and Pad's value are attributes or inputs, by the opset."""
+    net = Net(opset=11)
+    net.conv(net.input(), "a", 8, 8, 3, 3)
+    net.node("Split", "a", "b c", axis=1, split=[2, 6])
+    net.node("ReduceMean", "c", "mean", axes=[2, 3], keepdims=1)
+    net.constant("pads", np.array([0, 0, 1, 0, 0, 0, 0, 1], np.int64))
+    net.node("Pad", "b pads", "padded")
+    net.node("Softmax", "mean", "soft", axis=1)
+    for opset in (13, 21):
+        the_same(net.model("padded", "soft"), opset=opset)
 
 
 class TestBatchNormalization:
