@@ -30,11 +30,12 @@ SMALLEST: Final = 2.0**-LOG_BINS
 ROUGH, ROUGHER = 512, 128
 """Bins that are kept as they are for the first look at one end and at two."""
 
+# Products rather than powers, whose last bits differ among processors.
 COARSE: Final = np.concatenate([np.arange(100, 30, -1) / 100, 0.3 * np.cumprod(np.full(120, 0.94))])
 """Parts of the range, descending; the last is about `SMALLEST`."""
 
 COARSE_OF_TWO: Final = np.concatenate(
-    [np.arange(20, 10, -1) / 20, 0.5 * 0.75 ** np.arange(7), 0.067 * 0.5 ** np.arange(10)]
+    [np.arange(20, 9, -1) / 20, 0.5 * np.cumprod(np.full(6, 0.75)), 0.089 * np.cumprod(np.full(10, 0.5))]
 )
 """The same for each end of a range with two, where all pairs are tried."""
 

@@ -194,11 +194,6 @@ def test_merged_bins_give_nearly_the_same_errors(name: str, fine: int) -> None:
         np.testing.assert_allclose(squared_errors(merged, lattices), squared_errors(density, lattices), rtol=0.03)
 
 
-def test_few_occupied_bins_stay_as_they_are() -> None:
-    density = Density.of(TensorStatistics.of(np.linspace(0, 1, 256)))
-    assert density.merged(128).positive is density.positive
-
-
 @pytest.mark.parametrize("grid", [grid for grid in GRIDS if "16" not in grid])
 def test_lattices_are_those_of_encodings(grid: str) -> None:
     levels = GRIDS[grid]
