@@ -139,6 +139,7 @@ def test_folders_that_are_no_classes_are_no_labels(compare, job):
     assert "note: the sub-folders are not taken for classes: there are 2 class names" in err
 
 
+@pytest.mark.slow
 class TestRealModels:
     def ranked(self, result, criterion, **shares):
         code, out, err = result
@@ -153,8 +154,8 @@ class TestRealModels:
         value = self.ranked(
             command(
                 "compare", shared_data / "models" / "cifar10_resnet20.onnx", "--preprocess", "cifar10",
-                "--images", shared_data / "images" / "cifar10_train_512.npz", "--count", 100,
-                "--test-images", shared_data / "images" / "cifar10_test_2000.npz", "--test-count", 200, "--json",
+                "--images", shared_data / "images" / "cifar10_train_512.npz", "--count", 60,
+                "--test-images", shared_data / "images" / "cifar10_test_2000.npz", "--test-count", 100, "--json",
             ),
             "top-1",
         )  # fmt: skip
@@ -166,12 +167,12 @@ class TestRealModels:
         value = self.ranked(
             command(
                 "compare", shared_data / "models" / "mlperf_tiny_kws_dscnn.onnx",
-                "--images", shared_data / "images" / "kws01_1000.npz", "--count", 200, "--test-count", 300, "--json",
+                "--images", shared_data / "images" / "kws01_1000.npz", "--count", 100, "--test-count", 200, "--json",
             ),
             "top-1",
         )  # fmt: skip
         assert value["preprocess"] is not None
-        assert value["test"]["count"] == 300
+        assert value["test"]["count"] == 200
         assert value["reference"]["top1"]["percent"] > 85
 
     def test_a_detector_without_labels(self, command, shared_data):
