@@ -24,7 +24,10 @@ SECTIONS: Final = 16
 """Into so many the interval is cut in which the sign changes, twice; then the sign's sum is nearly a line."""
 
 OFFSETS: Final = (0.0, 1 / 16, 0.5, 15 / 16)
-"""Parts of the levels that lie below 0 at first, next to those of the whole range."""
+"""Parts of the levels that lie below 0 at first."""
+
+NEAR: Final = (1.0, 0.93, 1.08, 1.16)
+"""The same as parts of what the whole range has, or nearly as if one end of it were clipped so far."""
 
 ROUNDS: Final = ((0.15, 0.25), (0.05, 0.08), (0.02, 0.02), (0.005, 0.005))
 """How far from the last one a scale is looked for, as a part of it, and an offset, as a part of the levels."""
@@ -65,7 +68,7 @@ def _ends_of_walks(density: Density, largest: Lattices) -> Floats:
 def _ends_with_offsets(density: Density, levels: float) -> Floats:
     """The ranges at which the alternation of scale and offset ends, in units, shape (n, 2)."""
     own = density.minimum / (density.minimum - density.maximum)
-    below = np.rint(levels * np.array([own, *OFFSETS]))
+    below = np.rint(levels * np.append(np.minimum(own * np.array(NEAR), 1.0), OFFSETS))
     steps = _largest_steps(density, below, levels)
     view = density.merged(ROUGHER)
     steps, below, _ = _best(view, steps[:, None] * COARSE[::5], below[:, None], levels)

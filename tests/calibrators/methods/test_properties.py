@@ -70,7 +70,7 @@ def merged(shards: Sequence[Sequence[Values]]) -> TensorStatistics:
 
 @every
 @given(any_grid, samples(finite), st.randoms(use_true_random=False), st.integers(1, 5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_no_order_and_no_split_changes_a_bit(method, grid, values, random, parts) -> None:
     whole = range_of(TensorStatistics.of(*values), method, GRIDS[grid])
     order = random.sample(values, len(values))
@@ -99,7 +99,7 @@ def test_where_the_histogram_started_does_not_matter(method: str, number: int) -
     arrays(np.int32, st.integers(1, 60), elements=st.integers(-(2**20), 2**20)),
     st.sampled_from([-149, -148, -130, -126, -60, -1, 1, 64, 107]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_power_of_two_scales_ranges_to_the_bit(method, grid, numbers, k) -> None:
     """From subnormals to the largest float32, as long as the scaled values are themselves float32 numbers.
 
@@ -172,7 +172,7 @@ def held(found: Range, statistics: TensorStatistics, method: str, grid: Grid) ->
 
 @every
 @given(any_grid, samples(finite))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_range_lies_within_what_was_seen(method, grid, values) -> None:
     statistics = TensorStatistics.of(*values)
     found = range_of(statistics, method, GRIDS[grid])
