@@ -81,10 +81,18 @@ class Density:
 
     @classmethod
     def of(cls, statistics: TensorStatistics) -> "Density":
-        """The values of a tensor that is not only zeros."""
-        sides = (statistics.positive, statistics.negative)
-        unit = max(side.width for side in sides if side.maximum > 0)
-        return cls(Side.of(sides[0], unit), Side.of(sides[1], unit), statistics.total, unit)
+        """The values of a tensor that is not only zeros.
+
+        The latest one is kept: several methods may look at one tensor in turn.
+        """
+        global _latest  # noqa: PLW0603 - a pair is replaced at once, whichever thread does it
+        latest, density = _latest
+        if latest is not statistics or density is None:
+            sides = (statistics.positive, statistics.negative)
+            unit = max(side.width for side in sides if side.maximum > 0)
+            density = cls(Side.of(sides[0], unit), Side.of(sides[1], unit), statistics.total, unit)
+            _latest = statistics, density
+        return density
 
     @property
     def maximum(self) -> float:
@@ -108,4 +116,14 @@ class Density:
             fine: A power of two; bins below this one are kept, and a merged one is at most the part 2 / fine of where
                 it lies.
         """
-        return Density(self.positive.merged(fine), self.negative.merged(fine), self.total, self.unit)
+        return _merged(self, fine)
+
+
+_latest: tuple[TensorStatistics | None, Density | None] = None, None
+
+
+@lru_cache(maxsize=4)
+def _merged(density: Density, fine: int) -> Density:
+    """By identity: of a density that is looked at by several methods in turn."""
+    positive, negative = density.positive.merged(fine), density.negative.merged(fine)
+    return Density(positive, negative, density.total, density.unit)

@@ -15,6 +15,7 @@ known to about a bin: well below a step of 8 bits of the whole range, not of 16.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -116,6 +117,7 @@ def moments(density: Density, lattices: Lattices) -> tuple[Floats, Floats]:
     return (above[0] - below[0]) * lattices.steps, (above[1] + below[1]) * lattices.steps**2
 
 
+@lru_cache(maxsize=4)
 def moments_of_values(density: Density) -> tuple[float, float]:
     """The mean and the mean square of the values, in units and in squared units."""
     first, second = ([_power_sum(side, power) for side in (density.positive, density.negative)] for power in (1, 2))
@@ -164,40 +166,36 @@ def _at(places: Floats, levels: Floats, kind: int, saturation: float) -> Floats:
 def _integrals(edges: Floats, density: Floats, inverse: Floats, levels: Floats, kind: int, beyond: float) -> Floats:
     """For each lattice the sum over bins of density times integral, shape (n,) or (2 n,), its step being the unit.
 
-    Sums run in the order of the bins, so that no width of the processor's vectors changes a bit.
+    The integral up to an edge counts by what the density falls there: the same sum, each edge once. Sums run in the
+    order of the edges, so that no width of the processor's vectors changes a bit.
     """
-    size = 2 * inverse.size if kind == MOMENTS else inverse.size
-    totals, before, now = np.zeros(size), np.empty(size), np.empty(size)
-    known = False
-    for i in range(density.size):
-        if density[i] == 0.0:
-            known = False
-            continue
-        if not known:
-            _integrate(edges[i], inverse, levels, kind, beyond, before)
-        _integrate(edges[i + 1], inverse, levels, kind, beyond, now)
-        for j in range(size):
-            totals[j] += density[i] * (now[j] - before[j])
-        before, now = now, before
-        known = True
+    totals = np.zeros(2 * inverse.size if kind == MOMENTS else inverse.size)
+    for i in range(1, edges.size):
+        fall = density[i - 1] - (density[i] if i < density.size else 0.0)
+        if fall != 0.0:
+            _add_integral(edges[i], fall, inverse, levels, kind, beyond, totals)
     return totals
 
 
 @kernel
-def _integrate(edge: float, inverse: Floats, levels: Floats, kind: int, beyond: float, results: Floats) -> None:
-    """The integral from 0 to an edge for each lattice."""
+def _add_integral(
+    edge: float, weight: float, inverse: Floats, levels: Floats, kind: int, beyond: float, totals: Floats
+) -> None:
+    """Add the weighted integral from 0 to an edge, for each lattice."""
     size = inverse.size
     for j in range(size):
         r = edge * inverse[j]
         k = min(np.rint(r), levels[j])
         d = r - k
-        if kind == SQUARED:
+        if kind == SQUARED and beyond == 0.0:
+            totals[j] += weight * (k * (1 / 12) + d * d * d * (1 / 3))
+        elif kind == SQUARED:
             over = max(r - levels[j], 0.0)
-            results[j] = k * (1 / 12) + d * d * d * (1 / 3) + beyond * over * over * over
+            totals[j] += weight * (k * (1 / 12) + d * d * d * (1 / 3) + beyond * over * over * over)
         elif kind == ABSOLUTE:
-            results[j] = k * 0.25 + d * abs(d) * 0.5
+            totals[j] += weight * (k * 0.25 + d * abs(d) * 0.5)
         elif kind == SLOPE:
-            results[j] = k * (d * d - 0.25) * 0.5
+            totals[j] += weight * (k * (d * d - 0.25) * 0.5)
         else:
-            results[j] = d * d * 0.5
-            results[size + j] = k * k * d + k * k * k * (1 / 3) + k * (1 / 6)
+            totals[j] += weight * (d * d * 0.5)
+            totals[size + j] += weight * (k * k * d + k * k * k * (1 / 3) + k * (1 / 6))

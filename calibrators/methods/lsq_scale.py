@@ -13,9 +13,12 @@ import numpy as np
 from calibrators.density import Density, Floats
 from calibrators.grid import Grid
 from calibrators.loss import Lattices, slopes, squared_errors
-from calibrators.methods.search import COARSE, ROUGH, ROUGHER, least, least_loss, whole_range
+from calibrators.methods.search import ROUGH, ROUGHER, least, least_loss, whole_range
 from calibrators.range import Range
 from calibrators.statistics import TensorStatistics
+
+STARTS: Final = np.concatenate([np.arange(100, 30, -1) / 100, 0.3 * np.cumprod(np.full(120, 0.94))])
+"""Parts of the whole range's scale from which walks begin, descending to about a bin's."""
 
 ENDS: Final = 4
 """Ends of walks that are looked at closely."""
@@ -56,7 +59,7 @@ def lsq_scale_range(statistics: TensorStatistics, grid: Grid) -> Range:
 
 def _ends_of_walks(density: Density, largest: Lattices) -> Floats:
     """The scales at which walks from all over the range end, the least errors first; at most `ENDS`."""
-    steps = largest.steps * COARSE
+    steps = largest.steps * STARTS
     rough = density.merged(ROUGH)
     up = slopes(rough, _of_steps(steps[None], largest)) > 0
     upper = np.flatnonzero(~up[:-1] & up[1:])
@@ -71,7 +74,7 @@ def _ends_with_offsets(density: Density, levels: float) -> Floats:
     below = np.rint(levels * np.append(np.minimum(own * np.array(NEAR), 1.0), OFFSETS))
     steps = _largest_steps(density, below, levels)
     view = density.merged(ROUGHER)
-    steps, below, _ = _best(view, steps[:, None] * COARSE[::5], below[:, None], levels)
+    steps, below, _ = _best(view, steps[:, None] * STARTS[::5], below[:, None], levels)
     for of_step, of_levels in ROUNDS:
         around = np.linspace(-1.0, 1.0, TRIED)
         steps, below, _ = _best(view, steps[:, None] * (1.0 + of_step * around), below[:, None], levels)

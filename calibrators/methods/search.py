@@ -27,11 +27,14 @@ TIE: Final = 1e-9
 SMALLEST: Final = 2.0**-LOG_BINS
 """Of the range: no smaller part is tried, it is less than a bin."""
 
-ROUGH, ROUGHER = 512, 128
-"""Bins that are kept as they are for the first look at one end and at two."""
+FIRST, SECOND = 256, 1024
+"""Bins that are kept as they are for the first and the second look at one end."""
+
+ROUGHER, ROUGH = 128, 512
+"""The same at two ends."""
 
 # Products rather than powers, whose last bits differ among processors.
-COARSE: Final = np.concatenate([np.arange(100, 30, -1) / 100, 0.3 * np.cumprod(np.full(120, 0.94))])
+COARSE: Final = np.concatenate([np.arange(50, 15, -1) / 50, 0.3 * np.cumprod(np.full(90, 0.92))])
 """Parts of the range, descending; the last is about `SMALLEST`."""
 
 COARSE_OF_TWO: Final = np.concatenate(
@@ -99,12 +102,12 @@ def _of_ends(density: Density, ends: Floats, grid: Grid, losses: Losses) -> Floa
 
 def _one_end(density: Density, whole: Floats, grid: Grid, losses: Losses) -> Floats:
     """The ends that are worth a close look where one number, the part of the whole range, says both; shape (n, 2)."""
-    found = _of_ends(density.merged(ROUGH), COARSE[:, None] * whole, grid, losses)
+    found = _of_ends(density.merged(FIRST), COARSE[:, None] * whole, grid, losses)
     padded = np.concatenate([[np.inf], found, [np.inf]])
     minima = np.flatnonzero((found <= padded[:-2]) & (found <= padded[2:]))
     minima = minima[np.argsort(found[minima], kind="stable")[:FOLLOWED]]
     parts = _between(COARSE, minima, FINER)
-    best = np.argmin(_of_ends(density, parts.reshape(-1, 1) * whole, grid, losses))
+    best = np.argmin(_of_ends(density.merged(SECOND), parts.reshape(-1, 1) * whole, grid, losses))
     row, column = divmod(int(best), FINER)
     return np.asarray(_between(parts[row], np.array([column]), FINER).reshape(-1, 1) * whole)
 
@@ -138,7 +141,7 @@ def _around(box: tuple[Floats, Floats, int, int]) -> tuple[Floats, Floats]:
 def _between(parts: Floats, places: npt.NDArray[np.int64], count: int) -> Floats:
     """So many parts from the neighbour above each place to the one below, both included, shape (places, count)."""
     above, below = parts[np.maximum(places - 1, 0)], parts[np.minimum(places + 1, parts.size - 1)]
-    return np.asarray(np.linspace(above, below, count, axis=-1))
+    return np.asarray(above[..., None] + (below - above)[..., None] * (np.arange(count) / (count - 1)))
 
 
 def _pairs(lower: Floats, upper: Floats) -> Floats:

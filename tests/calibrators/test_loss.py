@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from calibrators.density import Density
@@ -118,6 +118,7 @@ def test_any_values_errors_are_known_to_a_bin(values: list[float], grid: Grid, k
     """Where x moves by a bin w, (x - x^)^2 moves by 2 |x - x^| w + w^2 at most: nothing jumps."""
     array = np.array(values, np.float32)
     represented = part(array, grid, kept)
+    assume(not 0 < represented.amax < 2.0**-110)  # float32 rounds such a small scale by more than a bin
     statistics = TensorStatistics.of(array)
     try:
         true = np.abs(array - quantized(array, represented, grid))
