@@ -126,7 +126,7 @@ def build(
     if cache is not None and images is not None:
         raise BuildError("give either --cache or --images: the ranges of an INT8 build come from one of them")
     if images is None:
-        _require_no_calibration(context)
+        options.require_no_calibration(context, _CALIBRATION)
     if allow_version_mismatch and cache is None:
         raise BuildError("--allow-version-mismatch goes with --cache: give a cache, or leave it out")
     order = checked_order(
@@ -223,15 +223,6 @@ def grouped(findings: "tuple[Finding, ...]") -> list[str]:
         + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
         for found in kinds.values()
     ]
-
-
-def _require_no_calibration(context: typer.Context) -> None:
-    for name in _CALIBRATION:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise BuildError(
-                f"--{name.replace('_', '-')} goes with --images: give images to calibrate on, or leave it out"
-            )
 
 
 @dataclass(frozen=True, slots=True)

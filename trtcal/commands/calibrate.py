@@ -21,7 +21,11 @@ AUTO = "auto"
 """In place of a method's name: the one that does best on images that were not calibrated on."""
 
 
+_CALIBRATION = ("preprocess", "count", "batch_size", "seed", "tensors", "on_bad_image")
+
+
 def calibrate(
+    context: typer.Context,
     model: options.Model,
     *,
     output: Annotated[
@@ -65,7 +69,7 @@ def calibrate(
     statistics_from: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Kept statistics instead of --images; those of several shards merge.",
+            help="Kept statistics instead of --images and what goes with images; those of several shards merge.",
             metavar="FILE.npz...",
             show_default=False,
         ),
@@ -92,6 +96,8 @@ def calibrate(
     require_outputs(outputs, inputs=[*files_of(model), *read, *(statistics_from or [])])
     if (images is None) == (not statistics_from):
         raise DataError("give either --images or --statistics-from: one of them says what to calibrate on")
+    if images is None:
+        options.require_no_calibration(context, _CALIBRATION)
     load_model(model, weights=False)
     if images is not None:
         data = _Data(model, images, preprocess, count, batch_size, seed, tensors, on_bad_image)
@@ -105,6 +111,8 @@ def calibrate(
         console.emit_json({"cache": str(output), **_as_dict(done), "statistics": statistics and str(statistics)})
     else:
         _report(output, done)
+        if statistics is not None:
+            console.say(f"statistics: {statistics}")
     if done.compared is not None:
         say_notes(done.compared, stated=preprocess is not None)
     elif done.loader is not None:
@@ -133,6 +141,16 @@ class _Done:
     method: str
     loader: "ImageLoader | None" = None
     compared: "Compared | None" = None
+
+    @property
+    def preprocess(self) -> str | None:
+        """How images became the model's input, in words; None where the statistics do not tell."""
+        from trtcal.preprocess import Preprocess
+
+        if self.loader is not None:
+            return str(self.loader.preprocess)
+        known = self.statistics.provenance.preprocess
+        return None if known is None else str(Preprocess.from_dict(known))
 
     @property
     def zeros(self) -> list[str]:
@@ -188,7 +206,7 @@ def _as_dict(done: _Done) -> dict[str, Any]:
         "images": done.statistics.provenance.count,
         "method": done.method,
         "ranking": ranking,
-        "preprocess": None if done.loader is None else str(done.loader.preprocess),
+        "preprocess": done.preprocess,
         "skipped": [] if done.loader is None else [{"image": n, "reason": why} for n, why in done.loader.skipped],
         "zero": done.zeros,
     }
@@ -197,7 +215,7 @@ def _as_dict(done: _Done) -> dict[str, Any]:
 def _report(output: Path, done: _Done) -> None:
     samples = done.statistics.provenance.count
     console.say(f"{output}: {len(done.cache)} tensors from {samples} images by {done.method}")
-    if done.loader is not None:
-        console.say(f"preprocessing: {done.loader.preprocess}")
+    if done.preprocess is not None:
+        console.say(f"preprocessing: {done.preprocess}")
     if done.compared is not None:
         console.say(f"{summary(done.compared)}: {in_order(done.compared.comparison)}")

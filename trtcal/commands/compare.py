@@ -113,6 +113,8 @@ def compare(
         _print(found)
         if output is not None:
             console.say(f"{output}: {len(found.comparison.winner.cache)} tensors by {found.comparison.winner.method}")
+        if statistics is not None:
+            console.say(f"statistics: {statistics}")
     say_notes(found, stated=preprocess is not None)
 
 

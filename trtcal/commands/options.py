@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from calibrators.errors import BuildError
+from calibrators.errors import BuildError, DataError
 from trtcal import console
 
 if TYPE_CHECKING:
@@ -107,6 +107,20 @@ AllowVersionMismatch = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def require_no_calibration(context: typer.Context, names: Iterable[str]) -> None:
+    """Refuse options that say how to calibrate, where there is nothing to calibrate on.
+
+    Raises:
+        DataError: One of them is on the command line.
+    """
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise DataError(
+                f"--{name.replace('_', '-')} goes with --images: give images to calibrate on, or leave it out"
+            )
 
 
 def say_what_was_calibrated_on(loader: "ImageLoader", *, stated: bool) -> None:

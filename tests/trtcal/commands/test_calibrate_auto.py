@@ -98,7 +98,7 @@ def test_shards_on_the_command_line(calibrate, job, form):
         "one after the other": [option, *shards],
         "repeated": [part for path in shards for part in (option, path)],
         "with equals signs": [f"{option}={shards[0]}", *shards[1:]],
-        "mixed": [option, *shards[:2], "--seed", 0, f"{option}={shards[2]}", shards[3]],
+        "mixed": [option, *shards[:2], "--json", f"{option}={shards[2]}", shards[3]],
     }[form]
     for method in ("minmax", "entropy"):
         calibrate("--method", method, output=job / "whole.cache")

@@ -124,6 +124,34 @@ class TestStatistics:
         assert calibrate(*options, images=None)[0] == 0
         assert dict(Statistics.load(job / "again.npz")) == dict(Statistics.load(job / "cat.npz"))
 
+    def test_what_they_were_gathered_with_is_said_again(self, calibrate, job):
+        _, direct, _ = calibrate("--statistics", job / "kept.npz")
+        assert direct.splitlines()[2] == f"statistics: {job / 'kept.npz'}"
+        code, out, _ = calibrate("--statistics-from", job / "kept.npz", images=None)
+        told = direct.splitlines()[1].replace("unit: ", "")
+        assert (code, out.splitlines()[1:]) == (0, [told])
+        _, out, _ = calibrate("--statistics-from", job / "kept.npz", "--json", images=None)
+        assert f"preprocessing: {json.loads(out)['preprocess']}" == told
+
+    @pytest.mark.parametrize(
+        "option, value",
+        [
+            ("--preprocess", "raw"),
+            ("--count", 3),
+            ("--batch-size", 8),
+            ("--seed", 0),
+            ("--tensors", "quantizable"),
+            ("--on-bad-image", "skip"),
+        ],
+    )
+    def test_what_goes_with_images_is_refused(self, calibrate, job, option, value):
+        calibrate("--statistics", job / "kept.npz")
+        before = (job / "model.cache").read_bytes()
+        code, out, err = calibrate("--statistics-from", job / "kept.npz", option, value, images=None)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert f"{option} goes with --images: give images to calibrate on, or leave it out" in err
+        assert (job / "model.cache").read_bytes() == before
+
     @pytest.mark.parametrize(
         "spoil, message",
         [
