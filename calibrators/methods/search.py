@@ -27,7 +27,7 @@ TIE: Final = 1e-9
 SMALLEST: Final = 2.0**-LOG_BINS
 """Of the range: no smaller part is tried, it is less than a bin."""
 
-FIRST, SECOND = 256, 1024
+FIRST, SECOND = 256, 512
 """Bins that are kept as they are for the first and the second look at one end."""
 
 ROUGHER, ROUGH = 128, 512
@@ -45,8 +45,8 @@ COARSE_OF_TWO: Final = np.concatenate(
 FOLLOWED: Final = 3
 """Minima of the first look that are followed."""
 
-FINER: Final = 17
-"""Candidates between both neighbours of a minimum."""
+FINER, FINEST = 17, 9
+"""Candidates between both neighbours of a minimum, at the second look and at the last, which sees every bin."""
 
 FOLLOWED_OF_TWO: Final = 2
 FINER_OF_TWO: Final = 7
@@ -109,7 +109,7 @@ def _one_end(density: Density, whole: Floats, grid: Grid, losses: Losses) -> Flo
     parts = _between(COARSE, minima, FINER)
     best = np.argmin(_of_ends(density.merged(SECOND), parts.reshape(-1, 1) * whole, grid, losses))
     row, column = divmod(int(best), FINER)
-    return np.asarray(_between(parts[row], np.array([column]), FINER).reshape(-1, 1) * whole)
+    return np.asarray(_between(parts[row], np.array([column]), FINEST).reshape(-1, 1) * whole)
 
 
 def _two_ends(density: Density, whole: Floats, grid: Grid, losses: Losses) -> Floats:
