@@ -6,13 +6,12 @@ import os
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from calibrators.errors import CacheError
-from calibrators.files import write_whole
+from calibrators.files import opened, write_whole
 from calibrators.histogram import BINS, Histogram
 from calibrators.statistics import TensorStatistics
 
@@ -113,11 +112,14 @@ class Statistics(dict[str, TensorStatistics]):
         Raises:
             CacheError: They do not belong together.
         """
+        provenance = self.provenance.merged(other.provenance)
         if self.keys() != other.keys() or self._groups() != other._groups():
             raise CacheError("statistics of different tensors do not merge: collect all shards from the same model")
-        provenance = self.provenance.merged(other.provenance)
         tensors = {name: statistics + other[name] for name, statistics in self.items()}
         return Statistics(tensors, groups=self.groups, explicit_groups=self.explicit_groups, provenance=provenance)
+
+    def __repr__(self) -> str:
+        return f"<Statistics of {len(self)} tensors from {self.provenance.count} images>"
 
     def _groups(self) -> tuple[tuple[ScaleGroup, ...], ...]:
         return self.groups, self.explicit_groups
@@ -151,7 +153,9 @@ class Statistics(dict[str, TensorStatistics]):
             CacheError: It is missing, or is not such a file.
         """
         try:
-            data = Path(path).read_bytes()
+            with opened(path) as file:
+                data = file.read(len(ZIP))
+                data += file.read() if data == ZIP else b""  # else it may have no end
         except FileNotFoundError:
             raise CacheError(f"no statistics file {path}: write one with `trtcal calibrate --statistics`") from None
         except OSError as error:
@@ -159,8 +163,8 @@ class Statistics(dict[str, TensorStatistics]):
         if not data.startswith(ZIP):
             raise CacheError(f"{path} is not a statistics file: give one that `trtcal calibrate --statistics` wrote")
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                return _statistics(file)
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                return _statistics(arrays)
         except Exception as error:  # what unpacking raises depends on which byte is wrong
             reason = " ".join(str(error).split())
             raise CacheError(

@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 
 from calibrators.cache import CalibrationCache
-from calibrators.errors import CacheError, CacheMismatchError
+from calibrators.errors import CacheError, CacheMismatchError, ModelError
 from calibrators.files import require_outputs, sha256_of, whole_file, write_whole
 from calibrators.sidecar import Sidecar, sidecar_path
 from calibrators.statistics_file import Statistics
@@ -18,7 +18,7 @@ from calibrators.weights import WeightMethod
 from engines import dynamic, qdq
 from engines.collect import Tensors, collect
 from engines.dynamic import DynamicModel
-from engines.graph import ModelSource, files_of, input_specs, loaded, model_digest
+from engines.graph import ModelSource, files_of, input_specs, is_quantized, loaded, model_digest
 from engines.qdq_scales import QdqScales, qdq_scales
 from engines.qdq_weights import WeightOptions
 from trtcal.images import ImageLoader, OnBadImage, open_images
@@ -178,9 +178,12 @@ def require_fit(cache: CalibrationCache, model: ModelSource, name: str) -> None:
 
     Raises:
         CacheMismatchError: Its side-car holds another model's SHA-256.
+        ModelError: So it does, and the model is quantized already.
     """
     digest = "" if isinstance(model, onnx.ModelProto) else model_digest(model)
     if cache.sidecar is not None and digest and cache.sidecar.model_sha256 not in ("", digest):
+        if is_quantized(loaded(model)):
+            raise ModelError("the model is quantized already: give the float model")
         raise CacheMismatchError(
             f"the cache {name} was made of another model "
             f"(SHA-256 {cache.sidecar.model_sha256[:12]}, this one's is {digest[:12]}): "

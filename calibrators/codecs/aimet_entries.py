@@ -129,7 +129,7 @@ def say_what_is_lost(encodings: Encodings, losses: Losses) -> None:
     losses.changed(powers, "grid of powers of two", "becomes one of any scale")
     middle = [name for name, value in every.items() if not value.grid.symmetric and _is_middle(value)]
     losses.changed(middle, "asymmetric grid", "becomes symmetric, as its zero point is")
-    losses.left_out(encodings.unusable, "scale", "which is 0, subnormal, negative or not finite")
+    losses.left_out(encodings.unusable, "scale", "for being 0, subnormal, negative or not finite")
     losses.origin(encodings.cache)
     losses.extra(encodings.extra, own="aimet")
 

@@ -19,8 +19,8 @@ def ranges_of(encodings: Encodings, losses: Losses, *, own: str = "") -> dict[st
     """
     ranges = dynamic_ranges(encodings, losses)
     beyond = [name for name, amax in ranges.items() if amax > LARGEST]
-    losses.left_out(beyond, "range", "which is beyond float32")
-    losses.left_out(encodings.unusable, "scale", "which is 0, subnormal, negative or not finite, and no range")
+    losses.left_out(beyond, "range", "for being beyond float32")
+    losses.left_out(encodings.unusable, "scale", "for being 0, subnormal, negative or not finite, and no range")
     losses.origin(encodings.cache)
     losses.extra(encodings.extra, own=own)
     kept = {name: amax for name, amax in ranges.items() if amax <= LARGEST}

@@ -172,6 +172,10 @@ def test_merging_changes_neither_part() -> None:
     assert_same(two, some(2, count=2, images=("b" * 64,)))
 
 
+def test_shown_it_says_what_it_is_of() -> None:
+    assert repr(SOME) == f"<Statistics of {len(SOME)} tensors from {SHARD.count} images>"
+
+
 def test_seeds_that_differ_are_forgotten() -> None:
     assert (some() + some(images=("b" * 64,))).provenance.seed == 7
     assert (some() + some(images=("b" * 64,), seed=8)).provenance.seed is None
@@ -194,7 +198,7 @@ OTHER = {
         "statistics of another preprocessing do not merge",
     ),
     "choice of tensors": (
-        lambda: some(images=("b" * 64,), tensors="all"),
+        lambda: Statistics(dict(list(SOME.items())[:-1]), provenance=replace(SHARD, images=(), tensors="all")),
         "statistics of another choice of tensors do not merge",
     ),
     "the same images": (some, "the images aaaaaaaaaaaa are in both sets of statistics: give each shard once"),
@@ -203,15 +207,15 @@ OTHER = {
         "the images aaaaaaaaaaaa are in both sets of statistics: give each shard once",
     ),
     "fewer tensors": (
-        lambda: Statistics(dict(list(SOME.items())[:-1]), groups=GROUPS, explicit_groups=EXPLICIT),
+        lambda: Statistics(dict(list(SOME.items())[:-1]), provenance=replace(SHARD, images=())),
         "statistics of different tensors do not merge: collect all shards from the same model",
     ),
     "other groups": (
-        lambda: Statistics(SOME, groups=GROUPS[:1], explicit_groups=EXPLICIT),
+        lambda: Statistics(SOME, groups=GROUPS[:1], explicit_groups=EXPLICIT, provenance=replace(SHARD, images=())),
         "statistics of different tensors do not merge: collect all shards from the same model",
     ),
     "other explicit groups": (
-        lambda: Statistics(SOME, groups=GROUPS),
+        lambda: Statistics(SOME, groups=GROUPS, provenance=replace(SHARD, images=())),
         "statistics of different tensors do not merge: collect all shards from the same model",
     ),
 }

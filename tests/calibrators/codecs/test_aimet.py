@@ -109,7 +109,7 @@ class TestWritten:
     def test_a_cache_says_what_it_leaves(self):
         cache = Encodings.of_cache(CalibrationCache({"a": 0.5, "zero": 0.0}, version=8601))
         assert aimet.dump_1_0_0(cache)[1] == (
-            "1 scale left out of AIMET's 1.0.0, which is 0, subnormal, negative or not finite: zero",
+            "1 scale left out of AIMET's 1.0.0, for being 0, subnormal, negative or not finite: zero",
             "the cache's header TRT-8601-EntropyCalibration2 left out of AIMET's 1.0.0",
         )
 

@@ -97,7 +97,7 @@ class TestRangesOfOtherGrids:
         wide = Encodings({"a": of_scale(1.0), "b": of_scale(3e38)})
         data, losses = ppq.dump(wide)
         assert list(json.loads(data)["act_quant_info"]) == ["a"]
-        assert losses == ("1 range left out of PPQ's JSON, which is beyond float32: b",)
+        assert losses == ("1 range left out of PPQ's JSON, for being beyond float32: b",)
         assert to_cache(wide)[0]["b"] == float(np.float32(3e38))
 
 

@@ -71,7 +71,7 @@ def test_json_lists_what_is_lost(convert, cache, tmp_path):
     assert code == 0
     said = json.loads(out)
     assert said["losses"] == [
-        "1 scale left out of AIMET's 1.0.0, which is 0, subnormal, negative or not finite: zero",
+        "1 scale left out of AIMET's 1.0.0, for being 0, subnormal, negative or not finite: zero",
         "the cache's header TRT-8601-EntropyCalibration2 left out of AIMET's 1.0.0",
     ]
     assert {key: said[key] for key in ("output", "format", "source_format", "activations", "weights")} == {
