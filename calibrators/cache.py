@@ -12,11 +12,10 @@ import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 from calibrators.errors import CacheError
-from calibrators.files import whole_file, write_whole
+from calibrators.files import opened, whole_file, write_whole
 from calibrators.grid import TENSORRT_INT8
 from calibrators.lookalikes import lookalike
 from calibrators.sidecar import Sidecar, sidecar_path
@@ -86,7 +85,7 @@ class CalibrationCache(Mapping[str, float]):
             CacheError: It, or its side-car, cannot be read or is malformed.
         """
         try:
-            with Path(path).open("rb") as file:
+            with opened(path) as file:
                 data = file.read(MOST_BYTES + 1)
         except OSError as error:
             raise CacheError(f"cannot read {path}: {error.strerror or error}; give a calibration cache") from error

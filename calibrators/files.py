@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from calibrators.errors import OutputError
 
@@ -111,6 +112,18 @@ def explained(path: Path, error: OSError) -> OutputError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return OutputError(f"cannot write {path}: no space left on the disk; what was there before is unchanged")
     return OutputError(f"cannot write {path}: {error.strerror or error}; choose another place")
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file or a pipe to read; a pipe that nobody writes to is empty instead of waited for.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        os.set_blocking(file.fileno(), True)
+        yield file
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

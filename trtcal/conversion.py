@@ -3,12 +3,12 @@
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from calibrators.cache import CalibrationCache
 from calibrators.codecs.encodings import Encodings
 from calibrators.codecs.formats import FORMATS, load, recognised, require_recognised
 from calibrators.errors import CacheError
+from calibrators.files import opened
 from calibrators.sidecar import Sidecar
 
 QDQ = "qdq"
@@ -112,7 +112,7 @@ def _join_sidecar(cache: CalibrationCache, path: str | os.PathLike[str]) -> None
 def _bytes(path: str | os.PathLike[str], *, head: bool) -> bytes:
     """A file's bytes; with `head`, of an ONNX model only the first few."""
     try:
-        with Path(path).open("rb") as file:
+        with opened(path) as file:
             data = file.read(64)
             if head and _ONNX.match(data):
                 return data

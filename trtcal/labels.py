@@ -1,6 +1,7 @@
 """Labels: class numbers from a CSV file for a folder, from an .npy file for arrays."""
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -8,8 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from calibrators.errors import DataError
+from calibrators.files import opened
 
 Labels = npt.NDArray[np.int64]
+
+MOST_BYTES = 2**28
+"""Some million rows."""
 
 
 def read_csv(path: Path, names: Sequence[str]) -> tuple[Labels, tuple[str, ...]]:
@@ -88,8 +93,12 @@ def _rows(path: Path) -> list[tuple[int, str, str]]:
     """(line, file, label) of each row that is not empty."""
     rows: list[tuple[int, str, str]] = []
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
+        with opened(path) as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise DataError(f"labels {path}: it is larger than {MOST_BYTES >> 20} MiB, and no file of `file,label`")
+        with io.StringIO(data.decode("utf-8-sig"), newline="") as text:
+            reader = csv.reader(text, strict=True)
             for row in reader:
                 cells = [cell.strip() for cell in row]
                 if not any(cells) or (not rows and [cell.lower() for cell in cells] == ["file", "label"]):
