@@ -60,8 +60,9 @@ def accuracy(
     """Measure models side by side on the same images: ONNX models in ONNX Runtime on the CPU, engines on the GPU.
 
     With labels: top-1 with its 95 % confidence interval (Wilson's) and top-5; of equal scores the first counts. With a
-    reference: its drop in top-1, agreement (the share of images for which both choose the same class) and SQNR (how far
-    the outputs are from the reference's, in dB: about 6 for each bit). Without --preprocess, what a quantized model was
+    reference: the drop in points of top-1, images lost (right by the reference, wrong by this model) and gained (the
+    other way round), agreement (the share of images for which both choose the same class) and SQNR (how far the outputs
+    are from the reference's, in dB: about 6 for each bit). Without --preprocess, what a quantized model was
     calibrated with is used again, as its side-car or its cache's says.
     """
     from trtcal.accuracy import check_drop, evaluate, require_bound

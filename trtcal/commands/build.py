@@ -47,7 +47,7 @@ def build(
         Path | None,
         typer.Option(
             help="Images (or arrays) to calibrate a float model on, instead of --cache.",
-            metavar="DIR",
+            metavar="PATH",
             show_default=False,
         ),
     ] = None,

@@ -40,7 +40,7 @@ def calibrate(
     ],
     images: Annotated[
         Path | None,
-        typer.Option(help="A folder of images, or arrays: .npz or .npy.", metavar="DIR", show_default=False),
+        typer.Option(help="A folder of images, or arrays: .npz or .npy.", metavar="PATH", show_default=False),
     ] = None,
     method: Annotated[
         str,

@@ -18,11 +18,11 @@ def compare(
     model: options.Model,
     *,
     images: Annotated[
-        Path, typer.Option(help="A folder of images, or arrays: .npz or .npy.", metavar="DIR", show_default=False)
+        Path, typer.Option(help="A folder of images, or arrays: .npz or .npy.", metavar="PATH", show_default=False)
     ],
     test_images: Annotated[
         Path | None,
-        typer.Option(help="Images to rank on, instead of others of --images.", metavar="DIR", show_default=False),
+        typer.Option(help="Images to rank on, instead of others of --images.", metavar="PATH", show_default=False),
     ] = None,
     labels: Annotated[
         Path | None,
@@ -73,6 +73,9 @@ def compare(
     divided. Each method's ranges are written into the model as Q/DQ nodes, which run in ONNX Runtime beside the float
     model. With labels methods rank by top-1, else by agreement (the share of images for which the float model chooses
     the same class), then by SQNR (how far the outputs are from the float model's, in dB); a detector's by SQNR alone.
+
+    drop is in points of top-1, against the float model; lost are images that it gets right and the INT8 model wrong,
+    gained the other way round; ranges is the time that a method took to find its ranges.
     """
     from calibrators.files import require_outputs
     from calibrators.sidecar import sidecar_path
@@ -155,7 +158,7 @@ def remarks(found: "Compared") -> list[str]:
         others = "1 other method is" if comparison.close == 1 else f"{comparison.close} other methods are"
         told.append(
             f"{others} within the 95 % interval of {winner.method}'s {comparison.criterion}: so small a difference may "
-            "be chance; more images to rank on make it narrower"
+            "be chance; SQNR tells finer, and more images to rank on make the interval narrower"
         )
     told += [
         f"{each.method} gives NaN or infinity for {each.score.nonfinite} of {each.score.samples} images"

@@ -42,7 +42,8 @@ def quantize(
         str,
         typer.Option(
             help="What of a weight shares a scale: an output channel, the whole tensor, or N neighbours in an output "
-            "channel. Blocks are for MatMul and Gemm in ONNX Runtime; TensorRT has them not in INT8.",
+            "channel. Blocks are for models without convolutions, for MatMul and Gemm in ONNX Runtime; TensorRT has "
+            "none in INT8.",
             metavar="channel|tensor|block:N",
         ),
     ] = "channel",
