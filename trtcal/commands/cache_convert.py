@@ -198,12 +198,16 @@ def _warn(losses: tuple[str, ...]) -> None:
 
 
 def _write(found: "Read", target: Format, output: Path, notes: list[str], *, json: bool) -> None:
+    from dataclasses import replace
+
     from calibrators.codecs.aimet import DEFAULT
     from calibrators.codecs.formats import FORMATS
     from calibrators.files import write_whole
+    from trtcal.conversion import QDQ
 
     name = f"aimet-{DEFAULT}" if target is Format.AIMET else target.value
-    data, losses = FORMATS[name].dump(found.encodings)
+    encodings = replace(found.encodings, cache=None) if found.format == QDQ else found.encodings  # it has no header
+    data, losses = FORMATS[name].dump(encodings)
     write_whole(output, data)
     activations, weights = len(found.encodings.activations), len(found.encodings.weights)
     if json:

@@ -104,6 +104,15 @@ def test_a_header_for_other_formats(convert, cache, tmp_path):
     assert CalibrationCache.load(tmp_path / "new.cache").header == "TRT-100300-MinMaxCalibration"
 
 
+@pytest.mark.parametrize("name", ["onnxruntime-json", "ppq", "ranges"])
+def test_a_model_has_no_header_to_lose(convert, command, job, name):
+    options = ["--images", job / "images", "--preprocess", "unit", "-o", job / "model.cache"]
+    command("calibrate", job / "model.onnx", *options)
+    command("quantize", job / "model.onnx", "--cache", job / "model.cache", "-o", job / "int8.onnx")
+    code, out, _ = convert(job / "int8.onnx", "--to", name, "-o", job / "there", "--json")
+    assert (code, json.loads(out)["losses"]) == (0, [])
+
+
 def test_into_a_model(convert, command, job):
     options = ["--images", job / "images", "--preprocess", "unit", "-o", job / "model.cache"]
     command("calibrate", job / "model.onnx", *options)
