@@ -23,7 +23,7 @@ from calibrators.codecs import aimet_flat, aimet_sections
 from calibrators.codecs.aimet_entries import say_what_is_lost
 from calibrators.codecs.encodings import Encodings
 from calibrators.codecs.losses import Losses
-from calibrators.codecs.reading import kind_of, object_of
+from calibrators.codecs.reading import kind_of, object_of, shown
 from calibrators.encoding import Encoding
 from calibrators.errors import CacheError
 from calibrators.sidecar import installed_versions
@@ -160,7 +160,7 @@ def _require_version(version: object, layout: str, source: str) -> None:
     if version is None or (isinstance(version, str) and fits[layout](version)):
         return
     raise CacheError(
-        f"{source}: its version is {version!r}, and its layout that of {layout}: export it again, as 0.6.1, 1.0.0 "
+        f"{source}: its version is {shown(version)}, and its layout that of {layout}: export it again, as 0.6.1, 1.0.0 "
         "or 2.0.0"
     )
 

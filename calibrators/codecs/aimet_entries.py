@@ -9,7 +9,7 @@ import numpy.typing as npt
 from calibrators.cache import usable
 from calibrators.codecs.encodings import Encodings
 from calibrators.codecs.losses import Losses, listed
-from calibrators.codecs.reading import scale_of, whole_of
+from calibrators.codecs.reading import scale_of, shown, whole_of
 from calibrators.encoding import Encoding
 from calibrators.errors import CacheError, RangeError
 from calibrators.grid import Grid
@@ -42,9 +42,9 @@ class Reading:
             CacheError: It is not.
         """
         if not isinstance(name, str) or not name:
-            raise CacheError(f"{self.source}: the name of an encoding is a text, not {name!r}")
+            raise CacheError(f"{self.source}: the name of an encoding is a text, not {shown(name)}")
         if name in self.names:
-            raise CacheError(f"{self.source}: {name!r} has more than one encoding; keep one of them")
+            raise CacheError(f"{self.source}: {shown(name)} has more than one encoding; keep one of them")
         self.names.add(name)
         return name
 

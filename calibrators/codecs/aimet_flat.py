@@ -17,7 +17,7 @@ from calibrators.codecs.aimet_entries import (
     wholes_of,
 )
 from calibrators.codecs.encodings import Encodings
-from calibrators.codecs.reading import kind_of, whole_or_none
+from calibrators.codecs.reading import kind_of, shown, whole_or_none
 from calibrators.encoding import Encoding
 from calibrators.errors import CacheError
 
@@ -71,7 +71,7 @@ def _encoding(entry: Mapping[str, Any], where: str) -> Encoding:
     if match is None:
         if isinstance(kind, str) and re.fullmatch("b?float[0-9a-z_]*", kind):
             raise NotAGridError(kind)
-        raise CacheError(f"{where}: output_dtype {kind!r} is no type, such as int8")
+        raise CacheError(f"{where}: output_dtype {shown(kind)} is no type, such as int8")
     scale_of_scales = entry.get("y_scale")
     if "per_block_int_scale" in entry or (isinstance(scale_of_scales, dict) and "x_scale" in scale_of_scales):
         raise NotAGridError("LPBQ")

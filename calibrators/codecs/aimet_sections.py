@@ -16,7 +16,7 @@ from calibrators.codecs.aimet_entries import (
     wholes_of,
 )
 from calibrators.codecs.encodings import Encodings
-from calibrators.codecs.reading import is_number, kind_of, whole_of
+from calibrators.codecs.reading import is_number, kind_of, shown, whole_of
 from calibrators.encoding import Encoding
 from calibrators.errors import CacheError
 
@@ -95,16 +95,16 @@ def _of_1_0_0(entry: Mapping[str, Any], where: str) -> Encoding:
     _require(entry, ("bw", "dtype", "enc_type"), where)
     kind = entry["enc_type"]
     if kind not in ("PER_TENSOR", "PER_CHANNEL", "PER_BLOCK", "LPBQ", "VECTOR"):
-        raise CacheError(f"{where}: enc_type {kind!r} is none of AIMET's")
+        raise CacheError(f"{where}: enc_type {shown(kind)} is none of AIMET's")
     if entry["dtype"] not in ("INT", "FLOAT"):
-        raise CacheError(f"{where}: dtype {entry['dtype']!r} is neither INT nor FLOAT")
+        raise CacheError(f"{where}: dtype {shown(entry['dtype'])} is neither INT nor FLOAT")
     if entry["dtype"] == "FLOAT":
         raise NotAGridError(f"float{whole_of(entry['bw'], where)}")
     if kind not in ("PER_TENSOR", "PER_CHANNEL"):
         raise NotAGridError("blocks, whose shape the file does not tell" if kind == "PER_BLOCK" else kind)
     _require(entry, ("is_sym", "scale", "offset"), where)
     if not isinstance(entry["is_sym"], bool):
-        raise CacheError(f"{where}: is_sym is true or false, not {entry['is_sym']!r}")
+        raise CacheError(f"{where}: is_sym is true or false, not {shown(entry['is_sym'])}")
     if any(shift != 0 for shift in np.ravel(np.array(entry.get("zero_point_shift", 0.0), object))):
         raise NotAGridError("zero points between levels")
     single = kind == "PER_TENSOR"
@@ -122,7 +122,7 @@ def _of_0_6_1(entry: object, where: str) -> Encoding:
         if channel.get("dtype", "int") != "int" or channel["bitwidth"] != channels[0]["bitwidth"]:
             raise CacheError(f"{where}: its channels are of different types; export it again")
         if str(channel["is_symmetric"]) not in ("True", "False"):
-            raise CacheError(f"{where}: is_symmetric is 'True' or 'False', not {channel['is_symmetric']!r}")
+            raise CacheError(f"{where}: is_symmetric is 'True' or 'False', not {shown(channel['is_symmetric'])}")
     signed = str(channels[0]["is_symmetric"]) == "True"
     scales = [channel["scale"] for channel in channels]
     offsets = [_signed_offset(channel, where) for channel in channels]

@@ -1,5 +1,6 @@
 """What the field's formats say of a model's tensors, as one value; TensorRT's calibration cache to and from it."""
 
+import json
 import math
 import struct
 from collections.abc import Mapping
@@ -35,7 +36,7 @@ class Encodings:
         notes: What of the file is not here, one line each.
 
     Raises:
-        CacheError: A name is empty or half a letter, or is in more than one place.
+        CacheError: A name is empty or half a letter, or is in more than one place; `extra` is no JSON.
     """
 
     activations: Mapping[str, Encoding] = field(default_factory=dict)
@@ -54,6 +55,13 @@ class Encodings:
         for name in names:
             if not name or any("\ud800" <= letter <= "\udfff" for letter in name):
                 raise CacheError(f"{name!r} cannot name a tensor: it is empty, or holds half a letter")
+        try:
+            json.dumps(self.extra, ensure_ascii=False, allow_nan=False, default=dict).encode()
+        except (ValueError, RecursionError) as error:
+            raise CacheError(
+                "what the file says besides encodings holds NaN, infinity or half a letter, or is nested too deeply "
+                "for JSON: take it out"
+            ) from error
 
     @classmethod
     def of_cache(cls, cache: CalibrationCache) -> "Encodings":
@@ -95,7 +103,8 @@ def to_cache(encodings: Encodings) -> tuple[CalibrationCache, tuple[str, ...]]:
     """
     losses = Losses("a TensorRT calibration cache")
     scales = {name: amax / 127 for name, amax in dynamic_ranges(encodings, losses).items()}
-    kept = {name: scale for name, scale in encodings.unusable.items() if math.isfinite(scale) and scale >= 0}
+    positive = {name: scale for name, scale in encodings.unusable.items() if math.copysign(1, scale) > 0}  # -0 is not
+    kept = {name: scale for name, scale in positive.items() if math.isfinite(scale)}
     origin = encodings.cache
     losses.extra(encodings.extra)
     if origin is not None and _same(scales | dict(encodings.unusable), origin):

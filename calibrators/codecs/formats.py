@@ -85,6 +85,8 @@ def require_recognised(data: bytes, source: str) -> str:
     name = recognised(data)
     if name is not None:
         return name
+    if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        object_of(data, source)  # what is cut off looks like anything
     what = lookalike(data, source)
     if what is None and data.strip():
         raise CacheError(f"{source} is of no format of scales that trtcal knows: {', '.join(FORMATS)}, or a Q/DQ model")

@@ -13,7 +13,7 @@ from typing import Any
 from calibrators.codecs.encodings import Encodings
 from calibrators.codecs.losses import Losses
 from calibrators.codecs.ranges import ranges_of
-from calibrators.codecs.reading import is_number, kind_of, object_of, of_ranges
+from calibrators.codecs.reading import is_number, kind_of, object_of, of_ranges, shown
 from calibrators.errors import CacheError
 
 KEY = "onnxruntime"
@@ -84,7 +84,7 @@ def _number(value: object, where: str) -> float:
     if isinstance(value, list):
         raise CacheError(f"{where}: {len(value)} values where a tensor has one; calibrate per tensor")
     if not is_number(value):
-        raise CacheError(f"{where}: {value!r} is no finite number; calibrate again")
+        raise CacheError(f"{where}: {shown(value)} is no finite number; calibrate again")
     return float(value)
 
 

@@ -38,10 +38,12 @@ def object_of(data: bytes, source: str) -> dict[str, Any]:
     try:
         value = json.loads(text_of(data, source), object_pairs_hook=_once)
     except _TwiceError as error:
-        raise CacheError(f"{source} has the key {_shown(str(error))!r} twice in one object; keep one") from error
+        raise CacheError(f"{source} has the key {shown(str(error))} twice in one object; keep one") from error
     except (ValueError, RecursionError) as error:
-        why = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise CacheError(f"{source} is not JSON ({why}): was it cut off?") from error
+        if not isinstance(error, json.JSONDecodeError):
+            what = "is nested too deeply" if isinstance(error, RecursionError) else "holds a number of too many digits"
+            raise CacheError(f"{source} {what} for a file of scales: export it again") from error
+        raise CacheError(f"{source} is not JSON ({error}): was it cut off?") from error
     if not isinstance(value, dict):
         raise CacheError(f"{source} holds no JSON object with scales, but {kind_of(value)}")
     return value
@@ -61,7 +63,7 @@ def scale_of(value: object, where: str) -> float:
         CacheError: It is not; `where` names its place.
     """
     if not is_number(value) or not 0 < value <= LARGEST:
-        raise CacheError(f"{where}: {_shown(repr(value))} is no scale, which is positive and finite in float32")
+        raise CacheError(f"{where}: {shown(value)} is no scale, which is positive and finite in float32")
     return float(np.float32(value))
 
 
@@ -72,7 +74,7 @@ def whole_of(value: object, where: str) -> int:
         CacheError: It is none; `where` names its place.
     """
     if not is_number(value) or value != int(value):
-        raise CacheError(f"{where}: {_shown(repr(value))} is no whole number")
+        raise CacheError(f"{where}: {shown(value)} is no whole number")
     return int(value)
 
 
@@ -91,6 +93,12 @@ def kind_of(value: object) -> str:
     return kinds.get(type(value), "a number")
 
 
+def shown(value: object, limit: int = 80) -> str:
+    """A value for a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
 def of_ranges(
     ranges: Mapping[str, object], source: str, *, remedy: str = "repeat the calibration", **more: Any
 ) -> Encodings:
@@ -107,8 +115,7 @@ def of_ranges(
     for name, value in ranges.items():
         if not is_number(value) or not 0 <= value <= LARGEST:
             what = "is negative" if is_number(value) and value < 0 else "is not a number that float32 holds"
-            shown = f"{_shown(repr(value))} of {_shown(repr(name))}"
-            raise CacheError(f"{source}: the range {shown} {what}; {remedy}")
+            raise CacheError(f"{source}: the range {shown(value)} of {shown(name)} {what}; {remedy}")
         scales[name] = float(np.float32(value / 127))
     return Encodings(
         activations={name: of_scale(scale) for name, scale in scales.items() if usable(scale)},
@@ -127,7 +134,3 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise _TwiceError(next(name for name in names if names.count(name) > 1))
     return values
-
-
-def _shown(text: str, limit: int = 80) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -37,7 +37,7 @@ import numpy as np
 
 from calibrators.cache import CalibrationCache, usable
 from calibrators.codecs.encodings import Encodings, bits_of
-from calibrators.codecs.reading import kind_of, object_of, scale_of, whole_of, whole_or_none
+from calibrators.codecs.reading import kind_of, object_of, scale_of, shown, whole_of, whole_or_none
 from calibrators.encoding import Encoding
 from calibrators.errors import CacheError, RangeError
 from calibrators.grid import Grid
@@ -59,10 +59,11 @@ def load(data: bytes, *, source: str) -> Encodings:
     """
     values = object_of(data, source)
     if values.get("format") != FORMAT:
-        raise CacheError(f"{source}: format is {FORMAT!r} in trtcal's encodings, not {values.get('format')!r}")
+        raise CacheError(f"{source}: format is {FORMAT!r} in trtcal's encodings, not {shown(values.get('format'))}")
     if values.get("format_version") != VERSION:
         raise CacheError(
-            f"{source}: format_version is {values.get('format_version')!r}, this trtcal reads {VERSION}: update trtcal"
+            f"{source}: format_version is {shown(values.get('format_version'))}, this trtcal reads {VERSION}: update "
+            "trtcal"
         )
     _require_keys(values, {"format", "format_version", *_SECTIONS, "cache", "sidecar", "extra"}, source)
     sections = {name: _object(values, name, source) for name in _SECTIONS}
@@ -145,7 +146,7 @@ def grid_text(grid: Grid) -> str:
 def _grid(text: object, where: str) -> Grid:
     match = _GRID.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        raise CacheError(f"{where}, grid: {text!r} is none, such as 'int8 symmetric' or 'uint4'")
+        raise CacheError(f"{where}, grid: {shown(text)} is none, such as 'int8 symmetric' or 'uint4'")
     words = match["flags"].split()
     try:
         return Grid(
@@ -192,7 +193,7 @@ def _unusable(entry: Mapping[str, object], where: str) -> float:
     _require_keys(entry, _SECTIONS["activations"], where)
     bits = entry["bits"]
     if not isinstance(bits, str) or re.fullmatch("[0-9a-f]{8}", bits) is None:
-        raise CacheError(f"{where}, bits: {bits!r} is not a float32's bits in 8 hexadecimal digits")
+        raise CacheError(f"{where}, bits: {shown(bits)} is not a float32's bits in 8 hexadecimal digits")
     scale = float(struct.unpack("!f", bytes.fromhex(bits))[0])
     if usable(scale):
         raise CacheError(f"{where}: the scale {scale:g} is usable; write it as scale, with a grid")
@@ -238,4 +239,6 @@ def _object(values: Mapping[str, Any], key: str, source: str) -> dict[str, Any]:
 def _require_keys(values: Mapping[str, object], known: set[str], where: str) -> None:
     strange = next((key for key in values if key not in known), None)
     if strange is not None:
-        raise CacheError(f"{where}: {strange!r} is no key of trtcal's encodings, which are {', '.join(sorted(known))}")
+        raise CacheError(
+            f"{where}: {shown(strange)} is no key of trtcal's encodings, which are {', '.join(sorted(known))}"
+        )

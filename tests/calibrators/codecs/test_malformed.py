@@ -1,6 +1,7 @@
 """What is malformed is refused in one line that names the file, the tensor or line, and what is wrong."""
 
 import json
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,18 @@ JSON = [name for name in FORMATS if name.startswith(("aimet", "ppq", "trtcal", "
 TEXT = ["tensorrt", "ranges", "onnxruntime-text"]
 
 each = pytest.mark.parametrize("name", FORMATS)
+
+
+def _each_changed(values, new):
+    """Copies of JSON values with one of them replaced."""
+    if isinstance(values, (dict, list)):
+        places = values if isinstance(values, dict) else range(len(values))
+        for place in places:
+            for changed in _each_changed(values[place], new):
+                copy = values.copy()
+                copy[place] = changed
+                yield copy
+    yield new
 
 
 def refusal(name, data):
@@ -120,6 +133,41 @@ class TestJson:
     def test_an_encoding_of_nothing(self, name):
         text = FORMATS[name].dump(SOUND)[0].decode()
         assert refusal(name, text.replace("image", "").encode())
+
+    def test_a_number_of_too_many_digits(self, name):
+        text = FORMATS[name].dump(SOUND)[0].decode()
+        assert "too many digits" in refusal(name, f'{{"long": {"9" * 5000}, {text[1:]}'.encode())
+
+    def test_a_long_text_in_the_place_of_each_value(self, name):
+        values = json.loads(FORMATS[name].dump(SOUND)[0])
+        long = "x" * 10**4
+        for changed in _each_changed(values, long):
+            try:
+                load(json.dumps(changed).encode(), name, source="odd.file")
+            except CacheError as error:
+                assert len(str(error)) < 500, error
+
+    @pytest.mark.parametrize("odd", ["NaN", "-Infinity", '"\\ud800"', '{"\\udfff": 1}'])
+    def test_what_json_has_not_beside_the_encodings(self, name, odd):
+        """Either it is refused, or what is written from it is sound."""
+        text = FORMATS[name].dump(SOUND)[0].decode()
+        for key in ("strange", "extra", "smooth_quant", "producer"):
+            try:
+                read = load(f'{{"{key}": {odd}, {text[1:]}'.encode(), name, source="odd.file")
+            except CacheError as error:
+                assert "odd.file" in str(error)
+                continue
+            for each_format in FORMATS.values():
+                with suppress(CacheError):  # names that one format cannot hold
+                    written = each_format.dump(read)[0]
+                    assert b"NaN" not in written
+                    assert b"Infinity" not in written
+
+    def test_cut_off(self, name):
+        data = FORMATS[name].dump(SOUND)[0]
+        for size in range(2, len(data) - 3, 7):
+            with pytest.raises(CacheError, match="is not JSON"):
+                require_recognised(data[:size], "odd.file")
 
     def test_latin_1(self, name):
         text = FORMATS[name].dump(SOUND)[0].decode()

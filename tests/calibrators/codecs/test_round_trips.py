@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibrators.cache import CalibrationCache
-from calibrators.codecs.encodings import Encodings, dynamic_ranges
+from calibrators.codecs.encodings import Encodings, dynamic_ranges, to_cache
 from calibrators.codecs.formats import FORMATS, load, recognised
 from calibrators.codecs.losses import Losses
 from calibrators.errors import CacheError
@@ -110,3 +110,10 @@ def _amax(encodings, name):
     middle = 0 if grid.signed else 2 ** (grid.bits - 1)
     ends = [grid.maximum - zero_point, *([zero_point - grid.minimum] if zero_point != middle else [])]
     return max(ends) * float(value.scale)
+
+
+def test_minus_zero_does_not_become_zero_in_silence():
+    cache, losses = to_cache(Encodings(unusable={"minus": -0.0, "zero": 0.0}))
+    assert dict(cache) == {"zero": 0.0}
+    assert len(losses) == 1
+    assert losses[0].endswith(": minus")
