@@ -1,6 +1,7 @@
 """The terminal: progress bars, tables, JSON. Nothing below `trtcal.commands` prints."""
 
 import json
+import math
 import os
 import re
 import sys
@@ -191,8 +192,17 @@ def note(message: str) -> None:
 
 
 def emit_json(value: Any) -> None:
-    """Print `value` as JSON on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Print `value` as JSON on standard output; null for NaN and infinity, which JSON has not."""
+    spelled = (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")  # else a letter it lacks becomes no JSON
+    sys.stdout.write(json.dumps(_finite(value), indent=2, ensure_ascii=spelled, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 _LEAST = 20

@@ -1,5 +1,7 @@
 """What a terminal shows, and what a pipe gets."""
 
+import io
+import json
 import re
 from collections.abc import Callable
 
@@ -105,3 +107,17 @@ def test_stages_are_silent_elsewhere(capsys: pytest.CaptureFixture[str]) -> None
         stages.stage("Tactics")
         stages.count("Calibrating", 40)(15)
     assert capsys.readouterr() == ("", "")
+
+
+def test_json_has_neither_nan_nor_infinity(capsys: pytest.CaptureFixture[str]) -> None:
+    console.emit_json({"a": [1.5, float("nan")], "b": (float("inf"), {"c": -float("inf")}), "d": True})
+    assert json.loads(capsys.readouterr().out) == {"a": [1.5, None], "b": [None, {"c": None}], "d": True}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_json_is_json_in_every_encoding(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="backslashreplace")
+    monkeypatch.setattr("sys.stdout", stream)
+    console.emit_json({"é": "ж\udc80"})
+    stream.seek(0)
+    assert json.loads(stream.read()) == {"é": "ж\udc80"}
