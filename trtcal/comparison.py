@@ -247,7 +247,7 @@ def _derived(statistics: Statistics, method: str) -> _Derived:
         range_of(first, method)
     began = time.perf_counter()
     cache = calibrate(statistics, method)
-    return _Derived(cache, time.perf_counter() - began, _picks(statistics) if method == "best" else {})
+    return _Derived(cache, time.perf_counter() - began, picks(statistics, method))
 
 
 def _same(derived: Mapping[str, _Derived]) -> dict[str, str | None]:
@@ -268,6 +268,12 @@ def _at_once(model: ModelSource) -> int:
     return max(1, AT_ONCE // max(size, 1))
 
 
+def picks(statistics: Statistics, method: str) -> Mapping[str, int]:
+    """How often `best` chooses each method, the most frequent one first; nothing for another method."""
+    chosen = (best_method(each) for each in statistics.values()) if method == "best" else ()
+    return dict(Counter(chosen).most_common())
+
+
 def _criterion(reference: Score) -> Criterion:
     if not reference.classes:
         return "SQNR"
@@ -279,8 +285,3 @@ def _key(score: Score, criterion: Criterion) -> tuple[float, float]:
     hits = {"top-1": score.top1.hits, "agreement": score.agreement.hits, "SQNR": 0}[criterion]
     sqnr = score.distortion.sqnr
     return -hits, math.inf if math.isnan(sqnr) else -sqnr
-
-
-def _picks(statistics: Statistics) -> Mapping[str, int]:
-    """How often `best` chooses each method, the most frequent one first."""
-    return dict(Counter(best_method(each) for each in statistics.values()).most_common())

@@ -9,9 +9,11 @@ import typer
 from calibrators.errors import DataError
 from trtcal import console
 from trtcal.commands import options
-from trtcal.commands.compare import in_order, say_notes, summary
+from trtcal.commands.compare import in_order, picked, say_notes, summary
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from calibrators.cache import CalibrationCache
     from calibrators.statistics_file import Statistics
     from trtcal.images import ImageLoader
@@ -153,6 +155,13 @@ class _Done:
         return None if known is None else str(Preprocess.from_dict(known))
 
     @property
+    def picks(self) -> "Mapping[str, int]":
+        """How often `best` chose each method."""
+        from trtcal.comparison import picks
+
+        return picks(self.statistics, self.method)
+
+    @property
     def zeros(self) -> list[str]:
         return [name for name, scale in self.cache.items() if scale == 0]
 
@@ -205,6 +214,7 @@ def _as_dict(done: _Done) -> dict[str, Any]:
         "tensors": len(done.cache),
         "images": done.statistics.provenance.count,
         "method": done.method,
+        "picks": dict(done.picks),
         "ranking": ranking,
         "preprocess": done.preprocess,
         "skipped": [] if done.loader is None else [{"image": n, "reason": why} for n, why in done.loader.skipped],
@@ -215,6 +225,8 @@ def _as_dict(done: _Done) -> dict[str, Any]:
 def _report(output: Path, done: _Done) -> None:
     samples = done.statistics.provenance.count
     console.say(f"{output}: {len(done.cache)} tensors from {samples} images by {done.method}")
+    if picks := done.picks:
+        console.say(picked(picks))
     if done.preprocess is not None:
         console.say(f"preprocessing: {done.preprocess}")
     if done.compared is not None:

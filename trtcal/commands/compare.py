@@ -9,6 +9,8 @@ from trtcal import console
 from trtcal.commands import options
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from trtcal.comparison import Comparison, Ranked
     from trtcal.images import ImageLoader
     from trtcal.selection import Compared
@@ -199,8 +201,12 @@ def _print(found: "Compared") -> None:
     console.say(f"winner: {comparison.winner.method}")
     for each in comparison.ranking:
         if each.picks:
-            picked = ", ".join(f"{name} for {count}" for name, count in each.picks.items())
-            console.say(f"{each.method} took {picked} tensors")
+            console.say(picked(each.picks))
+
+
+def picked(picks: "Mapping[str, int]") -> str:
+    """What `trtcal.comparison.picks` tells, as a line."""
+    return f"best took {', '.join(f'{name} for {count}' for name, count in picks.items())} tensors"
 
 
 def _row(each: "Ranked") -> dict[str, str]:

@@ -76,6 +76,15 @@ def test_json_alone_is_on_standard_output(calibrate, job):
     assert (result["skipped"], result["zero"], result["statistics"]) == ([], [], None)
 
 
+def test_best_tells_which_methods_it_took(calibrate, job):
+    _, out, _ = calibrate("--method", "best")
+    (line,) = [line for line in out.splitlines() if line.startswith("best took ")]
+    picks = json.loads(calibrate("--method", "best", "--json")[1])["picks"]
+    assert line == f"best took {', '.join(f'{name} for {count}' for name, count in picks.items())} tensors"
+    assert sum(picks.values()) == len(CalibrationCache.load(job / "model.cache"))
+    assert json.loads(calibrate("--json")[1])["picks"] == {}
+
+
 @pytest.mark.parametrize("size", [1, 5, 100])
 def test_the_batch_size_changes_no_byte(calibrate, job, size):
     calibrate()
