@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibrators.errors import CacheError
+from calibrators.files import opened
 
 if TYPE_CHECKING:
     from calibrators.statistics_file import Provenance
 
 FORMAT = 1
 """The version of the file's layout. A reader skips keys it does not know, and refuses a later layout."""
+
+MOST_BYTES = 2**26
+"""Scales of about a million tensors."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +93,13 @@ class Sidecar:
             CacheError: It cannot be read or is malformed; the message names the file and the key.
         """
         try:
-            return cls.parse(Path(path).read_bytes(), source=str(path))
+            with opened(path) as file:
+                data = file.read(MOST_BYTES + 1)
         except OSError as error:
             raise CacheError(f"cannot read {path}: {error.strerror or error}") from error
+        if len(data) > MOST_BYTES:
+            raise CacheError(f"{path} is no side-car: none is larger than {MOST_BYTES >> 20} MiB; delete it")
+        return cls.parse(data, source=str(path))
 
     @classmethod
     def beside(cls, cache: str | os.PathLike[str]) -> "Sidecar | None":
@@ -115,6 +123,7 @@ class Sidecar:
         remedy = "delete it or calibrate again"
         try:
             values = json.loads(text)
+            json.dumps(values, ensure_ascii=False, allow_nan=False).encode()  # Python reads NaN and half letters, too
         except (ValueError, RecursionError) as error:
             raise CacheError(f"{source} is not JSON ({error}); {remedy}") from error
         if not isinstance(values, dict) or not isinstance(values.get("format"), int):

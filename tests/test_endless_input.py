@@ -8,12 +8,14 @@ import pytest
 from calibrators.cache import CalibrationCache
 from calibrators.errors import TrtcalError
 from calibrators.files import opened
+from calibrators.sidecar import Sidecar
 from calibrators.statistics_file import Statistics
 from trtcal.conversion import read
 from trtcal.labels import read_csv
 
 READERS = {
     "a cache": CalibrationCache.load,
+    "a side-car": Sidecar.load,
     "statistics": Statistics.load,
     "any format": read,
     "a stated format": lambda path: read(path, "ppq"),
@@ -49,6 +51,10 @@ def test_a_pipe_that_nobody_writes_to(reader, tmp_path):
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/urandom"])
 def test_statistics_from_a_device(device):
     refused(Statistics.load, device)
+
+
+def test_a_side_car_without_end():
+    refused(Sidecar.load, "/dev/zero")
 
 
 def test_labels_from_a_device(monkeypatch):

@@ -74,6 +74,8 @@ def changed(**values: Any) -> str:
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
         ("\xff", "is not JSON"),
+        (changed(preprocess={"mean": float("nan")}), "is not JSON"),
+        (changed(method="\ud800"), "is not JSON"),
         ("[]", "no side-car of a calibration cache"),
         ('{"a": 1}', "no side-car of a calibration cache"),
         (changed(format=2), "has format 2, not 1: update trtcal"),
