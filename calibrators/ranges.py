@@ -1,5 +1,6 @@
 """From statistics to ranges, and from a model's ranges to its encodings and to its calibration cache."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -63,10 +64,9 @@ def method_named(name: str) -> Method:
 
 
 def _percentile(name: str, percentage: str) -> Method:
-    try:
-        find = partial(percentile_range, percent=float(percentage))
-    except ValueError:
-        raise RangeError(f"there is no range method {name!r}: give a percentage, such as percentile:99.9") from None
+    if re.fullmatch(r"[0-9]{1,3}(\.[0-9]{0,20})?", percentage) is None:  # `float` takes much more
+        raise RangeError(f"there is no range method {name!r}: give a percentage, such as percentile:99.9")
+    find = partial(percentile_range, percent=float(percentage))
     find(TensorStatistics.empty(), TENSORRT_INT8)  # refuses a percentage that is out of bounds
     return Method(find)
 

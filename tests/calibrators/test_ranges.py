@@ -60,7 +60,18 @@ def test_a_percentile_may_be_given() -> None:
     assert method_named("percentile:90").algorithm == "MinMaxCalibration"
 
 
-@pytest.mark.parametrize("name", ["percentile:many", "percentile:49", "percentile:100.1", "percentile:nan"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "percentile:many",
+        "percentile:49",
+        "percentile:100.1",
+        "percentile:nan",
+        "percentile:9_9",
+        "percentile: 99",
+        "percentile:٩٩",
+    ],
+)
 def test_a_percentile_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(RangeError, match="percentile"):
         method_named(name)
