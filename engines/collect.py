@@ -337,7 +337,8 @@ def _turned(proto: onnx.ModelProto) -> frozenset[str]:
 
 def _split(values: Array, group: int) -> list[npt.NDArray[np.float32]]:
     """One array per sample; a tensor that does not carry the samples on its first axis counts as a single one."""
-    floats = values.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # the infinity that a large double becomes is refused as such
+        floats = values.astype(np.float32, copy=False)
     if group == 1 or floats.ndim == 0 or len(floats) % group:
         return [floats]
     return np.split(floats, group)

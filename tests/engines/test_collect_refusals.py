@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 from calibrators.batches import Batch
 from calibrators.errors import DataError, ModelError
@@ -53,6 +53,19 @@ class TestBadData:
         message = self.refused(model, [images])
         assert "activation x is" in message
         assert "sample 2" in message
+
+    def test_a_double_that_float32_does_not_hold_is_infinite_without_a_warning(self, recwarn):
+        double = helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["n", 4])
+        graph = helper.make_graph(
+            [helper.make_node("MatMul", ["x", "w"], ["y"])],
+            "double",
+            [double],
+            [helper.make_tensor_value_info("y", TensorProto.DOUBLE, ["n", 4])],
+            [numpy_helper.from_array(np.eye(4), "w")],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        assert "activation x is infinite" in self.refused(model, [np.full((1, 4), 1e300)])
+        assert not recwarn.list
 
     def test_in_a_fixed_batch_the_right_image_is_named(self):
         net = Net()
