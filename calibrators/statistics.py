@@ -119,6 +119,9 @@ class TensorStatistics:
         return (self.positive, self.negative, self.zeros, self.samples, *sums)
 
 
+EMPTY = Histogram.empty()
+
+
 class Accumulator:
     """Gathers a tensor's statistics sample by sample, from any number of threads; its memory does not grow.
 
@@ -136,7 +139,7 @@ class Accumulator:
         self._peaks = np.zeros(SIDES, np.uint32)
         self._places = np.empty(BLOCK, np.uint16)
         self._counted = 0
-        self._earlier, self._earlier_zeros = [Histogram.empty()] * SIDES, 0
+        self._earlier, self._earlier_zeros = [EMPTY] * SIDES, 0
         self._samples = 0
         self._sums = [0, 0, 0, 0]
         self._lock = threading.Lock()
@@ -186,6 +189,8 @@ class Accumulator:
         return int(up), int(down)
 
     def _side(self, side: int) -> Histogram:
+        if not self._peaks[side]:
+            return self._earlier[side]
         counts = self._counts[side * BINS : (side + 1) * BINS].astype(np.int64)
         peak = float(self._peaks[side : side + 1].view(np.float32)[0])
         return self._earlier[side] + Histogram(counts, int(self._exponents[side]), peak)

@@ -32,7 +32,7 @@ Options = Callable[[str | None], Any]
 
 
 Fingerprint = tuple[int, str, int, int, int]
-"""Size, type, and the sum, exclusive or and largest of the values' bits: none of them depends on their order."""
+"""Size, type, and the sum, without carry, exclusive or and largest of the values' bits: none depends on their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def fetches(
 def fingerprint(array: npt.NDArray[Any]) -> Fingerprint:
     """What two arrays share that hold the same bits in whatever order."""
     bits = np.ascontiguousarray(array).reshape(-1).view(f"u{array.dtype.itemsize}")
-    sums = (int(bits.sum(dtype=np.uint64)), int(np.bitwise_xor.reduce(bits)), int(bits.max(initial=0)))
+    sums = (int(bits.sum(dtype=bits.dtype)), int(np.bitwise_xor.reduce(bits)), int(bits.max(initial=0)))
     return array.size, array.dtype.name, *sums
 
 

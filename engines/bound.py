@@ -13,6 +13,9 @@ import numpy.typing as npt
 from calibrators.batches import Array
 from engines.blocked import Fetch
 
+FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+"""ONNX Runtime's names for the types of activations."""
+
 ALIGNMENT = 256
 """Bytes: a multiple of every cache line and vector."""
 
@@ -28,6 +31,25 @@ class Layout:
 
     inputs: Mapping[str, tuple[tuple[int, ...], np.dtype[np.generic]]]
     outputs: Mapping[str, tuple[tuple[int, ...], np.dtype[np.generic]]]
+
+    @classmethod
+    def expected(cls, fetch: Fetch, inputs: Mapping[str, Array]) -> "Layout | None":
+        """What ONNX Runtime knows before it runs these inputs; None where that is not every shape.
+
+        Dimensions of one name are taken to be alike.
+        """
+        sizes: dict[object, int] = {}
+        for value in fetch.session.get_inputs():
+            if value.name in inputs:
+                sizes.update(zip(value.shape, inputs[value.name].shape, strict=False))
+        known = {value.name: value for value in fetch.session.get_outputs()}
+        outputs = {}
+        for name, output in fetch.names.items():
+            shape = [size if isinstance(size, int) else sizes.get(size) for size in known[output].shape]
+            if not shape or None in shape or known[output].type not in FLOATS:
+                return None
+            outputs[name] = (tuple(size for size in shape if size is not None), np.dtype(FLOATS[known[output].type]))
+        return cls(_described(inputs), outputs)
 
     @classmethod
     def of(cls, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> "Layout":

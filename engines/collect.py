@@ -20,7 +20,7 @@ from calibrators.errors import DataError, ModelError, RangeError
 from calibrators.statistics import Accumulator, TensorStatistics
 from calibrators.statistics_file import Provenance, ScaleGroup, Statistics
 from engines.blocked import Fetch, Fingerprint, fetches, fingerprint
-from engines.bound import Bound, Layout
+from engines.bound import FLOATS, Bound, Layout
 from engines.cores import usable_cores
 from engines.derived import derived_of
 from engines.dynamic_structure import dynamic_refusal
@@ -43,9 +43,6 @@ Tensors = Literal["all", "quantizable"]
 
 _GROUPINGS = (COMMUTES | AVERAGES, COMMUTES)
 """Which operators share a scale in a cache, and between Q/DQ nodes."""
-
-FLOATS = frozenset({"tensor(float)", "tensor(float16)", "tensor(double)"})
-"""ONNX Runtime's names for the types of activations."""
 
 _SAMPLES = "trtcal.samples"
 """The name that the axis of samples is followed by."""
@@ -272,16 +269,16 @@ class _Run:
 
     def _first(self, group: _Group) -> int:
         """Run and count the first group; fetch blocked from now on, if that gives the same values for it."""
-        values = _activations(Bound(self.fetch, None), group)
-        self.layout = Layout.of(group.arrays, values)
+        expected = Layout.expected(self.fetch, group.arrays)
         faster, self.faster = self.faster, None
-        if faster is not None:
-            bound = Bound(faster, self.layout)
-            with ThreadPoolExecutor(1) as aside:
-                blocked = aside.submit(_fingerprints, bound, group)
-                plain = {name: fingerprint(array) for name, array in values.items()}
-            if blocked.exception() is None and blocked.result() == plain:
-                self.fetch, self.spare = faster, bound
+        bound = None if faster is None else Bound(faster, expected)
+        with ThreadPoolExecutor(1) as aside:
+            blocked = None if bound is None else aside.submit(_fingerprints, bound, group)
+            values = _activations(Bound(self.fetch, expected), group)
+            plain = {} if bound is None else {name: fingerprint(array) for name, array in values.items()}
+        self.layout = Layout.of(group.arrays, values)
+        if faster is not None and blocked is not None and blocked.exception() is None and blocked.result() == plain:
+            self.fetch, self.spare = faster, bound if expected == self.layout else None
         return self._count(self._worker(), group, values)
 
     def _count(self, worker: _Worker, group: _Group, activations: Mapping[str, Array]) -> int:
