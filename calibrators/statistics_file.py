@@ -33,6 +33,10 @@ class ScaleGroup:
     members: tuple[str, ...]
     sources: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        if not all(isinstance(name, str) for name in (*self.members, *self.sources)):
+            raise CacheError("a group of tensors that share a scale lists something else than their names")
+
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
@@ -193,8 +197,11 @@ def merged_files(paths: Sequence[str | os.PathLike[str]]) -> Statistics:
 
 def _statistics(file: Mapping[str, Any]) -> Statistics:
     header = json.loads(file["header"].tobytes())
+    json.dumps(header, allow_nan=False)  # Python reads NaN and infinity, which JSON has not
     if header["format"] != FORMAT:
         raise CacheError(f"its format is {header['format']}, not {FORMAT}")
+    if file["exponents"].dtype != np.int64 or file["maxima"].dtype != np.float32:
+        raise CacheError("its exponents or maxima are numbers of another type")
     sides = [
         Histogram(counts, int(exponent), float(maximum))
         for counts, exponent, maximum in zip(file["counts"], file["exponents"], file["maxima"], strict=True)

@@ -320,6 +320,12 @@ MALFORMED = {
     "a header that is not JSON": (lambda: npz(header=np.frombuffer(b"{", np.uint8)), "line 1 column 2"),
     "a header that is not UTF-8": (lambda: npz(header=np.frombuffer(b"\xff", np.uint8)), "utf-8"),
     "no counts": (lambda: npz(counts=None), "counts"),
+    "NaN in the header": (lambda: with_header(provenance={"count": 1e999}), "not JSON compliant"),
+    "a group of lists": (
+        lambda: with_header(groups=[[{"members": [["a"]], "sources": ["a"]}], []]),
+        "something else than their names",
+    ),
+    "complex maxima": (lambda: npz(maxima=parts()["maxima"] + 1j), "numbers of another type"),
     "no groups": (lambda: with_header(groups="absent"), "groups"),
     "tensors in a list": (lambda: with_tensors(list), ""),
     "a tensor too few": (lambda: with_tensors(lambda t: dict(list(t.items())[1:])), "12 histograms for 5 tensors"),
