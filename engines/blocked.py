@@ -9,6 +9,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ POINTWISE = frozenset({"Clip", "Elu", "HardSigmoid", "HardSwish", "LeakyRelu", "
 
 MOST_WEIGHTS = 2**28
 """1 GB of them: ONNX Runtime writes the weights of the model that it has optimized to the disk, which takes time."""
+
+OPTIMIZED = "optimized.onnx"
+
+PLAIN = "activations are fetched in plain order"
 
 Options = Callable[[str | None], Any]
 """Gives fresh session options, for a model in memory whose external data are in that folder, or for a file (None)."""
@@ -49,8 +54,8 @@ class Fetch:
 
 
 def fetches(
-    model: bytes, outputs: Sequence[str], options: Options, data: str | None, *, weights: int
-) -> tuple[Fetch, Fetch | None]:
+    model: bytes, outputs: Sequence[str], options: Options, data: str | None, *, weights: int, aside: Executor
+) -> tuple[Fetch, "Future[Fetch | None] | None"]:
     """Open a model whose outputs are the activations to fetch: as it is, and blocked where there is something to gain.
 
     Who uses the blocked one first compares what it gives with what the plain one does: it rests on how ONNX Runtime
@@ -62,34 +67,51 @@ def fetches(
         options: Of the sessions.
         data: The folder of its external data.
         weights: How many numbers its weights are.
+        aside: Opens the blocked one, while the plain one is used already.
     """
+    names = {name: name for name in outputs}
+    if weights <= MOST_WEIGHTS:
+        try:
+            folder = tempfile.TemporaryDirectory()
+            try:
+                settings = options(data)
+                settings.optimized_model_filepath = os.fspath(Path(folder.name) / OPTIMIZED)
+                for what, value in (("file_name", "weights"), ("min_size_in_bytes", "1024")):
+                    settings.add_session_config_entry(f"session.optimized_model_external_initializers_{what}", value)
+                plain = Fetch(_opened(model, settings), names)
+            except BaseException:
+                folder.cleanup()
+                raise
+            return plain, aside.submit(_blocked, folder, outputs, options)
+        except Exception:
+            logging.getLogger(__name__).debug(PLAIN, exc_info=True)
+    return Fetch(_opened(model, options(data)), names), None
+
+
+def _blocked(folder: "tempfile.TemporaryDirectory[str]", outputs: Sequence[str], options: Options) -> Fetch | None:
+    """Open the model that ONNX Runtime has optimized, without reordering; None where there is nothing to gain."""
     import onnxruntime as ort
 
-    def opened(source: bytes | str, settings: Any) -> Any:
-        return ort.InferenceSession(source, settings, providers=["CPUExecutionProvider"])
-
-    names = {name: name for name in outputs}
-    if weights > MOST_WEIGHTS:
-        return Fetch(opened(model, options(data)), names), None
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "optimized.onnx"
-            settings = options(data)
-            settings.optimized_model_filepath = os.fspath(file)
-            settings.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
-            settings.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
-            plain = Fetch(opened(model, settings), names)
+    with folder:
+        try:
+            file = Path(folder.name) / OPTIMIZED
             optimized = onnx.load(file, load_external_data=False)
             renamed = _without_reordering(optimized)
             if not renamed:
-                return plain, None
+                return None
             file.write_bytes(optimized.SerializeToString())
             settings = options(None)
             settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-            return plain, Fetch(opened(os.fspath(file), settings), {name: renamed.get(name, name) for name in outputs})
-    except Exception:  # a full disk, say: none of this is needed to calibrate
-        logging.getLogger(__name__).debug("activations are fetched in plain order", exc_info=True)
-        return Fetch(opened(model, options(data)), names), None
+            return Fetch(_opened(os.fspath(file), settings), {name: renamed.get(name, name) for name in outputs})
+        except Exception:
+            logging.getLogger(__name__).debug(PLAIN, exc_info=True)
+            return None
+
+
+def _opened(source: bytes | str, settings: Any) -> Any:
+    import onnxruntime as ort
+
+    return ort.InferenceSession(source, settings, providers=["CPUExecutionProvider"])
 
 
 def fingerprint(array: npt.NDArray[Any]) -> Fingerprint:

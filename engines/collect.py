@@ -4,7 +4,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import reduce
 from itertools import islice
@@ -91,10 +91,11 @@ def collect(
     batches = fitted(batches, specs)
     ceilings = {origin.source: origin.ceiling for origin in derived.values() if origin.ceiling is not None}
     count = 0
-    with ThreadPoolExecutor(1) as aside:
+    with ThreadPoolExecutor(2) as aside:
         groups = aside.submit(_groups, proto)
         digest = None if isinstance(model, onnx.ModelProto) else aside.submit(model_digest, model)
-        run = _Run(model, proto, specs, [name for name in wanted if name not in derived], ceilings, threads)
+        fetched = [name for name in wanted if name not in derived]
+        run = _Run(model, proto, specs, fetched, ceilings, threads, aside)
         for done in run.all_of(_samples(batches, specs, run.group)):
             count += done
             if progress is not None:
@@ -203,14 +204,15 @@ class _Run:
         fetched: Sequence[str],
         ceilings: Mapping[str, float],
         threads: int | None,
+        aside: Executor,
     ) -> None:
         cores = threads or usable_cores()
         self.threads = min(cores, MOST_WORKERS)
         self.group = max((spec.shape[0] for spec in specs if spec.shape and isinstance(spec.shape[0], int)), default=1)
         inputs = {spec.name for spec in specs}
         outputs = [name for name in fetched if name not in inputs]
-        fetch, faster = _sessions(model, proto, outputs, cores // self.threads)
-        self.fetch, self.faster = _of_floats(fetch), None if faster is None else _of_floats(faster)
+        fetch, self.faster = _sessions(model, proto, outputs, cores // self.threads, aside)
+        self.fetch = _of_floats(fetch)
         self.inputs = [name for name in fetched if name in inputs]
         self.names = [*self.inputs, *self.fetch.names]
         self.turned = _turned(proto) if self.group > 1 else frozenset[str]()
@@ -270,16 +272,30 @@ class _Run:
     def _first(self, group: _Group) -> int:
         """Run and count the first group; fetch blocked from now on, if that gives the same values for it."""
         expected = Layout.expected(self.fetch, group.arrays)
-        faster, self.faster = self.faster, None
-        bound = None if faster is None else Bound(faster, expected)
         with ThreadPoolExecutor(1) as aside:
-            blocked = None if bound is None else aside.submit(_fingerprints, bound, group)
+            blocked = aside.submit(self._blocked, expected, group)
             values = _activations(Bound(self.fetch, expected), group)
-            plain = {} if bound is None else {name: fingerprint(array) for name, array in values.items()}
+            plain = {name: fingerprint(array) for name, array in values.items()}
         self.layout = Layout.of(group.arrays, values)
-        if faster is not None and blocked is not None and blocked.exception() is None and blocked.result() == plain:
-            self.fetch, self.spare = faster, bound if expected == self.layout else None
+        if blocked.exception() is None:
+            faster, bound, found = blocked.result()
+            if found == plain:
+                self.fetch, self.spare = faster, bound if expected == self.layout else None
         return self._count(self._worker(), group, values)
+
+    def _blocked(self, expected: Layout | None, group: _Group) -> tuple[Fetch, Bound, dict[str, Fingerprint]]:
+        """The session that fetches blocked, and what it gives for a group.
+
+        Raises:
+            LookupError: There is none.
+        """
+        opened = None if self.faster is None else self.faster.result()
+        if opened is None:
+            raise LookupError
+        faster = _of_floats(opened)
+        bound = Bound(faster, expected)
+        found = {name: fingerprint(array) for name, array in _activations(bound, group).items()}
+        return faster, bound, found
 
     def _count(self, worker: _Worker, group: _Group, activations: Mapping[str, Array]) -> int:
         for name, array in ({name: group.arrays[name] for name in self.inputs} | dict(activations)).items():
@@ -311,10 +327,6 @@ def _of_floats(fetch: Fetch) -> Fetch:
     return Fetch(fetch.session, names)
 
 
-def _fingerprints(bound: Bound, group: _Group) -> dict[str, Fingerprint]:
-    return {name: fingerprint(array) for name, array in _activations(bound, group).items()}
-
-
 def _turned(proto: onnx.ModelProto) -> frozenset[str]:
     """Tensors that carry the samples on another axis than the first, as far as their shapes tell."""
     model = onnx.ModelProto()
@@ -342,8 +354,8 @@ def _split(values: Array, group: int) -> list[npt.NDArray[np.float32]]:
 
 
 def _sessions(
-    model: ModelSource, proto: onnx.ModelProto, outputs: Sequence[str], threads: int
-) -> tuple[Fetch, Fetch | None]:
+    model: ModelSource, proto: onnx.ModelProto, outputs: Sequence[str], threads: int, aside: Executor
+) -> tuple[Fetch, "Future[Fetch | None] | None"]:
     """Sessions whose outputs are the activations `outputs`; ONNX Runtime finds their types itself."""
     import onnxruntime as ort
 
@@ -360,8 +372,8 @@ def _sessions(
     data = None if isinstance(model, onnx.ModelProto) else os.fspath(Path(model).absolute().parent)
     weights = sum(math.prod(tensor.dims) for tensor in proto.graph.initializer)
 
-    def opened(light: onnx.ModelProto) -> tuple[Fetch, Fetch | None]:
-        return fetches(_with_outputs(light, outputs), outputs, options, data, weights=weights)
+    def opened(light: onnx.ModelProto) -> tuple[Fetch, "Future[Fetch | None] | None"]:
+        return fetches(_with_outputs(light, outputs), outputs, options, data, weights=weights, aside=aside)
 
     try:
         try:
