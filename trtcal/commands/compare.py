@@ -162,6 +162,11 @@ def remarks(found: "Compared") -> list[str]:
             f"{others} within the 95 % interval of {winner.method}'s {comparison.criterion}: so small a difference may "
             "be chance; SQNR tells finer, and more images to rank on make the interval narrower"
         )
+    if comparison.reference.nonfinite:
+        told.append(
+            f"the float model itself gives NaN or infinity for {comparison.reference.nonfinite} of "
+            f"{comparison.reference.samples} images: mend it or leave them out"
+        )
     told += [
         f"{each.method} gives NaN or infinity for {each.score.nonfinite} of {each.score.samples} images"
         for each in comparison.ranking

@@ -259,3 +259,16 @@ class TestBadInput:
         left_out = [*value["calibration"]["skipped"], *value["test"]["skipped"]]
         assert len(left_out) == err.count("skipped ") > 0
         assert value["reference"]["samples"] == value["test"]["count"] - len(value["test"]["skipped"])
+
+
+def test_images_on_which_the_float_model_breaks_are_told_of(compare, job):
+    shape = [each.dim_value for each in onnx.load(job / "model.onnx").graph.input[0].type.tensor_type.shape.dim[1:]]
+    rng = np.random.default_rng(0)
+    good, broken = (rng.normal(size=(4, *shape)).astype(np.float32) for _ in range(2))
+    broken[2] = np.nan
+    np.savez(job / "good.npz", x=good)
+    np.savez(job / "broken.npz", x=broken)
+    options = ("--preprocess", "none", "--test-images", job / "broken.npz", "--methods", "minmax")
+    code, _, err = compare(*options, images=job / "good.npz")
+    assert code == 0, err
+    assert "note: the float model itself gives NaN or infinity for 1 of 4 images" in err
