@@ -28,10 +28,6 @@ POINTWISE = frozenset({"Clip", "Elu", "HardSigmoid", "HardSwish", "LeakyRelu", "
 MOST_WEIGHTS = 2**28
 """1 GB of them: ONNX Runtime writes the weights of the model that it has optimized to the disk, which takes time."""
 
-OPTIMIZED = "optimized.onnx"
-
-PLAIN = "activations are fetched in plain order"
-
 Options = Callable[[str | None], Any]
 """Gives fresh session options, for a model in memory whose external data are in that folder, or for a file (None)."""
 
@@ -67,34 +63,24 @@ def fetches(
         options: Of the sessions.
         data: The folder of its external data.
         weights: How many numbers its weights are.
-        aside: Opens the blocked one, while the plain one is used already.
+        aside: Opens the blocked one, which takes longer, while the plain one is used already.
     """
-    names = {name: name for name in outputs}
-    if weights <= MOST_WEIGHTS:
-        try:
-            folder = tempfile.TemporaryDirectory()
-            try:
-                settings = options(data)
-                settings.optimized_model_filepath = os.fspath(Path(folder.name) / OPTIMIZED)
-                for what, value in (("file_name", "weights"), ("min_size_in_bytes", "1024")):
-                    settings.add_session_config_entry(f"session.optimized_model_external_initializers_{what}", value)
-                plain = Fetch(_opened(model, settings), names)
-            except BaseException:
-                folder.cleanup()
-                raise
-            return plain, aside.submit(_blocked, folder, outputs, options)
-        except Exception:
-            logging.getLogger(__name__).debug(PLAIN, exc_info=True)
-    return Fetch(_opened(model, options(data)), names), None
+    plain = Fetch(_opened(model, options(data)), {name: name for name in outputs})
+    return plain, aside.submit(_blocked, model, outputs, options, data) if weights <= MOST_WEIGHTS else None
 
 
-def _blocked(folder: "tempfile.TemporaryDirectory[str]", outputs: Sequence[str], options: Options) -> Fetch | None:
-    """Open the model that ONNX Runtime has optimized, without reordering; None where there is nothing to gain."""
+def _blocked(model: bytes, outputs: Sequence[str], options: Options, data: str | None) -> Fetch | None:
+    """Open the model as ONNX Runtime optimizes it, without reordering; None where there is nothing to gain."""
     import onnxruntime as ort
 
-    with folder:
-        try:
-            file = Path(folder.name) / OPTIMIZED
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "optimized.onnx"
+            settings = options(data)
+            settings.optimized_model_filepath = os.fspath(file)
+            for what, value in (("file_name", "weights"), ("min_size_in_bytes", "1024")):
+                settings.add_session_config_entry(f"session.optimized_model_external_initializers_{what}", value)
+            _opened(model, settings)
             optimized = onnx.load(file, load_external_data=False)
             renamed = _without_reordering(optimized)
             if not renamed:
@@ -103,9 +89,9 @@ def _blocked(folder: "tempfile.TemporaryDirectory[str]", outputs: Sequence[str],
             settings = options(None)
             settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
             return Fetch(_opened(os.fspath(file), settings), {name: renamed.get(name, name) for name in outputs})
-        except Exception:
-            logging.getLogger(__name__).debug(PLAIN, exc_info=True)
-            return None
+    except Exception:  # a full disk, say: none of this is needed to calibrate
+        logging.getLogger(__name__).debug("activations are fetched in plain order", exc_info=True)
+        return None
 
 
 def _opened(source: bytes | str, settings: Any) -> Any:

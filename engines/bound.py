@@ -64,24 +64,21 @@ class Layout:
 class Bound:
     """Runs a session for the activations it hands out; for one thread.
 
-    What a run gives is overwritten by the next. A run of another layout than expected, as where shapes depend on
+    What a run gives is overwritten by the next. A run of another layout than the first one's, as where shapes depend on
     values, takes memory of its own.
 
     Args:
         fetch: The session.
-        layout: Of a run, as far as it is known.
+        layout: Of a run; None leaves it to ONNX Runtime's expectation and to the first run.
     """
 
-    def __init__(self, fetch: Fetch, layout: Layout | None) -> None:
-        self._fetch, self._layout = fetch, layout
+    def __init__(self, fetch: Fetch, layout: Layout | None = None) -> None:
+        self.fetch = fetch
+        self._layout: Layout | None = None
         self._arrays: dict[str, npt.NDArray[np.generic]] = {}
-        if layout is None or not layout.outputs or not all(np.prod(shape) for shape, _ in layout.outputs.values()):
-            self._layout = None
-            return
-        self._arrays = _placed(layout.outputs)
-        self._binding = fetch.session.io_binding()
-        for name, array in self._arrays.items():
-            self._binding.bind_output(fetch.names[name], "cpu", 0, array.dtype, list(array.shape), array.ctypes.data)
+        self._known = layout is not None
+        if layout is not None:
+            self._bind(layout)
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """The activations of a sample, by name.
@@ -89,18 +86,40 @@ class Bound:
         Raises:
             Exception: Whatever ONNX Runtime raises.
         """
+        if not self._known and (expected := Layout.expected(self.fetch, inputs)) is not None:
+            self._bind(expected)
         if self._layout is not None and self._layout.fits(inputs):
             try:
                 for name, array in inputs.items():
                     self._binding.bind_cpu_input(name, array)
-                self._fetch.session.run_with_iobinding(self._binding)
+                self.fetch.session.run_with_iobinding(self._binding)
             except Exception:  # noqa: BLE001 - of another shape after all, or a fault that the run below tells of
                 self._layout = None
             else:
                 return self._arrays
-        names = self._fetch.names
-        found = self._fetch.session.run(list(names.values()), dict(inputs)) if names else ()
-        return dict(zip(names, found, strict=True))
+        names = self.fetch.names
+        found = self.fetch.session.run(list(names.values()), dict(inputs)) if names else ()
+        activations = dict(zip(names, found, strict=True))
+        if not self._known:
+            self._bind(Layout.of(inputs, activations))
+        return activations
+
+    def moved_to(self, fetch: Fetch) -> "Bound":
+        """The same memory for another session of the same activations; this one is of no further use meanwhile."""
+        moved = Bound(fetch)
+        if self._layout is not None:
+            moved._bind(self._layout, self._arrays)
+        return moved
+
+    def _bind(self, layout: Layout, arrays: dict[str, npt.NDArray[np.generic]] | None = None) -> None:
+        self._known = True
+        if not layout.outputs or not all(np.prod(shape) for shape, _ in layout.outputs.values()):
+            return
+        self._layout, self._arrays = layout, _placed(layout.outputs) if arrays is None else arrays
+        self._binding = self.fetch.session.io_binding()
+        for name, array in self._arrays.items():
+            place = self.fetch.names[name]
+            self._binding.bind_output(place, "cpu", 0, array.dtype, list(array.shape), array.ctypes.data)
 
 
 def _described(arrays: Mapping[str, Array]) -> dict[str, tuple[tuple[int, ...], np.dtype[np.generic]]]:

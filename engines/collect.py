@@ -5,9 +5,9 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from calibrators.errors import DataError, ModelError, RangeError
 from calibrators.statistics import Accumulator, TensorStatistics
 from calibrators.statistics_file import Provenance, ScaleGroup, Statistics
 from engines.blocked import Fetch, Fingerprint, fetches, fingerprint
-from engines.bound import FLOATS, Bound, Layout
+from engines.bound import FLOATS, Bound
 from engines.cores import usable_cores
 from engines.derived import derived_of
 from engines.dynamic_structure import dynamic_refusal
@@ -131,7 +131,7 @@ def _wanted(proto: onnx.ModelProto, model: ModelSource, tensors: Tensors) -> tup
     else:
         from engines.qdq import quantizable_tensors
 
-        needed = set(quantizable_tensors(model))
+        needed = set(quantizable_tensors(model, light=True))
         every = (group for through in _GROUPINGS for group in scale_groups(proto, through=through))
         groups = [group for group in every if needed & set(group.members)]
         needed.update(source for group in groups for source in group.sources)
@@ -217,19 +217,15 @@ class _Run:
         self.names = [*self.inputs, *self.fetch.names]
         self.turned = _turned(proto) if self.group > 1 else frozenset[str]()
         self.ceilings = ceilings
-        self.layout: Layout | None = None
-        self.spare: Bound | None = None
         self.workers: list[_Worker] = []
         self._own = threading.local()
+        self._lock = threading.Lock()
 
     def all_of(self, groups: Iterable[_Group]) -> Iterator[int]:
         """Run every group, a few at a time; yield the number of samples of each as it is done."""
         executor = ThreadPoolExecutor(self.threads, thread_name_prefix="collect")
         pending: set[Future[int]] = set()
         try:
-            groups = iter(groups)
-            for group in islice(groups, 1):
-                yield executor.submit(self._first, group).result()
             for group in groups:
                 pending.add(executor.submit(self.one, group))
                 if len(pending) > self.threads:
@@ -244,7 +240,13 @@ class _Run:
     def one(self, group: _Group) -> int:
         """Run one group and count its activations."""
         worker = self._worker()
-        return self._count(worker, group, _activations(worker.bound, group))
+        values = _activations(worker.bound, group)
+        faster = self._opened()
+        plain = {} if faster is None else _fingerprints(values)
+        count = self._count(worker, group, values)
+        if faster is not None:
+            self._compare(worker.bound.moved_to(faster), group, plain)
+        return count
 
     def statistics(self) -> dict[str, TensorStatistics]:
         """Of every tensor that was run."""
@@ -263,39 +265,26 @@ class _Run:
     def _worker(self) -> _Worker:
         """This thread's."""
         if not hasattr(self._own, "worker"):
-            bound, self.spare = self.spare or Bound(self.fetch, self.layout), None
-            self._own.worker = _Worker(bound, self.ceilings, self.names)
+            self._own.worker = _Worker(Bound(self.fetch), self.ceilings, self.names)
             self.workers.append(self._own.worker)
         worker: _Worker = self._own.worker
+        if worker.bound.fetch is not self.fetch:
+            worker.bound = worker.bound.moved_to(self.fetch)
         return worker
 
-    def _first(self, group: _Group) -> int:
-        """Run and count the first group; fetch blocked from now on, if that gives the same values for it."""
-        expected = Layout.expected(self.fetch, group.arrays)
-        with ThreadPoolExecutor(1) as aside:
-            blocked = aside.submit(self._blocked, expected, group)
-            values = _activations(Bound(self.fetch, expected), group)
-            plain = {name: fingerprint(array) for name, array in values.items()}
-        self.layout = Layout.of(group.arrays, values)
-        if blocked.exception() is None:
-            faster, bound, found = blocked.result()
-            if found == plain:
-                self.fetch, self.spare = faster, bound if expected == self.layout else None
-        return self._count(self._worker(), group, values)
+    def _opened(self) -> Fetch | None:
+        """The session that fetches blocked, once, when it is open."""
+        with self._lock:
+            if self.faster is None or not self.faster.done():
+                return None
+            fetch, self.faster = self.faster.result(), None
+        return None if fetch is None else _of_floats(fetch)
 
-    def _blocked(self, expected: Layout | None, group: _Group) -> tuple[Fetch, Bound, dict[str, Fingerprint]]:
-        """The session that fetches blocked, and what it gives for a group.
-
-        Raises:
-            LookupError: There is none.
-        """
-        opened = None if self.faster is None else self.faster.result()
-        if opened is None:
-            raise LookupError
-        faster = _of_floats(opened)
-        bound = Bound(faster, expected)
-        found = {name: fingerprint(array) for name, array in _activations(bound, group).items()}
-        return faster, bound, found
+    def _compare(self, bound: Bound, group: _Group, plain: Mapping[str, Fingerprint]) -> None:
+        """Fetch blocked from now on, if that gives the same values for a group."""
+        with suppress(DataError):
+            if _fingerprints(_activations(bound, group)) == plain:
+                self.fetch = bound.fetch
 
     def _count(self, worker: _Worker, group: _Group, activations: Mapping[str, Array]) -> int:
         for name, array in ({name: group.arrays[name] for name in self.inputs} | dict(activations)).items():
@@ -309,6 +298,10 @@ class _Run:
                         "mend the model or its preprocessing, or leave the image out"
                     ) from None
         return len(group.names)
+
+
+def _fingerprints(activations: Mapping[str, Array]) -> dict[str, Fingerprint]:
+    return {name: fingerprint(array) for name, array in activations.items()}
 
 
 def _activations(bound: Bound, group: _Group) -> Mapping[str, Array]:

@@ -162,13 +162,17 @@ def quantize(
     )
 
 
-def quantizable_tensors(model: ModelSource) -> tuple[str, ...]:
+def quantizable_tensors(model: ModelSource, *, light: bool = False) -> tuple[str, ...]:
     """The activations that `quantize` needs a scale for, in topological order.
+
+    Args:
+        model: An FP32 model, as a path or in memory.
+        light: Leave its weights in their file, and do not have it checked: it was already.
 
     Raises:
         ModelError: As `quantize` raises it.
     """
-    return tuple(dict.fromkeys(site.tensor for site in planned(prepared(model)).sites))
+    return tuple(dict.fromkeys(site.tensor for site in planned(prepared(model, light=light)).sites))
 
 
 def checked_bytes(model: onnx.ModelProto) -> bytes:

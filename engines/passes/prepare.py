@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import onnx
 import onnx_ir as ir
@@ -23,7 +24,7 @@ IR_VERSION_OF_21 = 10
 """The IR version that opset 21 came with."""
 
 
-def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET) -> ir.Model:
+def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET, light: bool = False) -> ir.Model:
     """The model with functions inlined, constants and batch normalization folded, and its opset raised.
 
     The tensors that remain keep their names: a convolution with a folded batch normalization gives the latter's output.
@@ -31,13 +32,14 @@ def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET) -> ir.Model:
     Args:
         model: A path, or a model in memory.
         opset: What its opset is at least.
+        light: Leave large weights in the file, and do not have the model checked.
 
     Raises:
         ModelError: The model cannot be read, or its opset cannot be raised.
     """
     from onnxscript.optimizer import fold_constants
 
-    graph = _read(model)
+    graph = _read_light(model) if light and not isinstance(model, onnx.ModelProto) else _read(model)
     with _quiet():
         common.InlinePass()(graph)
         common.RemoveInitializersFromInputsPass()(graph)
@@ -58,6 +60,12 @@ def _read(model: ModelSource) -> ir.Model:
     load_model(model, weights=False)
     read = ir.load(os.fspath(model))  # weights stay in their file until they are asked for
     return ir.from_proto(load_model(model, check=False)) if read.functions else read
+
+
+def _read_light(path: str | os.PathLike[str]) -> ir.Model:
+    model = ir.from_proto(loaded(path))
+    ir.external_data.set_base_dir(model.graph, Path(path).absolute().parent)
+    return model
 
 
 @contextmanager
