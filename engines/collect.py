@@ -228,7 +228,8 @@ class _Run:
         try:
             for group in groups:
                 pending.add(executor.submit(self.one, group))
-                if len(pending) > self.threads:
+                # While the faster session is opened, that takes a core, and each run in the slower one fresh memory.
+                if len(pending) > (self.threads if self.faster is None else max(self.threads - 2, 0)):
                     done, pending = wait(pending, return_when=FIRST_COMPLETED)
                     yield from (future.result() for future in done)
             while pending:

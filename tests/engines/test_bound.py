@@ -104,3 +104,29 @@ def test_what_onnx_runtime_refuses_comes_out() -> None:
     bound = Bound(chain(), Layout.of(inputs, expected(inputs)))
     with pytest.raises(Exception, match="x"):
         bound.run({"x": np.zeros((1, 5), np.int64)})
+
+
+def test_another_session_takes_the_memory_over() -> None:
+    inputs = sample(1, 5)
+    bound = Bound(chain(), Layout.of(inputs, expected(inputs)))
+    before = {name: array.ctypes.data for name, array in bound.run(inputs).items()}
+    moved = bound.moved_to(chain())
+    assert_right(moved, inputs)
+    assert {name: array.ctypes.data for name, array in moved.run(inputs).items()} == before
+
+
+def test_memory_that_nobody_knows_yet_is_not_taken_over() -> None:
+    assert_right(Bound(chain()).moved_to(chain()), sample(2, 3))
+
+
+def test_shapes_are_expected_by_the_names_of_their_sizes() -> None:
+    inputs = sample(4, 7)
+    assert Layout.expected(chain(), inputs) == Layout.of(inputs, expected(inputs))
+
+
+def test_shapes_that_onnx_runtime_does_not_know_are_not_expected() -> None:
+    net = Net()
+    net.input("x", ("N",))
+    net.node("NonZero", "x", "places")
+    net.node("Cast", "places", "y", to=TensorProto.FLOAT)
+    assert Layout.expected(opened(net, "y"), {"x": np.ones(3, np.float32)}) is None
