@@ -94,9 +94,8 @@ class CalibrationCache(Mapping[str, float]):
                 f"{path} is no calibration cache: none is larger than {MOST_BYTES >> 20} MiB; give a cache"
             )
         cache = cls.parse(data, source=str(path))
-        sidecar = None if alone else Sidecar.beside(path)
-        if sidecar is not None and sidecar.cache_sha256 == cache.sha256:
-            cache.sidecar = sidecar
+        if not alone:
+            cache.join_sidecar(path)
         return cache
 
     @classmethod
@@ -134,6 +133,16 @@ class CalibrationCache(Mapping[str, float]):
         if "\n" not in end and len(bits) < _DIGITS and bits != "0":
             raise _refusal(data, source, _number(content, position), "the file ends within this line: it was cut off")
         return cls._of(head["text"], head["end"], entries)
+
+    def join_sidecar(self, path: str | os.PathLike[str]) -> None:
+        """Take the side-car of the cache at `path`, if it describes this one.
+
+        Raises:
+            CacheError: It cannot be read or is malformed.
+        """
+        sidecar = Sidecar.beside(path)
+        if sidecar is not None and sidecar.cache_sha256 == self.sha256:
+            self.sidecar = sidecar
 
     def dumps(self) -> bytes:
         """The file's bytes, names in UTF-8."""

@@ -7,10 +7,10 @@ the order in which values arrive, nor on how they were split among histograms th
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from calibrators.compiled import kernel
 from calibrators.errors import RangeError
 from calibrators.prefetch import prefetch
 
@@ -138,12 +138,7 @@ def exponent_of(magnitude: float) -> int:
     return max(int(np.frexp(magnitude)[1]), LOWEST_EXPONENT) if magnitude > 0 else LOWEST_EXPONENT
 
 
-def _kernel(function):  # type: ignore[no-untyped-def]
-    """Compile without the interpreter's lock, so that threads run side by side; keep the machine code on disk."""
-    return numba.njit(function, nogil=True, cache=True, error_model="numpy")
-
-
-@_kernel
+@kernel
 def count_values(values, ceiling, counts, exponents, peaks, places):  # type: ignore[no-untyped-def]
     """Add one sample's values to a tensor's counts.
 
@@ -184,7 +179,7 @@ def count_values(values, ceiling, counts, exponents, peaks, places):  # type: ig
     return highest, lowest
 
 
-@_kernel
+@kernel
 def _fetch(counts, peaks):  # type: ignore[no-untyped-def]
     """Fetch the counters below and above 0, in order: where they are used, a wait for each would come at random."""
     for side in range(2):
@@ -193,7 +188,7 @@ def _fetch(counts, peaks):  # type: ignore[no-untyped-def]
                 prefetch(counts, side * BINS + line * LINE)  # type: ignore[call-arg]
 
 
-@_kernel
+@kernel
 def _place(block, bits, ceiling, exponents, peaks, places):  # type: ignore[no-untyped-def]
     """Find each value's counter by the present ranges, and the bits of the largest positive and negative magnitude.
 
@@ -217,7 +212,7 @@ def _place(block, bits, ceiling, exponents, peaks, places):  # type: ignore[no-u
     )
 
 
-@_kernel
+@kernel
 def _place_by(block, bits, ceiling, positive, negative, high, places):  # type: ignore[no-untyped-def]
     """As `_place`: multiplication by a power of two is exact, and the bits of floats of one sign are in order."""
     up, down = np.int32(0), np.uint32(0x80000000)
@@ -233,7 +228,7 @@ def _place_by(block, bits, ceiling, positive, negative, high, places):  # type: 
     return np.uint32(up), down & np.uint32(0x7FFFFFFF)
 
 
-@_kernel
+@kernel
 def _count(counts, places, size, following):  # type: ignore[no-untyped-def]
     """Count a block, and meanwhile fetch each cache line of the next one, so that it is there when its turn comes."""
     lines = min(size, following.size) // LINE
@@ -245,7 +240,7 @@ def _count(counts, places, size, following):  # type: ignore[no-untyped-def]
         counts[places[i]] += 1
 
 
-@_kernel
+@kernel
 def _around(block, bits, ceiling):  # type: ignore[no-untyped-def]
     """The bits of the largest value between 0 and `ceiling`, and of the largest from there on; 0 where none is."""
     below, above = np.int32(0), np.int32(0)
@@ -257,7 +252,7 @@ def _around(block, bits, ceiling):  # type: ignore[no-untyped-def]
     return np.uint32(below), np.uint32(above)
 
 
-@_kernel
+@kernel
 def _raise(counts, exponents, peaks, side, bits):  # type: ignore[no-untyped-def]
     """Raise a side's peak and range until they hold the magnitude with these float32 bits; true if the range grew.
 

@@ -3,11 +3,14 @@
 import re
 import shlex
 
+ONNX_MODEL = rb"\x08[\x01-\x20][\x12\x1a\x3a\x42]"
+"""How an ONNX model begins, as a regular expression: its IR version, and another of its first fields."""
+
 _DECIMAL = rb"[-+]?\d*\.?\d+(?:e[-+]?\d+)?"
 _LOOKALIKES = (
     (rb"PK\x03\x04", "a ZIP or NPZ archive (statistics become a cache by `trtcal calibrate --statistics-from`)"),
     (rb"\x93NUMPY", "a NumPy array"),
-    (rb"\x08[\x01-\x20][\x12\x1a\x3a\x42]", "an ONNX model"),
+    (ONNX_MODEL, "an ONNX model"),
     (rb"\xff\xfe|\xfe\xff", "UTF-16 text (save it as UTF-8)"),
     (rb"version https://git-lfs", "a Git LFS pointer (fetch the file itself with `git lfs pull`)"),
     (rb"(?i:<!doctype html|<html)", "a web page (fetch the raw file)"),

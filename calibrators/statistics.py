@@ -84,7 +84,17 @@ class TensorStatistics:
     @property
     def mean_absmax(self) -> float:
         """The mean over samples of the largest magnitude."""
-        return self.absmax_sum / self.samples * SMALLEST if self.samples else 0.0
+        return self._mean(self.absmax_sum)
+
+    @property
+    def mean_maximum(self) -> float:
+        """The mean over samples of the largest value; one without a value above 0 counts as 0."""
+        return self._mean(self.highest_sum)
+
+    @property
+    def mean_minimum(self) -> float:
+        """The mean over samples of the smallest value; one without a value below 0 counts as 0."""
+        return -self._mean(self.lowest_sum)
 
     def magnitudes(self) -> Histogram:
         """The histogram of |x| without the exact zeros."""
@@ -113,6 +123,9 @@ class TensorStatistics:
         return isinstance(other, TensorStatistics) and self._parts() == other._parts()
 
     __hash__ = None  # type: ignore[assignment]
+
+    def _mean(self, total: int) -> float:
+        return total / self.samples * SMALLEST if self.samples else 0.0
 
     def _parts(self) -> tuple[object, ...]:
         sums = (self.highest_sum, self.lowest_sum, self.absmax_sum)

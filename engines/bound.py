@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from calibrators.batches import Array
 from engines.blocked import Fetch
+from engines.session import DTYPES
 
-FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
-"""ONNX Runtime's names for the types of activations."""
+FLOATS = {name: dtype for name, dtype in DTYPES.items() if issubclass(dtype, np.floating)}
+"""The types of activations, by ONNX Runtime's names."""
 
 ALIGNMENT = 256
 """Bytes: a multiple of every cache line and vector."""

@@ -152,7 +152,7 @@ class OnnxRuntimeSession:
         return {spec.name: value for spec, value in zip(self.outputs, values, strict=True)}
 
     def _spec(self, value: Any, role: str) -> TensorSpec:
-        dtype = _DTYPES.get(value.type)
+        dtype = DTYPES.get(value.type)
         if dtype is None:
             raise ModelError(f"{self._name}: {role} {value.name} is a {value.type}, which trtcal cannot handle")
         if role == "input" and not value.shape:
@@ -168,7 +168,7 @@ class OnnxRuntimeSession:
         return next(iter(sizes), None)
 
 
-_DTYPES: dict[str, type[np.generic]] = {
+DTYPES: dict[str, type[np.generic]] = {  # ONNX Runtime's names
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
     "tensor(float16)": np.float16,

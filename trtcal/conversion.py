@@ -4,12 +4,11 @@ import os
 import re
 from dataclasses import dataclass
 
-from calibrators.cache import CalibrationCache
 from calibrators.codecs.encodings import Encodings
 from calibrators.codecs.formats import FORMATS, load, recognised, require_recognised
 from calibrators.errors import CacheError
 from calibrators.files import opened
-from calibrators.sidecar import Sidecar
+from calibrators.lookalikes import ONNX_MODEL
 
 QDQ = "qdq"
 """The name of the one format that is no file of scales: a model with Q/DQ nodes."""
@@ -17,7 +16,7 @@ QDQ = "qdq"
 MOST_BYTES = 2**28
 """Encodings of some ten million channels."""
 
-_ONNX = re.compile(rb"\x08[\x01-\x20][\x12\x1a\x3a\x42]")
+_ONNX = re.compile(ONNX_MODEL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ def read(path: str | os.PathLike[str], name: str | None = None, *, whole: bool =
     found = _format(data, name, str(path))
     encodings = load(data, found, source=str(path))
     if encodings.cache is not None and found == "tensorrt":
-        _join_sidecar(encodings.cache, path)
+        encodings.cache.join_sidecar(path)
     return Read(found, encodings, encodings.notes)
 
 
@@ -101,12 +100,6 @@ def _of_model(path: str | os.PathLike[str], *, whole: bool) -> Read:
     if found.weights:
         notes.append(f"{found.weights} quantized weights and biases are left out: caches list activations only")
     return Read(QDQ, Encodings.of_cache(cache), tuple(notes))
-
-
-def _join_sidecar(cache: CalibrationCache, path: str | os.PathLike[str]) -> None:
-    sidecar = Sidecar.beside(path)
-    if sidecar is not None and sidecar.cache_sha256 == cache.sha256:
-        cache.sidecar = sidecar
 
 
 def _bytes(path: str | os.PathLike[str], *, head: bool) -> bytes:

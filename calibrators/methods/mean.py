@@ -2,7 +2,7 @@
 
 from calibrators.grid import Grid
 from calibrators.range import Range
-from calibrators.statistics import SMALLEST, TensorStatistics
+from calibrators.statistics import TensorStatistics
 
 
 def mean_range(statistics: TensorStatistics, grid: Grid) -> Range:
@@ -13,9 +13,5 @@ def mean_range(statistics: TensorStatistics, grid: Grid) -> Range:
     are exact integers, hence the quotient is the mean rounded once.
     """
     if grid.symmetric:
-        return Range.symmetric(_mean(statistics.absmax_sum, statistics.samples))
-    return Range(-_mean(statistics.lowest_sum, statistics.samples), _mean(statistics.highest_sum, statistics.samples))
-
-
-def _mean(total: int, samples: int) -> float:
-    return total / samples * SMALLEST if samples else 0.0
+        return Range.symmetric(statistics.mean_absmax)
+    return Range(statistics.mean_minimum, statistics.mean_maximum)

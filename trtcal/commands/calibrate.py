@@ -62,12 +62,7 @@ def calibrate(
         ),
     ] = "all",
     on_bad_image: options.OnBadImage = "error",
-    statistics: Annotated[
-        Path | None,
-        typer.Option(
-            help="Keep the statistics, from which any method derives.", metavar="MODEL.stats.npz", show_default=False
-        ),
-    ] = None,
+    statistics: options.Statistics = None,
     statistics_from: Annotated[
         list[Path] | None,
         typer.Option(
@@ -86,16 +81,11 @@ def calibrate(
     --method auto calibrates on --count images, ranks every method on up to 500 others as `trtcal compare` does, and
     takes the winner; the ranges come from the images that were calibrated on alone.
     """
-    from calibrators.files import require_outputs
-    from calibrators.sidecar import sidecar_path
-    from engines.graph import files_of, load_model
-    from trtcal.pixels import EXTENSIONS
+    from engines.graph import load_model
 
     _require_method(method, statistics_from)
-    outputs = [output, sidecar_path(output), *([] if statistics is None else [statistics])]
-    read = [path for path in (images, None if preprocess is None else Path(preprocess)) if path is not None]
-    read += [path for path in outputs if path.suffix.lower() in EXTENSIONS]  # one of the images, if it is there
-    require_outputs(outputs, inputs=[*files_of(model), *read, *(statistics_from or [])])
+    read = [images, preprocess, *(statistics_from or [])]
+    options.require_calibration_outputs(model, output, statistics, inputs=read)
     if (images is None) == (not statistics_from):
         raise DataError("give either --images or --statistics-from: one of them says what to calibrate on")
     if images is None:

@@ -51,12 +51,7 @@ def compare(
     batch_size: options.BatchSize = 8,
     seed: options.Seed = 0,
     on_bad_image: options.OnBadImage = "error",
-    statistics: Annotated[
-        Path | None,
-        typer.Option(
-            help="Keep the statistics, from which any method derives.", metavar="MODEL.stats.npz", show_default=False
-        ),
-    ] = None,
+    statistics: options.Statistics = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -79,20 +74,12 @@ def compare(
     drop is in points of top-1, against the float model; lost are images that it gets right and the INT8 model wrong,
     gained the other way round; ranges is the time that a method took to find its ranges.
     """
-    from calibrators.files import require_outputs
-    from calibrators.sidecar import sidecar_path
-    from engines.graph import files_of, load_model
+    from engines.graph import load_model
     from trtcal.comparison import named
-    from trtcal.pixels import EXTENSIONS
     from trtcal.selection import compare_images
 
     chosen = named(None if methods is None else [name.strip() for name in methods.split(",")])
-    outputs = [] if output is None else [output, sidecar_path(output)]
-    outputs += [] if statistics is None else [statistics]
-    given = (images, test_images, labels, None if preprocess is None else Path(preprocess))
-    read = [path for path in given if path is not None]
-    read += [path for path in outputs if path.suffix.lower() in EXTENSIONS]  # one of the images, if it is there
-    require_outputs(outputs, inputs=[*files_of(model), *read])
+    options.require_calibration_outputs(model, output, statistics, inputs=[images, test_images, labels, preprocess])
     load_model(model, weights=False)
     found = compare_images(
         model,

@@ -106,7 +106,39 @@ AllowVersionMismatch = Annotated[
         "--allow-version-mismatch", help="Let TensorRT 8.6 to 10 use a cache of another version or algorithm."
     ),
 ]
+Statistics = Annotated[
+    Path | None,
+    typer.Option(
+        help="Keep the statistics, from which any method derives.", metavar="MODEL.stats.npz", show_default=False
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def require_calibration_outputs(
+    model: Path, cache: Path | None, statistics: Path | None, *, inputs: Iterable[Path | str | None]
+) -> None:
+    """Refuse a cache or statistics that cannot be written, or would replace what is read.
+
+    Args:
+        model: The float model, which is read.
+        cache: To write, with its side-car.
+        statistics: To write.
+        inputs: What else is read.
+
+    Raises:
+        OutputError: As `calibrators.files.require_outputs` raises it.
+    """
+    from calibrators.files import require_outputs
+    from calibrators.sidecar import sidecar_path
+    from engines.graph import files_of
+    from trtcal.pixels import EXTENSIONS
+
+    outputs = [] if cache is None else [cache, sidecar_path(cache)]
+    outputs += [] if statistics is None else [statistics]
+    read = [Path(path) for path in inputs if path is not None]
+    read += [path for path in outputs if path.suffix.lower() in EXTENSIONS]  # one of the images, if it is there
+    require_outputs(outputs, inputs=[*files_of(model), *read])
 
 
 def require_no_calibration(context: typer.Context, names: Iterable[str]) -> None:
