@@ -129,8 +129,8 @@ class _Integers:
         node = site.node
         if node.op_type == "ConvTranspose":
             return "ONNX has no ConvTranspose of integers"
-        name, levels, encoding = site_weight(site, self._options)
-        scale = encoding.scale
+        name, found, encoding = site_weight(site, self._options)
+        levels, scale = found.astype(np.int8), encoding.scale
         if node.op_type == "Gemm":
             scale = scale * np.float32(node.attributes.get_float("alpha", 1.0))
             levels = levels.T.copy() if node.attributes.get_int("transB", False) else levels

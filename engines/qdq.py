@@ -25,9 +25,9 @@ from calibrators.errors import CacheError, ModelError
 from calibrators.files import write_whole
 from calibrators.weights import WeightMethod
 from engines.graph import ModelSource, loaded
-from engines.graph_writer import GraphWriter
+from engines.pairs import Pairs
 from engines.passes.prepare import LOWEST_OPSET, prepared
-from engines.placement import Site, label, planned
+from engines.placement import label, planned
 from engines.qdq_caches import averaged, foreign, none_usable, shared_scales, unusable
 from engines.qdq_weights import (
     BLOCK_OPSET,
@@ -40,6 +40,10 @@ from engines.qdq_weights import (
 
 LARGEST_FILE = 2**31 - 2**20
 """Bytes that fit in one ONNX file: protobuf's limit, with room for the graph."""
+
+
+LayerChoice = WeightOptions | str
+"""How a layer's weights are quantized, or why the layer stays in float."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,12 @@ class QuantizedModel:
 
 
 def quantize(
-    model: ModelSource, cache: Mapping[str, float], *, weights: WeightMethod = "absmax", granularity: str = "channel"
+    model: ModelSource,
+    cache: Mapping[str, float],
+    *,
+    weights: WeightMethod = "absmax",
+    granularity: str = "channel",
+    layers: Mapping[str, LayerChoice] | None = None,
 ) -> QuantizedModel:
     """Write a cache's scales into a model as Q/DQ nodes.
 
@@ -116,6 +125,7 @@ def quantize(
         granularity: What of a weight shares a scale: "channel", an output channel, as TensorRT wants it; "tensor", all
             of it; "block:N", N neighbours along the axis that MatMul or Gemm sums over, for ONNX Runtime. For blocks
             the model's opset is raised to 21.
+        layers: By label (`engines.placement.label`), the layers that are quantized otherwise, or stay in float.
 
     Raises:
         ModelError: The model cannot be read, holds Q/DQ nodes already, is not FP32, or has no operator to quantize; or
@@ -123,8 +133,9 @@ def quantize(
         CacheError: The cache has a usable scale for none of the tensors that need one.
         RangeError: There is no such method or granularity.
     """
-    options = WeightOptions(weights, Granularity.parse(granularity))
-    blocks = options.granularity.kind == "block"
+    options, choices = WeightOptions(weights, Granularity.parse(granularity)), dict(layers or {})
+    used = [options, *(choice for choice in choices.values() if isinstance(choice, WeightOptions))]
+    blocks = any(each.granularity.kind == "block" for each in used)
     graph = prepared(model, opset=BLOCK_OPSET if blocks else LOWEST_OPSET)
     plan = planned(graph)
     if blocks:
@@ -134,15 +145,27 @@ def quantize(
     wanted = [site.tensor for site in plan.sites]
     if not any(usable(scales.get(name)) for name in wanted):
         raise CacheError(none_usable(scales, wanted))
-    pairs = _Pairs(graph.graph, options)
+    pairs, written = Pairs(graph.graph), dict[str, float]()
     quantized, left = list[str](), dict(plan.left)
     for site, tensor in zip(plan.sites, wanted, strict=True):
-        scale = scales.get(tensor)
-        if scale is not None and usable(scale):
-            pairs.write(site, scale)
-            quantized.append(label(site.node))
+        name, scale = label(site.node), scales.get(tensor)
+        choice = choices.get(name, options)
+        if isinstance(choice, str):
+            left[name] = choice
+        elif scale is None or not usable(scale):
+            left[name] = f"its input {tensor} has {unusable(scale)}"
         else:
-            left[label(site.node)] = f"its input {tensor} has {unusable(scale)}"
+            levels = None if site.weight is None else site_weight(site, choice)
+            pairs.activation(site, Encoding(np.asarray(scale, np.float32), np.asarray(0, np.int32)))
+            if levels is not None:
+                pairs.weight(site, *levels)
+            written[tensor] = scale
+            quantized.append(name)
+    if not quantized:
+        raise ModelError(
+            f"every layer stays in float ({len(left)}, such as {next(iter(left))}): quantize one at least, or build "
+            "the float model with --precision fp16"
+        )
     common.TopologicalSortPass()(graph)
     common.RemoveUnusedNodesPass()(graph)
     ir.external_data.load_to_model(graph)
@@ -150,12 +173,12 @@ def quantize(
     others = foreign(cache, loaded(model).graph)
     return QuantizedModel(
         ir.to_proto(graph),
-        pairs.scales,
+        written,
         tuple(quantized),
         left,
-        from_sidecar=tuple(name for name in pairs.scales if name in explicit),
-        shared=tuple(name for name, scale in pairs.scales.items() if name not in explicit and cache.get(name) != scale),
-        averaged=tuple(name for name in averaged(light, scales) if name in pairs.scales and name not in explicit),
+        from_sidecar=tuple(name for name in written if name in explicit),
+        shared=tuple(name for name, scale in written.items() if name not in explicit and cache.get(name) != scale),
+        averaged=tuple(name for name in averaged(light, scales) if name in written and name not in explicit),
         internal=tuple(name for name, internal in others.items() if internal),
         unused=tuple(name for name, internal in others.items() if not internal),
         weights=options,
@@ -200,61 +223,3 @@ def save(quantized: QuantizedModel, path: str | os.PathLike[str]) -> None:
         ModelError: As `checked_bytes`.
     """
     write_whole(path, checked_bytes(quantized.model))
-
-
-class _Pairs:
-    """Puts the pairs into a graph: one QuantizeLinear per activation, one DequantizeLinear per reader."""
-
-    def __init__(self, graph: ir.Graph, weights: WeightOptions) -> None:
-        self.scales: dict[str, float] = {}
-        self._writer = GraphWriter(graph)
-        self._weights = weights
-        self._quantized: dict[str, ir.Value] = {}
-
-    def write(self, site: Site, scale: float) -> None:
-        """Quantize an operator's activation, and its weight where it has one."""
-        name = site.tensor
-        encoding = Encoding(np.asarray(scale, np.float32), np.asarray(0, np.int32))
-        if name not in self._quantized:
-            tensor = site.node.inputs[site.activation]
-            self._quantized[name] = self._node("QuantizeLinear", tensor, name, encoding, site.node)
-            self.scales[name] = scale
-        activation = self._node("DequantizeLinear", self._quantized[name], name, encoding, site.node)
-        weight = self._weight(site) if site.weight is not None else None
-        site.node.replace_input_with(site.activation, activation)
-        if weight is not None and site.weight is not None:
-            site.node.replace_input_with(site.weight.input, weight)
-
-    def _weight(self, site: Site) -> ir.Value:
-        """The int8 weight of a site, dequantized."""
-        name, levels, encoding = site_weight(site, self._weights)
-        constant = self._writer.constant(f"{name}_quantized", levels)
-        weight = self._node("DequantizeLinear", constant, name, encoding, site.node)
-        return weight if encoding.block_size is None else self._apart(weight, levels.shape, name, site.node)
-
-    def _apart(self, weight: ir.Value, shape: tuple[int, ...], name: str, reader: ir.Node) -> ir.Value:
-        """A weight behind a Reshape to the shape it has.
-
-        ONNX Runtime (1.31) puts a DequantizeLinear into the matrix product behind it and forgets the blocks on the way:
-        the product then fails. It does not look behind a Reshape.
-        """
-        target = self._writer.constant(f"{name}_shape", np.array(shape, np.int64))
-        (reshaped,) = self._writer.node(
-            "Reshape", [weight, target], name=f"{name}_Reshape", outputs=[f"{name}_reshaped"], before=reader
-        )
-        return reshaped
-
-    def _node(self, operator: str, value: ir.Value | None, name: str, encoding: Encoding, reader: ir.Node) -> ir.Value:
-        """Add a QuantizeLinear or DequantizeLinear before its reader; give its output."""
-        step = self._writer.constant(f"{name}_scale", encoding.scale)
-        zero_point = self._writer.constant(f"{name}_zero_point", encoding.zero_point.astype(np.int8))
-        attributes = {"axis": encoding.axis, "block_size": encoding.block_size}
-        (output,) = self._writer.node(
-            operator,
-            [value, step, zero_point],
-            name=f"{name}_{operator}",
-            outputs=[f"{name}_{'quantized' if operator == 'QuantizeLinear' else 'dequantized'}"],
-            before=reader,
-            attributes={key: number for key, number in attributes.items() if number is not None},
-        )
-        return output

@@ -1,7 +1,7 @@
 """How fine the scales of weights are, and the INT8 weights of an operator."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from calibrators.encoding import Encoding
 from calibrators.errors import ModelError, RangeError
+from calibrators.grid import TENSORRT_WEIGHTS, Grid
 from calibrators.weights import WeightMethod, weight_encoding
 from engines.placement import CONVOLUTIONS, Plan, Site, label
 
@@ -63,15 +64,23 @@ class WeightOptions:
     Attributes:
         method: Of `calibrators.weights.weight_encoding`.
         granularity: What shares a scale.
+        bits: Of the levels; fewer than 8 make coarser INT8 weights, more are for simulation alone.
     """
 
     method: WeightMethod = "absmax"
     granularity: Granularity = Granularity()
+    bits: int = 8
+
+    @property
+    def grid(self) -> Grid:
+        """The levels: -127 to 127 for 8 bits, as TensorRT has them."""
+        return replace(TENSORRT_WEIGHTS, bits=self.bits)
 
     def __post_init__(self) -> None:
         if self.method not in get_args(WeightMethod):
             known = ", ".join(get_args(WeightMethod))
             raise RangeError(f"there is no weight method {self.method!r}: choose among {known}")
+        replace(TENSORRT_WEIGHTS, bits=self.bits)  # refuses bits that no grid has
 
 
 def require_blocks_possible(plan: Plan) -> None:
@@ -88,7 +97,7 @@ def require_blocks_possible(plan: Plan) -> None:
             )
 
 
-def site_weight(site: Site, options: WeightOptions) -> tuple[str, npt.NDArray[np.int8], Encoding]:
+def site_weight(site: Site, options: WeightOptions) -> tuple[str, npt.NDArray[np.int32], Encoding]:
     """Name, levels and encoding of the weight that a site has.
 
     Raises:
@@ -102,8 +111,12 @@ def site_weight(site: Site, options: WeightOptions) -> tuple[str, npt.NDArray[np
     granularity = options.granularity
     try:
         encoding = weight_encoding(
-            floats, axis=axes[granularity.kind], method=options.method, block_size=granularity.block_size
+            floats,
+            axis=axes[granularity.kind],
+            grid=options.grid,
+            method=options.method,
+            block_size=granularity.block_size,
         )
     except RangeError as error:
         raise ModelError(f"{weight.name}, the weight of {label(site.node)}: {error}") from None
-    return weight.name, encoding.quantize(floats).astype(np.int8), encoding
+    return weight.name, encoding.quantize(floats), encoding

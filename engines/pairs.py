@@ -1,0 +1,130 @@
+"""Puts quantization into a graph: QuantizeLinear and DequantizeLinear nodes, integer weights, operands in FP16."""
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+
+from calibrators.encoding import Encoding
+from calibrators.grid import Grid
+from engines.graph_writer import GraphWriter
+from engines.placement import Site
+
+WIDE_OPSET = 21
+"""QuantizeLinear and DequantizeLinear take 16 bits from this opset on."""
+
+Levels = npt.NDArray[np.int32]
+
+
+def container(grid: Grid) -> np.dtype[np.integer]:
+    """The integer type that holds a grid's levels in ONNX: of 8 bits where these suffice, else of 16."""
+    if grid.bits <= 8:
+        return np.dtype(np.int8 if grid.signed else np.uint8)
+    return np.dtype(np.int16 if grid.signed else np.uint16)
+
+
+class Pairs:
+    """Writes into a graph what its sites' operands go through.
+
+    One QuantizeLinear per activation and encoding, one DequantizeLinear per reader. A grid that does not fill its
+    integer type is kept by a Clip before the QuantizeLinear: 4 bits are 8 of which few levels are used, so that any
+    opset from 13 on and any runtime will do.
+    """
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._writer = GraphWriter(graph)
+        self._quantized: dict[str, list[tuple[Encoding, ir.Value]]] = {}
+        self._halved: dict[ir.Value, ir.Value] = {}
+
+    def activation(self, site: Site, encoding: Encoding) -> None:
+        """Quantize a site's activation."""
+        name, tensor = site.tensor, site.node.inputs[site.activation]
+        known = self._quantized.setdefault(name, [])
+        levels = next((value for each, value in known if each == encoding), None)
+        if levels is None:
+            within = self._clipped(tensor, name, encoding, site.node)
+            levels = self._node("QuantizeLinear", within, name, encoding, site.node)
+            known.append((encoding, levels))
+        read = self._node("DequantizeLinear", levels, name, encoding, site.node)
+        site.node.replace_input_with(site.activation, read)
+
+    def weight(self, site: Site, name: str, levels: Levels, encoding: Encoding) -> None:
+        """Put integer weights, dequantized, in the place of a site's float ones.
+
+        Args:
+            site: With a weight.
+            name: Of the float weight.
+            levels: As `Encoding.quantize` gives them.
+            encoding: Theirs. One of more than 8 bits is written as the floats that its levels stand for.
+        """
+        assert site.weight is not None
+        if encoding.grid.bits > 8:
+            value = self._writer.constant(f"{name}_fake_quantized", encoding.dequantize(levels))
+        else:
+            constant = self._writer.constant(f"{name}_quantized", levels.astype(container(encoding.grid)))
+            value = self._node("DequantizeLinear", constant, name, encoding, site.node)
+            if encoding.block_size is not None:
+                value = self._apart(value, levels.shape, name, site.node)
+        site.node.replace_input_with(site.weight.input, value)
+
+    def half(self, site: Site) -> None:
+        """Round a site's activation and weight to FP16, as an FP16 layer reads them; sums stay in FP32."""
+        name, tensor = site.tensor, site.node.inputs[site.activation]
+        assert tensor is not None
+        if tensor not in self._halved:
+            rounded = self._cast(tensor, f"{name}_fp16", onnx.TensorProto.FLOAT16, site.node)
+            self._halved[tensor] = self._cast(rounded, f"{name}_from_fp16", onnx.TensorProto.FLOAT, site.node)
+        site.node.replace_input_with(site.activation, self._halved[tensor])
+        if site.weight is not None:
+            weight = site.node.inputs[site.weight.input]
+            assert weight is not None and weight.const_value is not None
+            with np.errstate(over="ignore"):  # what FP16 cannot hold is infinite there, too
+                floats = weight.const_value.numpy().astype(np.float16).astype(np.float32)
+            site.node.replace_input_with(site.weight.input, self._writer.constant(f"{weight.name}_fp16", floats))
+
+    def _clipped(self, tensor: ir.Value | None, name: str, encoding: Encoding, reader: ir.Node) -> ir.Value | None:
+        """The values that a grid holds, where its type holds more."""
+        grid, kind = encoding.grid, np.iinfo(container(encoding.grid))
+        if (grid.minimum, grid.maximum) == (kind.min, kind.max):
+            return tensor
+        ends = encoding.dequantize(np.array([grid.minimum, grid.maximum], np.int32))
+        bounds = [
+            self._writer.constant(f"{name}_{what}", end) for what, end in zip(("lowest", "highest"), ends, strict=True)
+        ]
+        (clipped,) = self._writer.node(
+            "Clip", [tensor, *bounds], name=f"{name}_Clip", outputs=[f"{name}_clipped"], before=reader
+        )
+        return clipped
+
+    def _apart(self, weight: ir.Value, shape: tuple[int, ...], name: str, reader: ir.Node) -> ir.Value:
+        """A weight behind a Reshape to the shape it has.
+
+        ONNX Runtime (1.31) puts a DequantizeLinear into the matrix product behind it and forgets the blocks on the way:
+        the product then fails. It does not look behind a Reshape.
+        """
+        target = self._writer.constant(f"{name}_shape", np.array(shape, np.int64))
+        (reshaped,) = self._writer.node(
+            "Reshape", [weight, target], name=f"{name}_Reshape", outputs=[f"{name}_reshaped"], before=reader
+        )
+        return reshaped
+
+    def _cast(self, value: ir.Value, output: str, to: int, reader: ir.Node) -> ir.Value:
+        (cast,) = self._writer.node(
+            "Cast", [value], name=f"{output}_Cast", outputs=[output], before=reader, attributes={"to": to}
+        )
+        return cast
+
+    def _node(self, operator: str, value: ir.Value | None, name: str, encoding: Encoding, reader: ir.Node) -> ir.Value:
+        """Add a QuantizeLinear or DequantizeLinear before its reader; give its output."""
+        step = self._writer.constant(f"{name}_scale", encoding.scale)
+        zero_point = self._writer.constant(f"{name}_zero_point", encoding.zero_point.astype(container(encoding.grid)))
+        attributes = {"axis": encoding.axis, "block_size": encoding.block_size}
+        (output,) = self._writer.node(
+            operator,
+            [value, step, zero_point],
+            name=f"{name}_{operator}",
+            outputs=[f"{name}_{'quantized' if operator == 'QuantizeLinear' else 'dequantized'}"],
+            before=reader,
+            attributes={key: number for key, number in attributes.items() if number is not None},
+        )
+        return output
