@@ -42,8 +42,8 @@ LARGEST_FILE = 2**31 - 2**20
 """Bytes that fit in one ONNX file: protobuf's limit, with room for the graph."""
 
 
-LayerChoice = WeightOptions | str
-"""How a layer's weights are quantized, or why the layer stays in float."""
+LayerChoice = WeightOptions | Encoding | str
+"""How a layer's weights are quantized, by options or by an encoding, or why the layer stays in float."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +134,7 @@ def quantize(
         RangeError: There is no such method or granularity.
     """
     options, choices = WeightOptions(weights, Granularity.parse(granularity)), dict(layers or {})
-    used = [options, *(choice for choice in choices.values() if isinstance(choice, WeightOptions))]
-    blocks = any(each.granularity.kind == "block" for each in used)
+    blocks = any(map(_in_blocks, (options, *choices.values())))
     graph = prepared(model, opset=BLOCK_OPSET if blocks else LOWEST_OPSET)
     plan = planned(graph)
     if blocks:
@@ -183,6 +182,11 @@ def quantize(
         unused=tuple(name for name, internal in others.items() if not internal),
         weights=options,
     )
+
+
+def _in_blocks(choice: LayerChoice) -> bool:
+    size = choice.granularity.block_size if isinstance(choice, WeightOptions) else getattr(choice, "block_size", None)
+    return size is not None
 
 
 def quantizable_tensors(model: ModelSource, *, light: bool = False) -> tuple[str, ...]:
