@@ -1,6 +1,6 @@
 """Layers as y = W x + b: their weights in one form, and their biases wherever the graph keeps them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,6 +171,14 @@ def set_bias(layer: Affine, bias: npt.NDArray[np.float64], writer: GraphWriter) 
         if len(layer.node.inputs) <= _ADDEND:
             layer.node.resize_inputs(_ADDEND + 1)
         layer.node.replace_input_with(_ADDEND, value)
+
+
+def give_biases(graph: ir.Model, layers: Iterable[Affine]) -> None:
+    """Each layer gets a bias of its own, one number per channel; of 0 where there was none."""
+    writer = GraphWriter(graph.graph)
+    for layer in layers:
+        bias = bias_of(layer)
+        set_bias(layer, np.zeros(layer.outputs) if bias is None else bias, writer)
 
 
 def _affine(site: Site) -> Affine | str:

@@ -173,15 +173,6 @@ class Simulation:
         return self._sites[name]
 
 
-def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """The model with these tensors for its outputs, and no others; what they do not need is not run."""
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    changed.graph.ClearField("output")
-    changed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names))
-    return changed
-
-
 def _layer(site: Site) -> Layer:
     node = site.node
     name, kind, output = label(node), node.op_type, str(node.outputs[0].name)

@@ -20,10 +20,10 @@ import onnx
 import onnx_ir as ir
 
 from calibrators.batches import Batch
-from engines.affine import Affine, affines, bias_name, bias_of, set_bias
-from engines.graph_writer import GraphWriter
+from engines.affine import Affine, affines, bias_name, give_biases
+from engines.constants import constant, replace_constant, with_outputs
 from engines.session import OnnxRuntimeSession
-from engines.simulation import LayerForm, Simulation, with_outputs
+from engines.simulation import LayerForm, Simulation
 
 _Means = npt.NDArray[np.float64]
 
@@ -68,7 +68,7 @@ def bias_corrected(
     layers = {name: found[name] for name in found if name in forms}
     skipped = {name: why for name, why in others.items() if name in forms}
     order = _waves(layers)
-    _give_biases(graph, layers)
+    give_biases(graph, layers.values())
     model = ir.to_proto(graph)
     expected = _means(model, layers, batches, told)
     version = Simulation(model).version(forms)
@@ -81,8 +81,10 @@ def bias_corrected(
                 skipped[name] = "its mean error is no finite number"
                 continue
             shifts[name] = float(np.abs(shift).max())
+            bias = str(bias_name(layers[name]))
+            changed = constant(model, bias).reshape(-1) + shift
             for each in (model, version):
-                _shift(each, str(bias_name(layers[name])), shift)
+                replace_constant(each, bias, changed)
     return Corrected(model, shifts, skipped)
 
 
@@ -106,14 +108,6 @@ def _waves(layers: Mapping[str, Affine]) -> list[list[str]]:
     return [found[depth] for depth in sorted(found)]
 
 
-def _give_biases(graph: ir.Model, layers: Mapping[str, Affine]) -> None:
-    """Each layer gets a bias of its own, one number per channel; of 0 where there was none."""
-    writer = GraphWriter(graph.graph)
-    for layer in layers.values():
-        bias = bias_of(layer)
-        set_bias(layer, np.zeros(layer.outputs) if bias is None else bias, writer)
-
-
 def _means(
     model: onnx.ModelProto, layers: Mapping[str, Affine], batches: Iterable[Batch], told: Callable[[int], None]
 ) -> dict[str, _Means]:
@@ -129,11 +123,3 @@ def _means(
                 counts[name] += len(rows)
             told(batch.size)
     return {name: sums[name] / counts[name] for name in layers}
-
-
-def _shift(model: onnx.ModelProto, name: str, shift: _Means) -> None:
-    """Add to one of a model's constants, channel by channel."""
-    (tensor,) = (each for each in model.graph.initializer if each.name == name)
-    numbers = onnx.numpy_helper.to_array(tensor)
-    changed = (numbers + shift.reshape(numbers.shape)).astype(np.float32)
-    tensor.CopyFrom(onnx.numpy_helper.from_array(changed, name))
