@@ -81,6 +81,12 @@ class Rounded:
     encoding: Encoding | None = None
     why: str = ""
 
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; null for what is no finite number."""
+        numbers = {"noise_db": self.noise, "error_nearest": self.nearest, "error": self.error}
+        finite = {name: value if np.isfinite(value) else None for name, value in numbers.items()}
+        return {"rounded": self.encoding is not None, "why": self.why, "seconds": round(self.seconds, 3), **finite}
+
 
 @dataclass(frozen=True, slots=True)
 class AdaRounded:
