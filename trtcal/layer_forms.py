@@ -78,9 +78,7 @@ class _Activations:
         return self._known[key].get(tensor)
 
 
-def _form(
-    simulation: Simulation, layer: Layer, wanted: LayerSettings, activations: _Activations
-) -> LayerForm | str:
+def _form(simulation: Simulation, layer: Layer, wanted: LayerSettings, activations: _Activations) -> LayerForm | str:
     """The form of a quantized layer, or why it is not quantized."""
     if wanted.precision != "int8":
         return f"the configuration has it in {wanted.precision}"
