@@ -61,6 +61,11 @@ class Fidelity:
         return decibels(self.signal, self.noise)
 
     @property
+    def identical(self) -> bool:
+        """Whether nothing differs."""
+        return self.noise == 0 and not self.nonfinite
+
+    @property
     def cosine(self) -> float:
         """Of the angle between both, Σ r x / sqrt(Σ r² Σ x²): 1 where nothing differs, 0 where one of them is zero."""
         if self.noise == 0:

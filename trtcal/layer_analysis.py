@@ -118,10 +118,10 @@ def analyse_layers(
         if errors_only:
             return LayerAnalysis(judging, forms, unused, errors)
         context = trial_context(simulation, test, labelled=labelled)
-        wanted = {trial_key(context, each) for each in trial_forms(forms)}
-        known = sum(key in cache for key in wanted)
-        with step("Trying layers", test.count * (1 + len(wanted) - known)) as advance:
+        keys = {trial_key(context, each) for each in trial_forms(forms)}
+        known = sum(key in cache for key in keys)
+        with step("Trying layers", test.count * (1 + len(keys) - known)) as advance:
             trials = Trials(simulation, test, labelled=labelled, progress=advance)
             chosen = criterion_named(criterion, trials)
             ranking = rank_layers(trials, forms, context=context, cache=cache, criterion=chosen)
-        return LayerAnalysis(judging, forms, unused, errors, ranking, known, len(wanted) - known)
+        return LayerAnalysis(judging, forms, unused, errors, ranking, known, len(keys) - known)

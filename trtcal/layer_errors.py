@@ -1,8 +1,10 @@
 """The error of each layer of a model in INT8, against the float model: one pass over images, by any number of them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import onnx
 
 from calibrators.batches import Array, Batch, bind
 from calibrators.encoding import Encoding
@@ -54,8 +56,10 @@ class LayerError:
             "input_quantized_sqnr_db": self.reads.sqnr,
             "input_rounding_sqnr_db": self.rounded.sqnr,
             "input_cosine": self.reads.cosine,
+            "input_identical": self.arrives.identical,
             "output_sqnr_db": self.gives.sqnr,
             "output_cosine": self.gives.cosine,
+            "output_identical": self.gives.identical,
             "saturation": self.use.saturation,
             "grid": {
                 "bits": self.use.encoding.grid.bits,
@@ -132,8 +136,12 @@ def errors_by_layer(
         raise DataError("no layer is quantized, so there is no error to report: quantize one at least")
     tensors = list(dict.fromkeys(name for layer in layers for name in (layer.activation, layer.output)))
     found = _Measured(layers, forms)
+    inputs = {value.name for value in simulation.floats.graph.input}
+    fetched = [name for name in tensors if name not in inputs]
+    pair = [simulation.version(each, outputs=fetched) for each in ({}, forms)]
+    outputs = [value.name for value in simulation.floats.graph.output]
     reference, whole = Score(), Score()
-    for batch, floats, integers, outputs in _side_by_side(simulation, forms, tensors, images, labelled=labelled):
+    for batch, floats, integers in _side_by_side(pair, images, labelled=labelled):
         found.add(floats, integers)
         given, wanted = ({name: each[name] for name in outputs} for each in (integers, floats))
         reference += score(wanted, labels=batch.labels)
@@ -209,25 +217,16 @@ def _channel_axis(layer: Layer) -> int | None:
 
 
 def _side_by_side(
-    simulation: Simulation,
-    forms: Mapping[str, LayerForm],
-    tensors: list[str],
-    images: ImageLoader,
-    *,
-    labelled: bool,
-) -> Iterator[tuple[Batch, Mapping[str, Values], Mapping[str, Values], list[str]]]:
-    """Samples, the tensors of both models and the names of the outputs among them."""
-    inputs = {value.name for value in simulation.floats.graph.input}
-    fetched = [name for name in tensors if name not in inputs]
-    models = (simulation.version(each, outputs=fetched) for each in ({}, forms))
+    models: Sequence[onnx.ModelProto], images: ImageLoader, *, labelled: bool
+) -> Iterator[tuple[Batch, Mapping[str, Values], Mapping[str, Values]]]:
+    """Samples, and the tensors that the float and the INT8 model give for them."""
     floats, integers = map(OnnxRuntimeSession, models)
-    outputs = [value.name for value in simulation.floats.graph.output]
     with floats, integers:
         size = floats.fixed_batch or 1
         for batch in Singles(images.for_model(floats.inputs), size, labelled=labelled):
             fed = bind(batch, floats.inputs)
             expected, found = (_tensors(session, fed, batch.size, size) for session in (floats, integers))
-            yield batch, expected, found, outputs
+            yield batch, expected, found
 
 
 def _tensors(session: OnnxRuntimeSession, fed: Mapping[str, Array], count: int, size: int) -> dict[str, Any]:

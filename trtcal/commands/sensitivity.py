@@ -102,7 +102,8 @@ def sensitivity(
     from trtcal.layer_analysis import analyse_layers
 
     outputs = [path for path in (output, resume) if path is not None]
-    read = [Path(path) for path in (images, test_images, labels, preprocess, config) if path is not None]
+    given = (images, test_images, labels, preprocess, config)
+    read = [Path(path) for path in given if path is not None]
     require_outputs(outputs, inputs=[*files_of(model), *read])
     load_model(model, weights=False)
     try:
@@ -203,20 +204,22 @@ def _print(found: "LayerAnalysis") -> None:
 
 
 def _print_errors(report: "ErrorReport") -> None:
-    named: dict[str, dict[str, None]] = {}
+    named: dict[str, dict[str, bool]] = {}
     for each in report.suspicions:
         for layer in each.layers:
-            named.setdefault(layer, {})[each.reason] = None
+            named.setdefault(layer, {})[each.reason] = each.harms
     console.table(
         "All layers in INT8, against the float model; SQNR in dB",
         ("layer", "operator", "input", "rounding", "output", "cosine", "clipped", "reach", "levels", "suspicious"),
-        [[*_error_cells(each), ", ".join(named.get(each.layer.name, ()))] for each in report.layers],
+        [[*_error_cells(error), ", ".join(named.get(error.layer.name, ()))] for error in report.layers],
         numeric=("input", "rounding", "output", "cosine", "clipped", "reach", "levels"),
         optional=("operator", "cosine", "levels"),
-        styles=["yellow" if each.layer.name in named else None for each in report.layers],
+        styles=["yellow" if any(named.get(error.layer.name, {}).values()) else None for error in report.layers],
     )
-    for each in report.suspicions:
-        console.say(f"{each.tensor} ({', '.join(each.layers)}): {each.reason}: {each.why}")
+    for heading, harms in (("suspicious", True), ("worth knowing", False)):
+        for each in report.suspicions:
+            if each.harms == harms:
+                console.say(f"{heading}: {each.tensor} ({', '.join(each.layers)}): {each.reason}: {each.why}")
 
 
 def _error_cells(each: "LayerError") -> list[str]:
