@@ -19,6 +19,7 @@ from calibrators.statistics_file import Statistics
 from engines import qdq
 from engines.collect import collect
 from engines.graph import ModelSource, input_specs
+from engines.layer_plan import METHOD, method_of
 from engines.passes import adaround, bias_correction, equalization
 from engines.passes.equalization import Clips, Equalized
 from engines.qdq_weights import WeightOptions
@@ -26,8 +27,8 @@ from engines.simulation import LayerForm, Simulation
 from trtcal.accuracy import score_as_dict
 from trtcal.comparison import Singles
 from trtcal.holdout import Parts
+from trtcal.judging import Step
 from trtcal.measures import Score
-from trtcal.selection import Step
 from trtcal.trials import MOST_BYTES, Trials
 
 StepName = Literal["equalization", "bias-correction", "adaround"]
@@ -115,6 +116,17 @@ class Recovered:
         """Steps that were."""
         return tuple(each.name for each in self.attempts if each.kept)
 
+    def to_dict(self) -> dict[str, Any]:
+        """What was measured, for JSON."""
+        return {
+            "criterion": self.criterion,
+            "float": score_as_dict("float", self.reference, is_reference=True),
+            "plain": score_as_dict("plain", self.plain, is_reference=False),
+            "recovered": score_as_dict("recovered", self.score, is_reference=False),
+            "kept": list(self.kept),
+            "steps": [each.to_dict() for each in self.attempts],
+        }
+
 
 def recover(
     model: ModelSource,
@@ -147,7 +159,7 @@ def recover(
         weights: How weights are quantized that `layers` does not name; None as TensorRT has them.
         layers: As `engines.qdq.quantize` takes them.
         caches: Likewise.
-        ranges: How they are found anew; None takes the cache's method, or entropy where it has none.
+        ranges: How they are found anew; None takes the cache's method for all layers, or entropy where it has none.
         labelled: Whether the labels of the images to measure on count, where they have some.
         seed: Of what is looked at in AdaRound.
         step: Shows progress.
@@ -158,7 +170,7 @@ def recover(
         TrtcalError: There is no such step.
     """
     wanted = named_steps(steps)
-    run = _Run(model, parts, ranges or of_method(method_of(cache)), labelled, seed, step or _silent)
+    run = _Run(model, parts, ranges or (lambda found: (calibrate(found, method_of(cache) or METHOD), {})), labelled, seed, step or _silent)
     choices: dict[str, qdq.LayerChoice] = {
         layer.name: weights or WeightOptions() for layer in run.simulation.layers if layer.weight is not None
     }
@@ -207,18 +219,6 @@ def named_steps(steps: str | Sequence[str]) -> tuple[StepName, ...]:
         if name != "all" and name not in STEPS:
             raise TrtcalError(f"there is no step {name!r} of recovery: choose among {', '.join(STEPS)}, or all")
     return tuple(name for name in STEPS if name in names or "all" in names)
-
-
-def method_of(cache: CalibrationCache) -> str | None:
-    """The range method of a cache, as its side-car says, or else TensorRT's own by its header; None where none does."""
-    if cache.sidecar is not None:
-        return cache.sidecar.method
-    return "entropy" if cache.algorithm == "EntropyCalibration2" else None
-
-
-def of_method(method: str | None) -> Ranges:
-    """Ranges by a method, or by entropy; for all layers."""
-    return lambda statistics: (calibrate(statistics, method or "entropy"), {})
 
 
 def _silent(name: str, total: int | None) -> nullcontext[Callable[[int], None]]:
