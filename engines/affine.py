@@ -1,6 +1,6 @@
 """Layers as y = W x + b: their weights in one form, and their biases wherever the graph keeps them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,13 +128,10 @@ def floats_of(layer: Affine) -> Floats:
 
 def bias_of(layer: Affine) -> npt.NDArray[np.float64] | None:
     """b, one number per channel of y; None where there is none."""
-    if layer.adding is not None:
-        numbers = _numbers(layer.adding.inputs[_constant_side(layer.adding)])
-    else:
-        value = _own_bias(layer.node)
-        numbers = None if value is None else _numbers(value)
-    if numbers is None:
+    value = _own_bias(layer.node) if layer.adding is None else layer.adding.inputs[_constant_side(layer.adding)]
+    if value is None:
         return None
+    numbers = _numbers(value)
     beta = layer.node.attributes.get_float("beta", 1.0) if layer.node.op_type == "Gemm" and not layer.adding else 1.0
     return beta * np.broadcast_to(numbers.astype(np.float64).reshape(-1), layer.outputs)
 
@@ -186,7 +183,7 @@ def _affine(site: Site) -> Affine | str:
     assert weight is not None
     value = node.inputs[weight.input]
     assert value is not None and value.const_value is not None
-    shape = _shape(node, tuple(int(size) for size in value.const_value.shape))
+    shape = _shape(node, value.const_value.shape.numpy())
     if 0 in shape:
         return "its weight is empty"
     own = _own_bias(node)
@@ -199,7 +196,7 @@ def _affine(site: Site) -> Affine | str:
     return Affine(site, None, shape)
 
 
-def _shape(node: ir.Node, sizes: tuple[int, ...]) -> tuple[int, int, int, int]:
+def _shape(node: ir.Node, sizes: Sequence[int]) -> tuple[int, int, int, int]:
     groups = int(node.attributes.get_int("group", 1)) if node.op_type in CONVOLUTIONS else 1
     taps = int(np.prod(sizes[2:], dtype=np.int64))
     if node.op_type == "Conv":
@@ -275,7 +272,9 @@ def _add_behind(layer: Affine, numbers: Floats, writer: GraphWriter) -> None:
     node.name = layer.name
     given = output.name
     output.name = writer.free(f"{given}_without_bias")
-    adding = ir.node("Add", [output, _renewed(None, numbers, writer, name=f"{given}_bias")], name=writer.free(f"{node.name}_bias"))
+    adding = ir.node(
+        "Add", [output, _renewed(None, numbers, writer, name=f"{given}_bias")], name=writer.free(f"{node.name}_bias")
+    )
     (added,) = adding.outputs
     added.name, added.shape, added.type = given, output.shape, output.type
     graph = node.graph

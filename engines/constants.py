@@ -30,4 +30,6 @@ def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProt
 
 
 def _tensor(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
-    return next(each for each in model.graph.initializer if each.name == name)
+    (found,) = (each for each in model.graph.initializer if each.name == name)
+    assert isinstance(found, onnx.TensorProto)
+    return found

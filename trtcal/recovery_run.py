@@ -20,7 +20,8 @@ from trtcal.images import OnBadImage, PathLike
 from trtcal.judging import Judged, Step, opened_parts
 from trtcal.pipeline import COUNT, planned_layers, ranges_for, write_quantized
 from trtcal.preprocess import Preprocess
-from trtcal.recovery import STEPS, Recovered, named_steps, recover
+from trtcal.recovery import Recovered, named_steps, recover
+from trtcal.recovery_steps import STEPS
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,19 @@
 """AdaRound: weights rounded up or down as the layer's output wants it, not each to its nearest level.
 
-M. Nagel et al., "Up or Down? Adaptive Rounding for Post-Training Quantization" (ICML 2020); the numbers are theirs where
-nothing else is said.
+M. Nagel et al., "Up or Down? Adaptive Rounding for Post-Training Quantization" (ICML 2020); the numbers are theirs
+where nothing else is said.
 
 1. A weight between two levels becomes ``s clip(floor(w / s) + h(a))``, with ``h(a) = clip(1.2 sigmoid(a) - 0.1, 0, 1)``
    and a such that it begins where it is. Adam moves a for the least ``||f(W x + b) - f(y)||^2 + 0.01 sum(1 - |2 h -
-   1|^beta)``; beta goes from 20 to 2 as half a cosine after a fifth of the steps, in which the second term is left out.
-   At the end each h is 0 or 1.
-2. x is what the layer reads in the quantized model, behind layers that are rounded already; y what it gives in the float
-   model (asymmetric reconstruction). f is the Relu or Clip that alone reads y, else nothing.
+   1|^beta)``; beta goes from 20 to 2 as half a cosine after a fifth of the steps, in which the second term is left
+   out. At the end each h is 0 or 1.
+2. x is what the layer reads in the quantized model, behind layers that are rounded already; y what it gives in the
+   float model (asymmetric reconstruction). f is the Relu or Clip that alone reads y, else nothing.
 3. The squared error is taken in units of the one that rounding to the nearest makes, a thousandth of a unit for each
-   weight: so the terms weigh alike whatever the layer's scale. With this and a rate of 0.03 1,000 steps find what
-   10,000 of the paper's do.
-4. Before, the layer's own encoding or the one of the least squared error of its weights, whichever has the smaller error
-   in y, rounded to the nearest.
+   weight: so the terms weigh alike whatever the layer's scale. With this and a rate of 0.03, 1,000 steps do for what
+   the paper takes 10,000.
+4. Before, the layer's own encoding or the one of the least squared error of its weights, whichever has the smaller
+   error in y, rounded to the nearest.
 5. What is left of the mean error goes into the bias, as in `engines.passes.bias_correction`; so it does in layers that
    are not rounded.
 6. Not rounded: layers whose rounding to the nearest costs little, `ENOUGH`, once the mean error is out; layers whose
@@ -21,7 +21,7 @@ nothing else is said.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -38,22 +38,14 @@ from calibrators.weights import weight_encoding
 from engines.affine import Affine, affines, bias_name, floats_of, give_biases, matrices, weight_of
 from engines.constants import constant, replace_constant, with_outputs
 from engines.passes.channels import bounds_of
-from engines.passes.patches import Places, Singles, columns, given, places_of
+from engines.passes.patches import Singles, columns, given
+from engines.passes.reconstruction import Targets, chosen, read_by, targets_of, together
 from engines.passes.rounding import Product, learned
 from engines.session import OnnxRuntimeSession
 from engines.simulation import LayerForm, Simulation
 
-PLACES = 8192
-"""Places of each layer's output that are looked at, spread over all samples."""
-
 ENOUGH = 35.0
 """dB of signal over the noise of rounding to the nearest; INT8 by channel has some 40."""
-
-MOST_FLOATS = 2**26
-"""Of a layer's columns that are held."""
-
-TARGETS = 2**27
-"""Floats of layers' outputs that are held."""
 
 _CHECKED = 64
 """Places at which a layer is compared with its columns, before these are relied on."""
@@ -64,8 +56,8 @@ class Rounded:
     """What became of a layer.
 
     Attributes:
-        noise: dB of signal over noise that rounding its weights to the nearest makes in its output, the mean error taken
-            out.
+        noise: dB of signal over noise that rounding its weights to the nearest makes in its output, the mean error
+            taken out.
         nearest: Mean squared error of its output, behind what follows it, over that output's mean square: with weights
             rounded to the nearest.
         error: As it is now.
@@ -141,19 +133,20 @@ def adarounded(
         del layers[name]
     version = _fake_quantized(result, layers, forms)
     found = dict[str, Rounded]()
-    for group in _groups(layers.values()):
-        targets = _targets(result, group, batches, count, seed, told)
+    for group in together(layers.values()):
+        targets = targets_of(result, group, batches, count, seed, told)
         for layer in group:
             began, form = time.perf_counter(), forms[layer.name]
             assert form.weight is not None
-            read = _read(version, layer, form.activation, batches, targets[layer.name], told)
+            read = read_by(version, layer, form.activation, batches, targets[layer.name], told)
             product = _product(layer, form.weight, read, targets[layer.name], constant(result, str(bias_name(layer))))
             weight, rounded = _rounded(layer, form.weight, product, seed)
-            for each in (result, version):
-                replace_constant(each, str(bias_name(layer)), product.bias + product.remainder(weight))
+            changed = {str(bias_name(layer)): product.bias + product.remainder(weight)}
             if rounded.encoding is not None:
-                for each in (result, version):
-                    replace_constant(each, str(layer.weight.name), weight_of(weight.reshape(layer.shape[:3] + (-1,)), layer))
+                changed[str(layer.weight.name)] = weight_of(weight.reshape(*layer.shape[:3], -1), layer)
+            for name, numbers in changed.items():
+                replace_constant(result, name, numbers)
+                replace_constant(version, name, numbers)
             found[layer.name] = replace(rounded, seconds=time.perf_counter() - began)
     return AdaRounded(result, found, skipped)
 
@@ -161,22 +154,7 @@ def adarounded(
 def passes(model: onnx.ModelProto, forms: Mapping[str, LayerForm]) -> int:
     """How often `adarounded` runs a model over all samples."""
     layers, _ = _candidates(ir.from_proto(model), forms)
-    return len(layers) + len(list(_groups(layers.values())))
-
-
-@dataclass(frozen=True, slots=True)
-class _Targets:
-    """What a layer gives in the float model.
-
-    Attributes:
-        shapes: Of its output, batch by batch.
-        places: That were chosen, batch by batch.
-        y: There, shape (groups, outputs, places of all).
-    """
-
-    shapes: Sequence[tuple[int, ...]]
-    places: Sequence[Places]
-    y: Singles
+    return len(layers) + len(list(together(layers.values())))
 
 
 def _candidates(graph: ir.Model, forms: Mapping[str, LayerForm]) -> tuple[dict[str, Affine], dict[str, str]]:
@@ -205,7 +183,7 @@ def _taken_apart_wrongly(
         values = {**batch, **session.run(batch)}
     for name, layer in layers.items():
         y = values[str(layer.output.name)]
-        places = _chosen(layer, y.shape, _CHECKED, 0, 0)
+        places = chosen(layer, y.shape, _CHECKED, 0, 0)
         try:
             x = columns(layer, values[layer.site.tensor], y.shape, places)
         except ModelError as error:
@@ -233,75 +211,7 @@ def _fake_quantized(
     return Simulation(changed).version(rest)
 
 
-def _groups(layers: Iterable[Affine]) -> Iterator[list[Affine]]:
-    """Layers in order, as many together as `TARGETS` allows."""
-    group, held = list[Affine](), 0
-    for layer in layers:
-        size = PLACES * layer.outputs
-        if group and held + size > TARGETS:
-            yield group
-            group, held = [], 0
-        group.append(layer)
-        held += size
-    if group:
-        yield group
-
-
-def _targets(
-    model: onnx.ModelProto,
-    layers: Sequence[Affine],
-    batches: Iterable[Batch],
-    count: int,
-    seed: int,
-    told: Callable[[int], None],
-) -> dict[str, _Targets]:
-    found: dict[str, tuple[list[tuple[int, ...]], list[Places], list[Singles]]] = {
-        layer.name: ([], [], []) for layer in layers
-    }
-    with OnnxRuntimeSession(with_outputs(model, [str(layer.output.name) for layer in layers])) as session:
-        for number, batch in enumerate(batches):
-            outputs = session.run(batch)
-            for layer in layers:
-                y = outputs[str(layer.output.name)]
-                _, _, inputs, taps = layer.shape
-                most = min(PLACES, max(1, MOST_FLOATS // (layer.shape[0] * inputs * taps)))
-                places = _chosen(layer, y.shape, -(-most * batch.size // count), seed, number)
-                for held, value in zip(found[layer.name], (y.shape, places, given(layer, y, places)), strict=True):
-                    held.append(value)
-            told(batch.size)
-    return {
-        name: _Targets(shapes, places, np.concatenate(parts, axis=2))
-        for name, (shapes, places, parts) in found.items()
-    }
-
-
-def _chosen(layer: Affine, shape: Sequence[int], count: int, seed: int, number: int) -> Places:
-    available = places_of(layer, shape)
-    random = np.random.default_rng([seed, number])
-    return np.sort(random.choice(available, min(count, available), replace=False, shuffle=False)).astype(np.int64)
-
-
-def _read(
-    version: onnx.ModelProto,
-    layer: Affine,
-    encoding: Encoding | None,
-    batches: Iterable[Batch],
-    targets: _Targets,
-    told: Callable[[int], None],
-) -> Singles:
-    """What a layer reads in the quantized model, shape (places, groups, inputs * taps)."""
-    name, parts = layer.site.tensor, list[Singles]()
-    given_already = name in {value.name for value in version.graph.input}
-    with OnnxRuntimeSession(version if given_already else with_outputs(version, [name])) as session:
-        for batch, shape, places in zip(batches, targets.shapes, targets.places, strict=True):
-            x = batch[name] if given_already else session.run(batch)[name]
-            x = x if encoding is None else encoding.fake_quantize(x)
-            parts.append(columns(layer, x, shape, places).transpose(2, 0, 1))
-            told(batch.size)
-    return np.ascontiguousarray(np.concatenate(parts))
-
-
-def _product(layer: Affine, encoding: Encoding, read: Singles, targets: _Targets, bias: Singles) -> Product:
+def _product(layer: Affine, encoding: Encoding, read: Singles, targets: Targets, bias: Singles) -> Product:
     groups, outputs, _, _ = layer.shape
     scale, zero = _scales(layer, encoding)
     return Product(
@@ -318,9 +228,9 @@ def _product(layer: Affine, encoding: Encoding, read: Singles, targets: _Targets
 
 def _rounded(layer: Affine, own: Encoding, product: Product, seed: int) -> tuple[Singles, Rounded]:
     """A layer's weight as it is to be used, in rows, and what became of it."""
-    weight = product.floats(product.nearest())
+    weight, energy = product.floats(product.nearest()), product.energy() or 1.0
     noise, nearest = product.noise(weight), product.settled(weight).error(weight)
-    kept = Rounded(noise, nearest / energy if (energy := product.energy()) else 0.0, nearest / energy if energy else 0.0, 0.0)
+    kept = Rounded(noise, nearest / energy, nearest / energy, 0.0)
     if noise >= ENOUGH or nearest == 0:
         return weight, replace(kept, why=f"rounding to the nearest costs it little: {noise:.1f} dB")
     encoding, start = _better(layer, own, product)
@@ -333,9 +243,7 @@ def _rounded(layer: Affine, own: Encoding, product: Product, seed: int) -> tuple
 
 def _better(layer: Affine, own: Encoding, product: Product) -> tuple[Encoding, Product]:
     """The layer's encoding or that of the least squared error of its weights, and the product on it."""
-    other = weight_encoding(
-        floats_of(layer), axis=own.axis, grid=own.grid, method="mse", block_size=own.block_size
-    )
+    other = weight_encoding(floats_of(layer), axis=own.axis, grid=own.grid, method="mse", block_size=own.block_size)
     scale, zero = _scales(layer, other)
     changed = replace(product, scale=scale, zero=zero)
     errors = []

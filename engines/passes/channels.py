@@ -1,5 +1,6 @@
 """Where the channels of a layer are read: the way from its output to the layers that take them, one by one."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -101,8 +102,8 @@ def way_from(layer: Affine, layers: Mapping[ir.Node, Affine]) -> Way | str:
         rank = len(layer.weight.const_value.shape)  # type: ignore[union-attr]
         return _behind(layer.output, View(layer.outputs, CHANNELS, rank), layers)
     shape = layer.node.outputs[0].shape
-    rank = 2 if layer.node.op_type == "Gemm" else None if shape is None else len(shape)
-    return _behind(layer.output, View(layer.outputs, None if rank is None else rank - 1, rank), layers)
+    axes = 2 if layer.node.op_type == "Gemm" else None if shape is None else len(shape)
+    return _behind(layer.output, View(layer.outputs, None if axes is None else axes - 1, axes), layers)
 
 
 def bounds_of(clip: ir.Node) -> tuple[float, float] | None:
@@ -130,6 +131,7 @@ def _behind(value: ir.Value, view: View, layers: Mapping[ir.Node, Affine]) -> Wa
 
 
 def _through(node: ir.Node, place: int, value: ir.Value, view: View, layers: Mapping[ir.Node, Affine]) -> Way | str:
+    """The way on through a node that reads a value at some place."""
     producer = value.producer()
     if producer is None or node.graph is not producer.graph:
         return f"{label(node)} reads {value.name} inside a branch of control flow"
@@ -141,12 +143,14 @@ def _through(node: ir.Node, place: int, value: ir.Value, view: View, layers: Map
     passing = _PASSING.get(node.op_type)
     if passing is None or node.domain not in ("", "ai.onnx"):
         return f"{label(node)} ({node.op_type}) reads {value.name}, and does not keep channels apart and to scale"
-    if any(other.uses() or other.is_graph_output() for other in node.outputs[1:]):
-        return f"{label(node)} gives more than its channels"
     seen = passing(node, view) if place == 0 else None
-    if seen is None:
+    if seen is None or any(other.uses() or other.is_graph_output() for other in node.outputs[1:]):
         return f"{label(node)} ({node.op_type}) reads {value.name} in a way that may mix channels or their scales"
-    behind = _behind(node.outputs[0], seen, layers)
+    return _on(_behind(node.outputs[0], seen, layers), node, view)
+
+
+def _on(behind: Way | str, node: ir.Node, view: View) -> Way | str:
+    """The way behind a node, with its clipping if it is a Clip from above."""
     bounds = bounds_of(node) if node.op_type == "Clip" else None
     if isinstance(behind, str) or bounds is None or bounds[1] == np.inf:
         return behind
@@ -240,11 +244,12 @@ def _reshaping(node: ir.Node, view: View) -> View | None:
     if view.axis != CHANNELS or view.rank is None or wanted is None or len(wanted) != 2:
         return None
     first, second = (int(size) for size in wanted)
-    behind = list(source.shape)[CHANNELS:] if source is not None and source.shape is not None else [None]
-    size = int(np.prod([int(each) for each in behind])) if all(isinstance(each, int) for each in behind) else None
-    samples = source.shape[0] if source is not None and source.shape is not None else None
+    sizes = [] if source is None or source.shape is None else list(source.shape)
+    behind = [each for each in sizes[CHANNELS:] if isinstance(each, int)]
+    size = math.prod(behind) if sizes and len(behind) == len(sizes) - CHANNELS else None
+    samples = sizes[SAMPLES] if sizes and isinstance(sizes[SAMPLES], int) else None
     copies = first == 0 and not node.attributes.get_int("allowzero", 0)
-    fixed = isinstance(samples, int) and first == samples and second in (-1, size)
+    fixed = first == samples and second in (-1, size)
     keeps = copies or fixed or (first == -1 and second == size)
     return replace(view, rank=2, flattened=view.flattened or view.rank > 2) if keeps else None
 

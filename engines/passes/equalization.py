@@ -13,7 +13,8 @@ between f has f(x / s) = f(x) / s.
 5. Again, from the first layer to the last, until no s is further from 1 than `SETTLED`, or `SWEEPS` times.
 6. A Clip between 0 and a constant h is in the way (f is not to scale). It stops the two layers from being equalized
    (`clips="stop"`), is replaced by Relu, which is another function ("relu"), or by Relu and Min with h / s[i] for each
-   channel, which is the same function, but one operator more that TensorRT has to run ("channel").
+   channel, which is the same function in one operator more ("channel"): TensorRT-RTX 1.7 computes it in the kernel that
+   requantizes anyway; of other TensorRTs it is not known.
 7. No layers are equalized across an output of the model, an addition, a concatenation or any other operator that mixes
    channels, nor where a weight is read by others too. Each layer that is left is named, with the reason.
 """
@@ -90,9 +91,7 @@ def equalized(model: onnx.ModelProto, *, clips: Clips = "stop") -> Equalized:
             replaced += 1
     for name, state in states.items():
         _rescale(layers[name], state, writer)
-    return Equalized(
-        ir.to_proto(graph), tuple(each.names for each in sets), {**others, **skipped}, replaced, sweeps
-    )
+    return Equalized(ir.to_proto(graph), tuple(each.names for each in sets), {**others, **skipped}, replaced, sweeps)
 
 
 def _ways(layers: Mapping[str, Affine], clips: Clips) -> tuple[dict[str, Way], dict[str, str]]:
@@ -142,12 +141,11 @@ class _State:
 
     def given(self) -> _Numbers:
         """log2 of the range of the weights that give each output channel."""
-        return self.kernels.max(axis=2).reshape(-1)
+        return np.asarray(self.kernels.max(axis=2).reshape(-1))
 
     def read(self, repeat: int) -> _Numbers:
         """log2 of the range of the weights that read each channel, of which `repeat` inputs are one."""
-        found: _Numbers = self.kernels.max(axis=1).reshape(-1, repeat).max(axis=1)
-        return found
+        return np.asarray(self.kernels.max(axis=1).reshape(-1, repeat).max(axis=1))
 
     def divide(self, factors: _Numbers) -> None:
         """Divide the output channels."""

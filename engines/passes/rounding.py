@@ -53,7 +53,7 @@ class Product:
 
     def nearest(self) -> Levels:
         """Each weight's nearest level."""
-        return np.clip(np.rint(self.weight / self.scale) + self.zero, *self.ends).astype(np.int32)
+        return np.asarray(np.clip(np.rint(self.weight / self.scale) + self.zero, *self.ends), np.int32)
 
     def floats(self, levels: Levels) -> Singles:
         """The weights that levels stand for."""
@@ -84,7 +84,7 @@ class Product:
         return np.asarray(lacks.mean(axis=2, dtype=np.float64), np.float32)
 
     def noise(self, weight: Singles) -> float:
-        """dB of W x over the error that other weights make in it; both less their means."""
+        """DB of W x over the error that other weights make in it; both less their means."""
         signal, noise = (
             float(found.var(axis=2, dtype=np.float64).sum())
             for found in (self.result(self.weight), self.result(self.weight - weight))
@@ -129,9 +129,11 @@ def learned(product: Product, *, seed: int = 0, steps: int = STEPS) -> Levels:
         gradient *= highest * share * (1 - share) * ((h > 0) & (h < 1))
         momentum = _DECAY[0] * momentum + (1 - _DECAY[0]) * gradient
         square = _DECAY[1] * square + (1 - _DECAY[1]) * gradient * gradient
-        mean, spread = (each / (1 - decay ** (step + 1)) for each, decay in zip((momentum, square), _DECAY, strict=True))
+        mean, spread = (
+            each / (1 - decay ** (step + 1)) for each, decay in zip((momentum, square), _DECAY, strict=True)
+        )
         a -= RATE * mean / (np.sqrt(spread) + _TINY)
-    return np.clip(base + (a >= 0), *ends).astype(np.int32)
+    return np.asarray(np.clip(base + (a >= 0), *ends), np.int32)
 
 
 def _beta(progress: float) -> float | None:

@@ -15,10 +15,9 @@ if TYPE_CHECKING:
     from engines.dynamic import DynamicModel
     from engines.qdq import QuantizedModel
 
-_RECOVERY = ("images", "test_images", "labels", "preprocess", "method", "count", "test_count") + (
-    "batch_size",
-    "seed",
-    "on_bad_image",
+_RECOVERY = (
+    *("images", "test_images", "labels", "preprocess", "method"),
+    *("count", "test_count", "batch_size", "seed", "on_bad_image"),
 )
 """Options that --recover alone has a use for."""
 

@@ -8,8 +8,9 @@ from trtcal.commands import options
 from trtcal.commands.quantize import report
 
 if TYPE_CHECKING:
-    from trtcal.recovery import Attempt, Recovered
+    from trtcal.recovery import Recovered
     from trtcal.recovery_run import RecoveryRun
+    from trtcal.recovery_steps import Attempt
 
 
 def report_recovery(output: Path, run: "RecoveryRun", *, json: bool) -> None:
@@ -38,7 +39,9 @@ def _table(found: "Recovered") -> None:
     from trtcal.comparison import REFERENCE
 
     rows = [cells(REFERENCE, found.reference, REFERENCE), cells("quantized", found.plain, REFERENCE)]
-    rows += [cells(title(each), each.after, REFERENCE) if each.after else {"model": title(each)} for each in found.attempts]
+    rows += [
+        cells(title(each), each.after, REFERENCE) if each.after else {"model": title(each)} for each in found.attempts
+    ]
     told = [("", "", ""), ("", "", "")]
     told += [("kept" if each.kept else "left out", f"{each.seconds:.1f} s", each.note) for each in found.attempts]
     headings = [name for name in rows[1] if name in ("model", "top-1", "drop", "agree", "SQNR", "NaN/Inf")]
