@@ -389,7 +389,7 @@ OTHER_GPU = (
 NO_SUCH_GPU = (  # TensorRT-RTX 1.7.1 on an H100
     "IRuntime::deserializeCudaEngine: Error Code 6: API Usage Error (The engine cannot run on this GPU, which has "
     "compute capability 9.0. Supported compute capabilities: 8.0 8.6 8.9 12.0 12.1 >12.0. TensorRT-RTX does not "
-    "support this compute capability, so the engine cannot be rebuilt for it. In throwUnlessComputeCapSupported at x.cpp:84)"
+    "support this compute capability, so the engine cannot be rebuilt for it. In x at runtime.cpp:84)"
 )
 ANOTHER_GPU = (
     "IRuntime::deserializeCudaEngine: Error Code 6: API Usage Error (The engine cannot run on this GPU, which has "
