@@ -19,7 +19,7 @@ from engines import dynamic, qdq
 from engines.collect import Tensors, collect
 from engines.dynamic import DynamicModel
 from engines.graph import ModelSource, files_of, input_specs, is_quantized, loaded, model_digest
-from engines.layer_plan import LayerPlan, method_of, scales_for
+from engines.layer_plan import LayerPlan, method_of, scales_for, some
 from engines.layers import layers_of
 from engines.qdq_scales import QdqScales, qdq_scales
 from engines.qdq_weights import WeightOptions
@@ -114,9 +114,10 @@ def quantize(
     layers = None if plan is None else plan.choices
     quantized = qdq.quantize(model, scales, weights=weights, granularity=granularity, layers=layers, caches=others)
     if plan is not None:
-        quantized = replace(quantized, remarks=(*plan.notes, *quantized.remarks))
+        told = plan.described(quantized.layer_scales, method_of(scales) or "unknown")
+        quantized = replace(quantized, configured=told, remarks=(*plan.notes, *_typed(plan), *quantized.remarks))
     if output is not None:
-        _write(output, quantized.model, _sidecar(quantized, scales, model, plan))
+        _write(output, quantized.model, _sidecar(quantized, scales, model))
     return quantized
 
 
@@ -130,6 +131,14 @@ def _plan(
         )
     settings = config if isinstance(config, QuantConfig) else QuantConfig.load(config)
     return settings.plan(layers_of(model))
+
+
+def _typed(plan: LayerPlan) -> tuple[str, ...]:
+    """That a Q/DQ model does not say in which type its float layers are to be."""
+    names = plan.named("fp16", "fp32")
+    if not names:
+        return ()
+    return (f"{some(names)} get their type when the engine is built: give trtcal build this configuration, too",)
 
 
 def quantize_dynamic(
@@ -235,22 +244,20 @@ def require_same_model(statistics: Statistics, model: ModelSource) -> None:
         )
 
 
-def _sidecar(
-    quantized: qdq.QuantizedModel, cache: CalibrationCache, model: ModelSource, plan: LayerPlan | None
-) -> dict[str, Any]:
+def _sidecar(quantized: qdq.QuantizedModel, cache: CalibrationCache, model: ModelSource) -> dict[str, Any]:
     known = cache.sidecar
     return {
         "format": 1,
         "model_sha256": "" if isinstance(model, onnx.ModelProto) else model_digest(model),
         "cache_sha256": cache.sha256,
         "preprocess": None if known is None else known.preprocess,
-        **_weights(quantized.weights),
+        **(_weights(quantized.weights) if quantized.configured is None else {}),
         "quantized": list(quantized.quantized),
         "left_float": dict(quantized.left_float),
         "scales": dict(quantized.scales),
         "from_sidecar": list(quantized.from_sidecar),
         "shared": list(quantized.shared),
-        "layers": None if plan is None else plan.described(quantized.layer_scales, method_of(cache) or "unknown"),
+        "layers": quantized.configured,
         "calibration": None if known is None else known.to_dict(),
     }
 

@@ -194,7 +194,7 @@ def build(
         _report(engine)
     if loader is not None:
         options.say_what_was_calibrated_on(loader, stated=preprocess is not None)
-        if order.implicit and calibrator is None:
+        if engine.record.quantization == "implicit" and calibrator is None:
             console.note(
                 f"note: TensorRT has no calibrator that does {method}: the ranges are ONNX Runtime's, given as a cache"
             )
