@@ -169,8 +169,10 @@ def test_names_with_brackets(trt, world, plain, target, tmp_path, weak):
     model = onnx.load(plain)
     for node in model.graph.node:
         node.name = node.name.replace("c1", "c[1]").replace("c2", "c1")
-    onnx.save(model, tmp_path / "named.onnx")
+    named = tmp_path / "named.onnx"
+    onnx.save(model, named)
     config = QuantConfig().add_layer_config("c[1]", precision="fp32")
-    build_engine(tmp_path / "named.onnx", output=target, backend="tensorrt", cache=cache_of(plain), config=config)
+    record = build_engine(named, output=target, backend="tensorrt", cache=cache_of(named), config=config).record
+    assert record.configured == {"c[1]": "fp32", "c1": "int8"}
     if weak:
         assert precisions(trt, world) == {"c[1]": "FLOAT"}
