@@ -71,9 +71,9 @@ class Kernel:
 
         A kernel that multiplies runs in INT8 where an Int8 input meets Int8 constants or another Int8 input, whatever
         the types of its scales, of what it accumulates in and of what it writes; otherwise in the type of its weights,
-        the largest of its constants, where it reads such a tensor (another may be a residual, which it adds), else in
-        the widest type that it reads. A generated kernel does its arithmetic in the widest type that it reads or writes, its constants among
-        them: one from Int8 to Int8 with Float scales works in FP32.
+        the largest of its constants, where it reads such a tensor (what else it reads may be a residual that it adds),
+        else in the widest type that it reads. A generated kernel does its arithmetic in the widest type that it reads
+        or writes, its constants among them: one from Int8 to Int8 with Float scales works in FP32.
         """
         read, held, written = (
             [tensor.type for tensor in tensors] for tensors in (self.inputs, self.constants, self.outputs)

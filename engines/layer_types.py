@@ -33,6 +33,11 @@ def planned_for(order: Order, config: LayerConfig) -> LayerPlan:
             f"the configuration has {some(int8)} in INT8, and the build is in {order.precision}: leave out --precision "
             "for an INT8 build, or have no layer in INT8"
         )
+    if order.needs_ranges and not plan.named("int8"):
+        raise BuildError(
+            "the configuration has no layer in INT8: build with --precision fp16 or fp32, without ranges, or have one "
+            "at least in INT8"
+        )
     if order.precision == "int8" and not order.needs_ranges:
         quantized = _quantized(order.graph)
         if both := [name for name in plan.named("fp16", "fp32", "float") if name in quantized]:

@@ -19,7 +19,7 @@ from engines import dynamic, qdq
 from engines.collect import Tensors, collect
 from engines.dynamic import DynamicModel
 from engines.graph import ModelSource, files_of, input_specs, is_quantized, loaded, model_digest
-from engines.layer_plan import LayerPlan, method_of, scales_for
+from engines.layer_plan import LayerPlan, method_of, scales_for, some
 from engines.layers import layers_of
 from engines.qdq_scales import QdqScales, qdq_scales
 from engines.qdq_weights import WeightOptions
@@ -110,9 +110,9 @@ def quantize(
     layers = None if plan is None else plan.choices
     quantized = qdq.quantize(model, scales, weights=weights, granularity=granularity, layers=layers, caches=others)
     if plan is not None:
-        quantized = replace(quantized, remarks=(*plan.notes, *quantized.remarks))
+        quantized = as_planned(quantized, plan, scales)
     if output is not None:
-        write_quantized(output, quantized, scales, model, plan)
+        write_quantized(output, quantized, scales, model)
     return quantized
 
 
@@ -138,7 +138,6 @@ def write_quantized(
     quantized: qdq.QuantizedModel,
     cache: CalibrationCache,
     model: ModelSource,
-    plan: LayerPlan | None,
     **about: Any,
 ) -> None:
     """Write a model with Q/DQ nodes and its side-car.
@@ -148,13 +147,12 @@ def write_quantized(
         quantized: The model.
         cache: That it was quantized with.
         model: The float model that the user has.
-        plan: Of its layers; None where there is no configuration.
         about: What else its side-car holds.
 
     Raises:
         TrtcalError: As `engines.qdq.save` raises it.
     """
-    _write(output, quantized.model, {**_sidecar(quantized, cache, model, plan), **about})
+    _write(output, quantized.model, {**_sidecar(quantized, cache, model), **about})
 
 
 def planned_layers(
@@ -172,6 +170,20 @@ def planned_layers(
         )
     settings = config if isinstance(config, QuantConfig) else QuantConfig.load(config)
     return settings.plan(layers_of(model))
+
+
+def as_planned(quantized: qdq.QuantizedModel, plan: LayerPlan, cache: CalibrationCache) -> qdq.QuantizedModel:
+    """A quantized model with what is to be told of its plan; `cache` is that of most of its layers."""
+    told = plan.described(quantized.layer_scales, method_of(cache) or "unknown")
+    return replace(quantized, configured=told, remarks=(*plan.notes, *_typed(plan), *quantized.remarks))
+
+
+def _typed(plan: LayerPlan) -> tuple[str, ...]:
+    """That a Q/DQ model does not say in which type its float layers are to be."""
+    names = plan.named("fp16", "fp32")
+    if not names:
+        return ()
+    return (f"the type of {some(names)} is chosen when the engine is built: give trtcal build this configuration, too",)
 
 
 def quantize_dynamic(
@@ -277,22 +289,20 @@ def require_same_model(statistics: Statistics, model: ModelSource) -> None:
         )
 
 
-def _sidecar(
-    quantized: qdq.QuantizedModel, cache: CalibrationCache, model: ModelSource, plan: LayerPlan | None
-) -> dict[str, Any]:
+def _sidecar(quantized: qdq.QuantizedModel, cache: CalibrationCache, model: ModelSource) -> dict[str, Any]:
     known = cache.sidecar
     return {
         "format": 1,
         "model_sha256": "" if isinstance(model, onnx.ModelProto) else model_digest(model),
         "cache_sha256": cache.sha256,
         "preprocess": None if known is None else known.preprocess,
-        **_weights(quantized.weights),
+        **(_weights(quantized.weights) if quantized.configured is None else {}),
         "quantized": list(quantized.quantized),
         "left_float": dict(quantized.left_float),
         "scales": dict(quantized.scales),
         "from_sidecar": list(quantized.from_sidecar),
         "shared": list(quantized.shared),
-        "layers": None if plan is None else plan.described(quantized.layer_scales, method_of(cache) or "unknown"),
+        "layers": quantized.configured,
         "calibration": None if known is None else known.to_dict(),
     }
 

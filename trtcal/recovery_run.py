@@ -18,7 +18,7 @@ from trtcal.config import QuantConfig
 from trtcal.holdout import TEST_COUNT
 from trtcal.images import OnBadImage, PathLike
 from trtcal.judging import Judged, Step, opened_parts
-from trtcal.pipeline import COUNT, planned_layers, ranges_for, write_quantized
+from trtcal.pipeline import COUNT, as_planned, planned_layers, ranges_for, write_quantized
 from trtcal.preprocess import Preprocess
 from trtcal.recovery import Recovered, named_steps, recover
 from trtcal.recovery_steps import STEPS
@@ -132,11 +132,10 @@ def quantize_recovered(
         step=step or (lambda name, total: nullcontext(lambda done: None)),
     )
     if plan is not None:
-        remarks = (*plan.notes, *recovered.quantized.remarks)
-        recovered = replace(recovered, quantized=replace(recovered.quantized, remarks=remarks))
+        recovered = replace(recovered, quantized=as_planned(recovered.quantized, plan, recovered.cache))
     run = RecoveryRun(recovered, judged, chosen, tuple(_notes(recovered, chosen, known=theirs or method)))
     if output is not None:
-        write_quantized(output, recovered.quantized, recovered.cache, model, plan, recovery=run.to_dict())
+        write_quantized(output, recovered.quantized, recovered.cache, model, recovery=run.to_dict())
     return run
 
 

@@ -221,6 +221,7 @@ def report(output: Path, result: "QuantizedModel", *, json: bool, more: "Mapping
                 "from_sidecar": list(result.from_sidecar),
                 "shared": list(result.shared),
                 "averaged": list(result.averaged),
+                "layers": result.configured,
                 "several": list(result.several),
                 "internal": list(result.internal),
                 "unused": list(result.unused),
