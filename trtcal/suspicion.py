@@ -26,7 +26,8 @@ WIDE = 4.0
 """How far a range may reach over the usual values: 2 bits of 8 then tell only one value in a thousand apart."""
 
 SATURATED = 0.01
-"""The share of values that may be clipped: methods that clip outliers leave out a thousandth or so."""
+"""The share of values that may be clipped: methods that clip outliers leave out a thousandth or so. Fewer do harm where
+clipping is what makes a tensor poor."""
 
 POOR = 20.0
 """dB over its rounding error that a tensor must have: below, the error is more than a tenth of the tensor."""
@@ -112,8 +113,8 @@ def _of_input(error: "LayerError", known: TensorStatistics | None) -> Iterator[S
         yield named("not finite", f"{error.arrives.nonfinite} of its values are NaN or infinite in one of the models")
     if known is not None and known.amax > 0:
         yield from _of_range(named, known, use.encoding)
-    if use.saturation > SATURATED or (own.sqnr < POOR and use.clipped > own.noise / 2):
-        part = use.clipped / own.noise if own.noise else 1.0
+    part = use.clipped / own.noise if own.noise else 0.0
+    if part > 0.5 and own.sqnr < (GOOD if use.saturation > SATURATED else POOR):
         yield named(
             "saturation",
             f"{_percent(use.saturation)} of its values are beyond its range and clipped, which makes {_percent(part)} "
