@@ -55,6 +55,7 @@ Reason = Literal[
     "weight channel spread",
     "dead weights",
     "noisy weight",
+    "lost weights",
     "error jump",
     "not finite",
 ]
@@ -166,6 +167,10 @@ def _of_weight(error: "LayerError") -> Iterator[Suspicion]:
     if sqnr < POOR:
         whole = f"the whole {weight.fidelity.sqnr:.1f} dB"
         yield named("noisy weight", f"output channel {worst} is {sqnr:.1f} dB over its rounding error, {whole}")
+    if weight.lost:
+        count = error.layer.shape[1 - (error.layer.axis or 0)]
+        why = f"{_listed(weight.lost, count, 'input channels')} given weights of zero in INT8, and others before"
+        yield named("lost weights", why)
     if weight.spread > SPREAD:
         largest = int(weight.amax.argmax())
         effect = "each has its own scale, as they need" if weight.apart else "they share one scale: give each its own"
@@ -192,7 +197,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def _listed(channels: Sequence[int], count: int) -> str:
+def _listed(channels: Sequence[int], count: int, what: str = "channels") -> str:
     """Such as "3 of 16 channels (0, 4, 7) are"; of many, the first ones."""
     few = ", ".join(map(str, channels[:8])) + (", ..." if len(channels) > 8 else "")
-    return f"{len(channels)} of {count} channels ({few}) {'is' if len(channels) == 1 else 'are'}"
+    return f"{len(channels)} of {count} {what} ({few}) {'is' if len(channels) == 1 else 'are'}"

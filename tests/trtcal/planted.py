@@ -5,6 +5,7 @@ from onnx import numpy_helper
 
 from engines.collect import collect
 from engines.graph import input_specs
+from engines.session import OnnxRuntimeSession
 from engines.simulation import Simulation
 from tests.engines.networks import Net
 from trtcal.images import open_images
@@ -12,7 +13,14 @@ from trtcal.layer_forms import layer_forms
 
 
 def network(batch="N"):
-    """Two convolutions with ReLU behind them, a pooling, and scores of 4 classes."""
+    """Two convolutions with ReLU behind them, a pooling, and scores of 4 classes, each the highest now and then."""
+    model = _network("N", np.zeros(4))
+    with OnnxRuntimeSession(model) as session:
+        centre = -session.run({"image": samples(256, seed=2)})["scores"].mean(axis=0)
+    return _network(batch, centre)
+
+
+def _network(batch, centre):
     net = Net()
     net.conv(net.input("image", (batch, 3, 8, 8)), "a", 16, 3, 3, 3)
     net.node("Relu", "a", "a_relu")
@@ -21,7 +29,9 @@ def network(batch="N"):
     net.node("GlobalAveragePool", "b_relu", "average")
     net.node("Flatten", "average", "flat")
     net.weight("w", 16, 4, fan_in=16)
-    net.node("MatMul", "flat w", "scores")
+    net.node("MatMul", "flat w", "products")
+    net.constant("centre", centre.astype(np.float32))
+    net.node("Add", "products centre", "scores")
     return net.model("scores")
 
 

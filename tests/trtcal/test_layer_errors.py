@@ -29,7 +29,7 @@ def work(tmp_path):
 def test_against_both_models_run_by_hand(work):
     simulation, statistics, forms, images = work
     report = errors_by_layer(simulation, forms.forms, images(), statistics=statistics)
-    names = ["a", "a_relu", "b", "flat"]
+    names = ["a", "a_relu", "b", "flat", "products"]
     (batch,) = images(11)
     with (
         OnnxRuntimeSession(simulation.version({}, outputs=names)) as one,
@@ -52,7 +52,7 @@ def test_against_both_models_run_by_hand(work):
         assert error.use.encoding == encoding
         assert len(error.channels.amax) == floats[layer.activation].shape[1]
         assert error.weight.fidelity.sqnr > 35
-    assert [error.layer.name for error in report.layers] == ["a/Conv", "b/Conv", "scores/MatMul"]
+    assert [error.layer.name for error in report.layers] == ["a/Conv", "b/Conv", "products/MatMul"]
     assert report.layers[0].arrives.identical
     assert (report.score.samples, report.score.top1.total, report.reference.samples) == (11, 11, 11)
     assert set(report.score.distortions) == {"scores"}
@@ -81,7 +81,7 @@ def test_what_stays_in_float_is_not_reported(work):
     simulation, _, forms, images = work
     some = {**forms.forms, "b/Conv": LayerForm(half=True)}
     report = errors_by_layer(simulation, some, images())
-    assert [error.layer.name for error in report.layers] == ["a/Conv", "scores/MatMul"]
+    assert [error.layer.name for error in report.layers] == ["a/Conv", "products/MatMul"]
     with pytest.raises(DataError, match="no layer is quantized"):
         errors_by_layer(simulation, {}, images())
 

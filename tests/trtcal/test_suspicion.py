@@ -90,6 +90,8 @@ def test_a_channel_that_dwarfs_the_others(suspected):
     assert {("a_relu", "channel spread"), ("b", "error jump"), ("a_relu", "lost channels")} <= harmful(found)
     assert found["a_relu", "channel spread"].why.startswith("channel 2 reaches ")
     assert found["b", "error jump"].layers == ("b/Conv",)
+    why = found["b_w", "lost weights"].why
+    assert why == "1 of 16 input channels (2) is given weights of zero in INT8, and others before"
     spread = found["a_w", "weight channel spread"]
     assert not spread.harms
     assert spread.why.startswith("output channel 2 reaches ")
@@ -105,7 +107,7 @@ def test_weights_that_share_a_scale_and_should_not(suspected):
 
 def test_weights_of_few_bits(suspected):
     found = suspected(network(), config=QuantConfig().add_type_config("MatMul", weight_bits=3))
-    assert harmful(found) == {("w", "noisy weight"), ("scores", "error jump")}
+    assert harmful(found) == {("w", "noisy weight"), ("products", "error jump")}
 
 
 def test_weights_of_zero(suspected):

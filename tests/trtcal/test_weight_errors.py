@@ -46,6 +46,18 @@ def test_one_large_channel_drowns_the_others_where_they_share_a_scale():
     assert (apart.sqnr[5], shared.apart) == (math.inf, False)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_input_channels_that_are_rounded_away(axis):
+    weight = np.random.default_rng(0).standard_normal((6, 5, 3)).astype(np.float32)
+    index = [slice(None)] * 3
+    index[1 - axis] = 2
+    weight[tuple(index)] *= 1e-4
+    index[1 - axis] = 4
+    weight[tuple(index)] = 0
+    found = weight_error(layer(weight.shape, axis), weight, weight_encoding(weight, axis=axis))
+    assert found.lost == (2,)  # not 4, which is zero anyway
+
+
 def test_fewer_bits_are_told():
     weight = np.random.default_rng(0).standard_normal((8, 64)).astype(np.float32)
     grid = type(TENSORRT_WEIGHTS)(bits=4, narrow=True)
