@@ -72,7 +72,7 @@ def quantize(
         str | None,
         typer.Option(
             help="Bring accuracy back that quantization loses, learning from --images: equalization, bias-correction, "
-            "adaround, or all. Each step is measured on other images, and left out where it does not help.",
+            "adaround, or all. Each step is judged by other images, and left out where it does not help.",
             metavar="A,B,C",
             show_default=False,
         ),
@@ -80,24 +80,13 @@ def quantize(
     images: Annotated[
         Path | None,
         typer.Option(
-            help="For --recover: a folder of images to learn from and to measure on, or arrays: .npz or .npy.",
+            help="For --recover: a folder of images to learn from and to judge by, or arrays: .npz or .npy.",
             metavar="PATH",
             show_default=False,
         ),
     ] = None,
-    test_images: Annotated[
-        Path | None,
-        typer.Option(help="Images to measure on, instead of others of --images.", metavar="PATH", show_default=False),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            help="Labels of the images to measure on: a CSV file of rows `file,label`; for arrays an .npy of class "
-            "numbers (default: sub-folders; in an .npz, the array `labels`).",
-            metavar="FILE",
-            show_default=False,
-        ),
-    ] = None,
+    test_images: options.TestImages = None,
+    labels: options.TestLabels = None,
     preprocess: Annotated[
         str | None,
         typer.Option(
@@ -116,12 +105,8 @@ def quantize(
             show_default=False,
         ),
     ] = None,
-    count: Annotated[
-        int, typer.Option(help="Images to learn from at most, each class its share.", metavar="N", min=1)
-    ] = 500,
-    test_count: Annotated[
-        int, typer.Option(help="Images to measure on at most, each class its share.", metavar="N", min=1)
-    ] = 500,
+    count: options.CalibrationCount = 500,
+    test_count: options.TestCount = 500,
     batch_size: options.BatchSize = 8,
     seed: options.Seed = 0,
     on_bad_image: options.OnBadImage = "error",
