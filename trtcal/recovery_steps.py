@@ -152,6 +152,14 @@ class Steps:
         sqnr = score.distortion.sqnr
         return self.trials.worth(score), -np.inf if np.isnan(sqnr) else sqnr
 
+    def is_better(self, after: Score, before: Score) -> bool:
+        """Whether a step is kept that leads from one score to the other."""
+        now, then = self.key(after), self.key(before)
+        share = {"top-1": before.top1, "agreement": before.agreement}.get(self.trials.criterion)
+        if share is not None and now[0] > share.interval()[1]:
+            return True
+        return now != then and all(new >= old for new, old in zip(now, then, strict=True))
+
     def state(
         self,
         model: onnx.ModelProto,
