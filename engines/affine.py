@@ -170,12 +170,19 @@ def set_bias(layer: Affine, bias: npt.NDArray[np.float64], writer: GraphWriter) 
         layer.node.replace_input_with(_ADDEND, value)
 
 
-def give_biases(graph: ir.Model, layers: Iterable[Affine]) -> None:
-    """Each layer gets a bias of its own, one number per channel; of 0 where there was none."""
-    writer = GraphWriter(graph.graph)
+def give_biases(model: ir.Model, layers: Iterable[Affine]) -> dict[str, Affine]:
+    """Give each layer a bias of its own, one number per channel, of 0 where there was none.
+
+    Returns:
+        The layers as they are then, by name.
+    """
+    writer, names = GraphWriter(model.graph), set[str]()
     for layer in layers:
         bias = bias_of(layer)
         set_bias(layer, np.zeros(layer.outputs) if bias is None else bias, writer)
+        names.add(layer.name)
+    found, _ = affines(model)
+    return {name: layer for name, layer in found.items() if name in names}
 
 
 def _affine(site: Site) -> Affine | str:

@@ -84,9 +84,9 @@ def recover(
 ) -> Recovered:
     """Take the steps of recovery, each kept if the quantized model then does better on images that none rests on.
 
-    Better is more top-1 (or agreement, without labels), or as much, and no less SQNR against the float model, or as
-    much: what gains a few images by chance, or decibels where they do not count, is left out. A gain of top-1 beyond the
-    95 % interval of what was before counts whatever the SQNR.
+    Better is more top-1 (or agreement, without labels) and no less SQNR against the float model, or the other way
+    round: what gains a few images by chance, or decibels where they do not count, is left out. A gain of top-1 beyond
+    the 95 % interval of what was before counts whatever the SQNR.
 
     1. Equalization (`engines.passes.equalization`). It changes activations, so ranges are found anew. Where a Clip such
        as ReLU6 stands between layers, all three ways to treat it are measured.

@@ -36,13 +36,12 @@ from calibrators.encoding import Encoding
 from calibrators.errors import ModelError
 from calibrators.weights import weight_encoding
 from engines.affine import Affine, affines, bias_name, floats_of, give_biases, matrices, weight_of
-from engines.constants import constant, replace_constant, with_outputs
+from engines.constants import constant, replace_constant
 from engines.passes.channels import bounds_of
 from engines.passes.patches import Singles, columns, given
-from engines.passes.reconstruction import Targets, chosen, read_by, targets_of, together
+from engines.passes.reconstruction import Targets, chosen, fake_quantized, read_by, session_of, targets_of, together
 from engines.passes.rounding import Product, learned
-from engines.session import OnnxRuntimeSession
-from engines.simulation import LayerForm, Simulation
+from engines.simulation import LayerForm
 
 ENOUGH = 35.0
 """dB of signal over the noise of rounding to the nearest; INT8 by channel has some 40."""
@@ -126,12 +125,12 @@ def adarounded(
     told = progress or (lambda done: None)
     graph = ir.from_proto(model)
     layers, skipped = _candidates(graph, forms)
-    give_biases(graph, layers.values())
+    layers = give_biases(graph, layers.values())
     result = ir.to_proto(graph)
     for name, why in _taken_apart_wrongly(result, layers, batches).items():
         skipped[name] = why
         del layers[name]
-    version = _fake_quantized(result, layers, forms)
+    version = fake_quantized(result, layers.values(), forms)
     found = dict[str, Rounded]()
     for group in together(layers.values()):
         targets = targets_of(result, group, batches, count, seed, told)
@@ -178,7 +177,7 @@ def _taken_apart_wrongly(
     wrong = dict[str, str]()
     if not layers:
         return wrong
-    with OnnxRuntimeSession(with_outputs(model, [name for name in names if name not in inputs])) as session:
+    with session_of(model, [name for name in names if name not in inputs]) as session:
         (batch,) = islice(batches, 1)
         values = {**batch, **session.run(batch)}
     for name, layer in layers.items():
@@ -195,20 +194,6 @@ def _taken_apart_wrongly(
         if not np.allclose(made + bias, given(layer, y, places), rtol=1e-3, atol=1e-3 * float(np.abs(y).max())):
             wrong[name] = "it gives something else than its weights and what it reads make up"
     return wrong
-
-
-def _fake_quantized(
-    model: onnx.ModelProto, layers: Mapping[str, Affine], forms: Mapping[str, LayerForm]
-) -> onnx.ModelProto:
-    """The quantized model, with the weights of `layers` as the floats that their levels stand for."""
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    for name, layer in layers.items():
-        encoding = forms[name].weight
-        assert encoding is not None
-        replace_constant(changed, str(layer.weight.name), encoding.fake_quantize(floats_of(layer)))
-    rest = {name: replace(form, weight=None) if name in layers else form for name, form in forms.items()}
-    return Simulation(changed).version(rest)
 
 
 def _product(layer: Affine, encoding: Encoding, read: Singles, targets: Targets, bias: Singles) -> Product:

@@ -21,9 +21,9 @@ import onnx_ir as ir
 
 from calibrators.batches import Batch
 from engines.affine import Affine, affines, bias_name, give_biases
-from engines.constants import constant, replace_constant, with_outputs
-from engines.session import OnnxRuntimeSession
-from engines.simulation import LayerForm, Simulation
+from engines.constants import constant, replace_constant
+from engines.passes.reconstruction import fake_quantized, session_of
+from engines.simulation import LayerForm
 
 _Means = npt.NDArray[np.float64]
 
@@ -67,11 +67,13 @@ def bias_corrected(
     found, others = affines(graph)
     layers = {name: found[name] for name in found if name in forms}
     skipped = {name: why for name, why in others.items() if name in forms}
+    if not layers:
+        return Corrected(model, {}, skipped)
     order = _waves(layers)
-    give_biases(graph, layers.values())
+    layers = give_biases(graph, layers.values())
     model = ir.to_proto(graph)
     expected = _means(model, layers, batches, told)
-    version = Simulation(model).version(forms)
+    version = fake_quantized(model, layers.values(), forms)
     shifts = dict[str, float]()
     for wave in order:
         measured = _means(version, {name: layers[name] for name in wave}, batches, told)
@@ -113,7 +115,7 @@ def _means(
 ) -> dict[str, _Means]:
     """E[y] of each layer's output channels, bias included."""
     sums, counts = dict[str, _Means](), dict.fromkeys(layers, 0)
-    with OnnxRuntimeSession(with_outputs(model, [str(layer.output.name) for layer in layers.values()])) as session:
+    with session_of(model, [str(layer.output.name) for layer in layers.values()]) as session:
         for batch in batches:
             outputs = session.run(batch)
             for name, layer in layers.items():

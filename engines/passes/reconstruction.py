@@ -1,7 +1,8 @@
-"""What single layers give in the float model and read in the quantized one, at places drawn from all samples."""
+"""The quantized model with weights to change, and what single layers read in it and give in the float one."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,11 @@ import onnx
 
 from calibrators.batches import Batch
 from calibrators.encoding import Encoding
-from engines.affine import Affine
-from engines.constants import with_outputs
+from engines.affine import Affine, floats_of
+from engines.constants import replace_constant, with_outputs
 from engines.passes.patches import Places, Singles, columns, given, places_of
 from engines.session import OnnxRuntimeSession
+from engines.simulation import LayerForm, Simulation
 
 PLACES = 8192
 """Places of each layer's output that are looked at, spread over all samples."""
@@ -72,7 +74,9 @@ def targets_of(
         told: Is told the number of samples done since the last call.
     """
     shapes, places, parts = (dict[str, list[Any]]() for _ in range(3))
-    with OnnxRuntimeSession(with_outputs(model, [str(layer.output.name) for layer in layers])) as session:
+    with OnnxRuntimeSession(
+        with_outputs(model, [str(layer.output.name) for layer in layers]), as_written=True
+    ) as session:
         for number, batch in enumerate(batches):
             outputs = session.run(batch)
             for layer in layers:
@@ -112,11 +116,31 @@ def read_by(
 ) -> Singles:
     """What a layer reads in the quantized model, shape (places, groups, inputs * taps)."""
     name, parts = layer.site.tensor, list[Singles]()
-    given_already = name in {value.name for value in version.graph.input}
-    with OnnxRuntimeSession(version if given_already else with_outputs(version, [name])) as session:
+    is_input = name in {value.name for value in version.graph.input}
+    with nullcontext() if is_input else session_of(version, [name]) as session:
         for batch, shape, places in zip(batches, targets.shapes, targets.places, strict=True):
-            x = batch[name] if given_already else session.run(batch)[name]
+            x = batch[name] if session is None else session.run(batch)[name]
             x = x if encoding is None else encoding.fake_quantize(x)
             parts.append(columns(layer, x, shape, places).transpose(2, 0, 1))
             told(batch.size)
     return np.ascontiguousarray(np.concatenate(parts))
+
+
+def session_of(model: onnx.ModelProto, names: Sequence[str]) -> OnnxRuntimeSession:
+    """A session that gives these tensors of a model, and computes no more than they need."""
+    return OnnxRuntimeSession(with_outputs(model, names), as_written=True)
+
+
+def fake_quantized(model: onnx.ModelProto, layers: Iterable[Affine], forms: Mapping[str, LayerForm]) -> onnx.ModelProto:
+    """The quantized model, with the weights of `layers` as the floats that their levels stand for.
+
+    So a weight can be replaced without making the model anew.
+    """
+    changed, rest = onnx.ModelProto(), dict(forms)
+    changed.CopyFrom(model)
+    for layer in layers:
+        form = forms[layer.name]
+        if form.weight is not None and not layer.shared:
+            replace_constant(changed, str(layer.weight.name), form.weight.fake_quantize(floats_of(layer)))
+            rest[layer.name] = replace(form, weight=None)
+    return Simulation(changed).version(rest)
