@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from trtcal.layer_settings import LayerSettings
     from trtcal.pipeline import quantize, quantize_dynamic
     from trtcal.preprocess import Preprocess
+    from trtcal.recovery_run import quantize_recovered
 
 _HOMES = {
     "BuildOptions": "engines.backends.backend",
@@ -65,6 +66,7 @@ _HOMES = {
     "evaluate": "trtcal.accuracy",
     "quantize": "trtcal.pipeline",
     "quantize_dynamic": "trtcal.pipeline",
+    "quantize_recovered": "trtcal.recovery_run",
 }
 
 __all__ = [
@@ -98,6 +100,7 @@ __all__ = [
     "evaluate",
     "quantize",
     "quantize_dynamic",
+    "quantize_recovered",
 ]
 
 
