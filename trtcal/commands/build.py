@@ -53,15 +53,7 @@ def build(
             show_default=False,
         ),
     ] = None,
-    statistics: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Statistics that trtcal calibrate --statistics kept, instead of --cache or --images; those of several "
-            "shards merge.",
-            metavar="FILE.npz...",
-            show_default=False,
-        ),
-    ] = None,
+    statistics: options.KeptStatistics = None,
     config: options.Config = None,
     precision: Annotated[
         Literal["int8", "fp16", "fp32"],

@@ -16,13 +16,6 @@ def needs_rtx():
 
 
 @pytest.fixture
-def calibrated(command, job):
-    options = ["--images", job / "images", "--preprocess", "unit", "--statistics", job / "model.npz"]
-    assert command("calibrate", job / "model.onnx", *options, "-o", job / "model.cache")[0] == 0
-    return job
-
-
-@pytest.fixture
 def build(command, calibrated):
     """Builds by a configuration's text; gives code, output, messages and the engine's record."""
 

@@ -18,13 +18,6 @@ LAYERS = ["a/Conv", "b/Conv", "scores/MatMul"]
 
 
 @pytest.fixture
-def calibrated(command, job):
-    options = ["--images", job / "images", "--preprocess", "unit", "--statistics", job / "model.npz"]
-    assert command("calibrate", job / "model.onnx", *options, "-o", job / "model.cache")[0] == 0
-    return job
-
-
-@pytest.fixture
 def quantize(command, calibrated):
     """Quantizes the job's model by a configuration's text; gives code, output, messages and the side-car."""
 
