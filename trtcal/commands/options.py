@@ -115,6 +115,8 @@ Statistics = Annotated[
 KeptStatistics = Annotated[
     list[Path] | None,
     typer.Option(
+        "--statistics-from",
+        "--statistics",
         help="Statistics that trtcal calibrate --statistics kept, instead of --cache: for configurations by which "
         "layers have range methods of their own. Those of several shards merge.",
         metavar="FILE.npz...",

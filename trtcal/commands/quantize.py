@@ -20,7 +20,7 @@ def quantize(
     cache: Annotated[
         Path | None,
         typer.Option(
-            help="Its calibration cache; needed without --dynamic or --statistics.",
+            help="Its calibration cache; needed without --dynamic or --statistics-from.",
             metavar="MODEL.cache",
             show_default=False,
         ),
@@ -71,7 +71,7 @@ def quantize(
     from trtcal.pipeline import quantize as quantized
     from trtcal.pipeline import quantize_dynamic
 
-    ranges = [name for name, given in (("--cache", cache), ("--statistics", statistics)) if given]
+    ranges = [name for name, given in (("--cache", cache), ("--statistics-from", statistics)) if given]
     if dynamic:
         for name in (*ranges, *(["--config"] if config is not None else [])):
             raise CacheError(
@@ -81,7 +81,7 @@ def quantize(
         report_dynamic(output, made, json=json)
         return
     if len(ranges) > 1:
-        raise CacheError("give either --cache or --statistics: the ranges come from one of them")
+        raise CacheError("give either --cache or --statistics-from: the ranges come from one of them")
     source = merged_files(statistics) if statistics else cache
     if source is None:
         raise CacheError(

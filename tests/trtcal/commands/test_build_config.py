@@ -72,7 +72,7 @@ def test_with_images_and_methods_of_layers(build, command, calibrated):
     assert code == 0, err
     assert json.loads(out)["configured"] == MEANT
     assert runs(record)["a/Conv"] == "INT8"
-    code, _, err, again = build(text, "--statistics", calibrated / "model.npz", "--method", "minmax")
+    code, _, err, again = build(text, "--statistics-from", calibrated / "model.npz", "--method", "minmax")
     assert code == 0, err
     assert again.kernels_by_precision == record.kernels_by_precision
 
@@ -128,12 +128,12 @@ def test_a_builder_that_chose_otherwise_is_told(monkeypatch, build, calibrated):
         ("[default]\nactivation = 'mse'\n", ["--cache", "model.cache"], "model.cache holds those of entropy"),
         (
             "[default]\nactivation = 'mse'\n",
-            ["--statistics", "model.npz", "--method", "minmax"],
+            ["--statistics-from", "model.npz", "--method", "minmax"],
             "--method says minmax, and ",
         ),
-        ("", ["--statistics", "model.npz", "--cache", "model.cache"], "give either --cache or --statistics"),
-        ("", ["--statistics", "model.npz", "--count", "3"], "--count goes with --images"),
-        ("", ["--statistics", "model.npz", "--method", "auto"], "--method auto is trtcal calibrate's"),
+        ("", ["--statistics-from", "model.npz", "--cache", "model.cache"], "give either --cache or --statistics-from"),
+        ("", ["--statistics-from", "model.npz", "--count", "3"], "--count goes with --images"),
+        ("", ["--statistics-from", "model.npz", "--method", "auto"], "--method auto is trtcal calibrate's"),
         ("", [], "an INT8 build of a float model needs ranges"),
         ("[default]\nweigth = 'mse'\n", ["--cache", "model.cache"], "unknown key 'weigth' (did you mean 'weight'?)"),
     ],

@@ -92,7 +92,7 @@ def test_weights_by_layer(quantize, calibrated):
 
 def test_range_methods_by_layer_come_from_statistics(quantize, calibrated):
     text = '[[layer]]\nname = "b/Conv"\nactivation = "mse"\n'
-    code, _, _, record = quantize(text, ranges="--statistics")
+    code, _, _, record = quantize(text, ranges="--statistics-from")
     assert code == 0
     statistics = merged_files([calibrated / "model.npz"])
     entropy, mse = calibrate(statistics, "entropy"), calibrate(statistics, "mse")
@@ -103,13 +103,30 @@ def test_range_methods_by_layer_come_from_statistics(quantize, calibrated):
 
 
 def test_a_method_for_all_layers_is_that_methods_cache(quantize, calibrated):
-    assert quantize('[default]\nactivation = "mse"\n', ranges="--statistics")[3]["calibration"]["method"] == "mse"
+    assert quantize('[default]\nactivation = "mse"\n', ranges="--statistics-from")[3]["calibration"]["method"] == "mse"
 
 
 def test_statistics_without_a_configuration_are_entropys(command, calibrated):
-    for ranges in (["--cache", calibrated / "model.cache"], ["--statistics", calibrated / "model.npz"]):
+    for ranges in (["--cache", calibrated / "model.cache"], ["--statistics-from", calibrated / "model.npz"]):
         assert command("quantize", calibrated / "model.onnx", *ranges, "-o", calibrated / f"{ranges[0]}.onnx")[0] == 0
-    assert (calibrated / "--cache.onnx").read_bytes() == (calibrated / "--statistics.onnx").read_bytes()
+    assert (calibrated / "--cache.onnx").read_bytes() == (calibrated / "--statistics-from.onnx").read_bytes()
+
+
+def test_shards_merge(command, calibrated):
+    options = ["--preprocess", "unit", "--images"]
+    for shard in ("cat", "dog"):
+        given = [*options, calibrated / "images" / shard, "--statistics", calibrated / f"{shard}.npz"]
+        assert command("calibrate", calibrated / "model.onnx", *given, "-o", calibrated / "shard.cache")[0] == 0
+    output = ["-o", calibrated / "int8.onnx"]
+    shards = [calibrated / "cat.npz", calibrated / "dog.npz"]
+    for ranges in (
+        ["--statistics-from", *shards],
+        ["--statistics", shards[0], "--statistics", shards[1]],
+        ["--statistics-from", calibrated / "model.npz"],
+    ):
+        assert command("quantize", calibrated / "model.onnx", *ranges, *output)[0] == 0
+        scales = json.loads((calibrated / "int8.onnx.json").read_text())["scales"]
+        assert scales == trtcal.quantize(calibrated / "model.onnx", calibrated / "model.cache").scales
 
 
 def test_a_cache_of_the_method_that_is_asked_for_will_do(quantize):
@@ -154,10 +171,10 @@ def test_what_does_not_go_together_is_one_line(quantize, text, options, ranges, 
 
 
 def test_a_cache_and_statistics_and_files_that_would_be_lost(command, calibrated):
-    both = ["--cache", calibrated / "model.cache", "--statistics", calibrated / "model.npz"]
+    both = ["--cache", calibrated / "model.cache", "--statistics-from", calibrated / "model.npz"]
     code, _, err = command("quantize", calibrated / "model.onnx", *both, "-o", calibrated / "int8.onnx")
     assert (code, err.count("\n")) == (2, 1)
-    assert "give either --cache or --statistics" in err
+    assert "give either --cache or --statistics-from" in err
     (calibrated / "quant.toml").write_text("")
     before = (calibrated / "model.npz").read_bytes()
     for output in ("quant.toml", "model.npz"):
@@ -172,7 +189,7 @@ def test_a_cache_and_statistics_and_files_that_would_be_lost(command, calibrated
 
 def test_statistics_of_another_model(command, calibrated):
     onnx.save(classifier(seed=1), calibrated / "other.onnx")
-    options = ["--statistics", calibrated / "model.npz", "-o", calibrated / "int8.onnx"]
+    options = ["--statistics-from", calibrated / "model.npz", "-o", calibrated / "int8.onnx"]
     code, _, err = command("quantize", calibrated / "other.onnx", *options)
     assert (code, err.count("\n")) == (1, 1)
     assert "the statistics were gathered from another model" in err
@@ -180,7 +197,7 @@ def test_statistics_of_another_model(command, calibrated):
 
 def test_the_same_in_python(quantize, calibrated):
     text = '[[layer]]\nname = "b/Conv"\nactivation = "mse"\n\n[skip]\nlast_convolutions = 0\nnames = ["scores/*"]\n'
-    assert quantize(text, ranges="--statistics")[0] == 0
+    assert quantize(text, ranges="--statistics-from")[0] == 0
     written = (calibrated / "int8.onnx").read_bytes()
     statistics = merged_files([calibrated / "model.npz"])
     config = trtcal.QuantConfig().add_layer_config("b/Conv", activation="mse").skip(names="scores/*")
