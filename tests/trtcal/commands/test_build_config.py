@@ -88,6 +88,10 @@ def test_a_model_that_was_quantized_with_it(build, command, calibrated):
     assert code == 0, err
     assert runs(record) == {"a/Conv": "INT8", "b/Conv": "FP32", "scores/MatMul": "FP16"}
     assert record.configured == MEANT
+    code, _, err, record = build("", model="int8.onnx")
+    assert code == 0, err
+    assert "warning: Conv b/Conv is to run in INT8 by the configuration, and runs in FP16 (kernel" in err
+    assert "it has no Q/DQ nodes" in err
     code, _, err, record = build("[default]\nprecision = 'fp16'\n", model="int8.onnx")
     assert (code, err.count("\n"), record) == (2, 1, None)
     assert "the configuration has a/Conv in fp16, and the model has Q/DQ nodes there: quantize the float model" in err
