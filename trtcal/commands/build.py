@@ -82,8 +82,8 @@ def build(
     compute_capability: Annotated[
         list[str] | None,
         typer.Option(
-            help="A GPU to build for, such as 8.6 or 86; may be repeated; for tensorrt-rtx only. [default: every GPU "
-            "from 8.0 (Ampere) on]",
+            help="A GPU to build for, such as 8.6 or 86; may be repeated; for tensorrt-rtx only. [default: 8.0, 8.6, "
+            "8.9, 12.0 and later: not 9.0 and 10, the data centre's Hopper and Blackwell]",
             metavar="N",
             show_default=False,
         ),
