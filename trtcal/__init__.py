@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from trtcal.comparison import Comparison, compare
     from trtcal.config import QuantConfig
     from trtcal.images import ImageLoader
+    from trtcal.layer_analysis import LayerAnalysis, analyse_layers
     from trtcal.layer_settings import LayerSettings
     from trtcal.pipeline import quantize, quantize_dynamic
     from trtcal.preprocess import Preprocess
@@ -43,6 +44,7 @@ _HOMES = {
     "Grid": "calibrators.grid",
     "ImageLoader": "trtcal.images",
     "LayerSettings": "trtcal.layer_settings",
+    "LayerAnalysis": "trtcal.layer_analysis",
     "LegacyCalibrator": "calibrators.int8",
     "MinMaxCalibrator": "calibrators.int8",
     "OnnxRuntimeSession": "engines.session",
@@ -54,6 +56,7 @@ _HOMES = {
     "TensorRTSession": "engines.tensorrt_session",
     "TensorStatistics": "calibrators.statistics",
     "TrtcalError": "calibrators.errors",
+    "analyse_layers": "trtcal.layer_analysis",
     "build_engine": "engines.builder",
     "calibrate": "calibrators.ranges",
     "collect": "engines.collect",
@@ -74,6 +77,7 @@ __all__ = [
     "Grid",
     "ImageLoader",
     "LayerSettings",
+    "LayerAnalysis",
     "LegacyCalibrator",
     "MinMaxCalibrator",
     "OnnxRuntimeSession",
@@ -85,6 +89,7 @@ __all__ = [
     "TensorRTSession",
     "TensorStatistics",
     "TrtcalError",
+    "analyse_layers",
     "build_engine",
     "calibrate",
     "collect",
