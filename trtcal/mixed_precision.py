@@ -2,18 +2,21 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 from calibrators.statistics_file import Statistics
-from engines.simulation import Simulation
+from engines.simulation import LayerForm, Simulation
 from trtcal.config import QuantConfig
 from trtcal.measures import Score
 from trtcal.precision_ladders import Candidate, Costs, Ladders, ladders
 from trtcal.precision_search import Found, Levels, Measured, Phase, search
 from trtcal.precision_target import Target
 from trtcal.trials import Criterion, Trials
+
+CANDIDATES: tuple[Candidate, ...] = ("int8", "fp16", "fp32")
+
+Scorer = Callable[[Mapping[str, LayerForm]], Score]
+"""What a model with some layers in other forms does, against the float model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +39,32 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirmation:
+    """A choice that reaches the target, measured on images that the search has not seen.
+
+    Attributes:
+        levels: By group.
+        score: On these images alone.
+        both: On them and on those of the search.
+        reaches: Whether the target holds on both together.
+    """
+
+    levels: Levels
+    score: Score
+    both: Score
+    reaches: bool
+
+
+@dataclass(frozen=True, slots=True)
 class MixedPrecision:
     """What a search for precisions found.
 
     Attributes:
         best: The cheapest choice that was found to reach the target; None where none does.
         points: Every choice that was evaluated, the cheapest first.
+        confirmations: What was measured on further images, in order: the last is that of `best`.
         ladders: The groups of layers, and what each could be switched to.
-        found: How the search went.
+        found: How the search went; the last, where a choice was not confirmed and the search went on.
         target: What was to be reached.
         criterion: What choices are told apart by, before SQNR.
         reference: The float model's score.
@@ -53,6 +74,7 @@ class MixedPrecision:
 
     best: Point | None
     points: tuple[Point, ...]
+    confirmations: tuple[Confirmation, ...]
     ladders: Ladders
     found: Found
     target: Target
@@ -60,6 +82,11 @@ class MixedPrecision:
     reference: Score
     config: QuantConfig | None
     unused: tuple[str, ...] = ()
+
+    @property
+    def evaluations(self) -> int:
+        """How many choices were evaluated, each once."""
+        return len(self.points)
 
     def at(self, levels: Levels) -> Point | None:
         """The point of a choice; None where it was not evaluated."""
@@ -75,10 +102,16 @@ def mixed_precision(
     *,
     method: str = "entropy",
     config: QuantConfig | None = None,
-    candidates: Sequence[Candidate] = ("int8", "fp16", "fp32"),
+    candidates: Sequence[Candidate] = CANDIDATES,
+    score: Scorer | None = None,
+    confirm: Scorer | None = None,
     phase: Phase = lambda name, most: None,
 ) -> MixedPrecision:
     """Find the cheapest choice of precisions for groups of layers that reaches a target (`trtcal.precision_search`).
+
+    Of many choices that are measured on the same images, the cheapest that reaches the target does so with luck on its
+    side. So it is confirmed: the target must hold as well on the images of the search and further ones together. Where
+    it does not, the search goes on among choices of less noise.
 
     Args:
         simulation: The model.
@@ -89,6 +122,8 @@ def mixed_precision(
         method: The range method of layers whose settings name none.
         config: What the search begins with; layers that it leaves in float stay there.
         candidates: What groups may be switched to.
+        score: What measures choices; `trials` where it is None. One that remembers earlier runs, for example.
+        confirm: What measures choices on further images; None confirms nothing.
         phase: Is told what begins, and how many evaluations it takes at most.
 
     Raises:
@@ -101,17 +136,32 @@ def mixed_precision(
         simulation, statistics, method=method, configured=resolved.layers, costs=costs, candidates=candidates
     )
     scores: dict[Levels, Score] = {}
+    confirmations: list[Confirmation] = []
+    limit = math.inf
 
     def measured(levels: Levels) -> Measured:
-        scores[levels] = trials.score(choices.forms(levels))
-        return Measured(target.reaches(scores[levels]), noise(scores[levels]))
+        if levels not in scores:
+            scores[levels] = (score or trials.score)(choices.forms(levels))
+        off = noise(scores[levels])
+        return Measured(target.reaches(scores[levels]) and (off < limit or limit == math.inf), off)
 
-    found = search([group.levels for group in choices.groups], measured, choices.cost, phase=phase)
+    while True:
+        found = search([group.levels for group in choices.groups], measured, choices.cost, phase=phase)
+        if found.best is None or confirm is None:
+            break
+        phase("Confirming", 1)
+        further = confirm(choices.forms(found.best))
+        both = scores[found.best] + further
+        confirmations.append(Confirmation(found.best, further, both, target.reaches(both)))
+        if confirmations[-1].reaches:
+            break
+        limit = noise(scores[found.best])
     points = _points(scores, choices, target, trials)
-    best = None if found.best is None else next(point for point in points if point.levels == found.best)
+    best = next((point for point in points if point.levels == found.best), None)
     return MixedPrecision(
         best,
         points,
+        tuple(confirmations),
         choices,
         found,
         target,
@@ -125,21 +175,20 @@ def mixed_precision(
 def noise(found: Score) -> float:
     """How far the outputs are off the float model's: the sum over outputs of noise energy over signal energy.
 
-    Each output counts alike, whatever the size of its numbers. That of independent layers adds up.
+    Each output counts alike, whatever the size of its numbers. What independent layers add to it adds up.
     """
     parts = found.distortions.values()
-    return sum(part.noise / part.signal if part.signal else math.copysign(part.noise, 1) for part in parts)
+    return math.fsum(part.noise / part.signal if part.signal else part.noise for part in parts)
 
 
 def _points(scores: Mapping[Levels, Score], choices: Ladders, target: Target, trials: Trials) -> tuple[Point, ...]:
     def key(levels: Levels) -> tuple[float, float, float]:
         return choices.total(levels), -trials.worth(scores[levels]), noise(scores[levels])
 
-    best, points = -math.inf, []
+    best, points = -math.inf, list[Point]()
     for levels in sorted(scores, key=key):
-        worth = trials.worth(scores[levels])
-        points.append(
-            Point(levels, scores[levels], choices.total(levels), target.reaches(scores[levels]), worth > best)
-        )
+        each = scores[levels]
+        worth = trials.worth(each)
+        points.append(Point(levels, each, choices.total(levels), target.reaches(each), front=worth > best))
         best = max(best, worth)
     return tuple(points)

@@ -17,6 +17,9 @@ Phase = Callable[[str, int], None]
 NEIGHBOURS = 2
 """Prefixes that are looked at below one that reaches the target though the next shorter one does not."""
 
+LEAST_SAVING = 1e-3
+"""Of the cost of all groups: what saves less is not worth any noise, and choices that differ by less cost the same."""
+
 WORST = 1e30
 """The noise of outputs that are no numbers, or infinite; far more than any other, and still a number to reckon with."""
 
@@ -105,9 +108,10 @@ def search(
     5. Binary search for the shortest prefix of that order that reaches the target; as scores are not monotone, the next
        shorter ones are tried as well (`NEIGHBOURS`).
     6. From the cheapest choice that came up so far and reaches the target, groups go back to the lowest level at which
-       it still holds, those that save most first.
+       it still holds, those that save most first; not where that saves next to nothing (`LEAST_SAVING`).
 
-    The answer is the cheapest of all choices that were evaluated and reach the target. No choice is evaluated twice.
+    The answer is the cheapest of all choices that were evaluated and reach the target; of those that cost the same but
+    for next to nothing, the one of least noise. No choice is evaluated twice.
 
     Args:
         ladders: By group its levels, rising, one at least.
@@ -215,12 +219,10 @@ class _Run:
 
     def cheapest(self) -> Levels:
         """Of the choices that reach the target; of those that cost the same, the one of least noise."""
-
-        def key(levels: Levels) -> tuple[float, float]:
-            cost = math.fsum(self._cost(group, level) for group, level in enumerate(levels))
-            return cost, _number(self.points[levels].noise)
-
-        return min((levels for levels, measured in self.points.items() if measured.reaches), key=key)
+        costs = {levels: self._total(levels) for levels, measured in self.points.items() if measured.reaches}
+        most = min(costs.values()) * (1 + LEAST_SAVING)
+        near = [levels for levels, cost in costs.items() if cost <= most]
+        return min(near, key=lambda levels: (_number(self.points[levels].noise), costs[levels]))
 
     def lower(self, levels: Levels) -> None:
         """Put groups back to lower levels while the target holds, the one that saves most first."""
@@ -228,12 +230,19 @@ class _Run:
         def saved(group: int) -> float:
             return self._cost(group, levels[group]) - self._cost(group, self.ladders[group][0])
 
+        least = LEAST_SAVING * self._total(levels)
         for group in sorted(range(len(levels)), key=saved, reverse=True):
+            cost = self._cost(group, levels[group])
             for level in (each for each in self.ladders[group] if each < levels[group]):
+                if cost - self._cost(group, level) < least:
+                    continue
                 lower = changed(levels, group, level)
                 if self.score(lower).reaches:
                     levels = lower
                     break
+
+    def _total(self, levels: Levels) -> float:
+        return math.fsum(self._cost(group, level) for group, level in enumerate(levels))
 
 
 Point = tuple[float, float, int]
