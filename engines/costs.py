@@ -27,7 +27,7 @@ def operand_bits(activation: int, weight: int) -> float:
     return (activation + weight) / 2
 
 
-def macs(model: onnx.ModelProto, layers: Iterable[Layer], shapes: Mapping[str, Shape]) -> dict[str, int]:
+def macs(layers: Iterable[Layer], shapes: Mapping[str, Shape]) -> dict[str, int]:
     """Multiply-accumulates of each layer, by its name: of one run, at the shapes given.
 
     - Conv: (elements of its output) x (input channels / groups) x (kernel elements)
@@ -39,8 +39,7 @@ def macs(model: onnx.ModelProto, layers: Iterable[Layer], shapes: Mapping[str, S
     Biases do not count.
 
     Args:
-        model: The prepared float model.
-        layers: Its layers.
+        layers: A model's.
         shapes: Of the tensors that convolutions and products give, and transposed convolutions read.
 
     Raises:
@@ -66,10 +65,8 @@ def inferred_shapes(model: onnx.ModelProto, inputs: Mapping[str, Shape] | None =
     known = dict(inputs or {})
     for spec in input_specs(fixed):
         if spec.name not in known and spec.shape:
-            first, *rest = spec.shape
-            known[spec.name] = tuple(
-                [first if isinstance(first, int) else 1, *(size if isinstance(size, int) else -1 for size in rest)]
-            )
+            first, *rest = (size if isinstance(size, int) else -1 for size in spec.shape)
+            known[spec.name] = (abs(first), *rest)
     for value in fixed.graph.input:
         for dimension, size in zip(value.type.tensor_type.shape.dim, known.get(value.name, ()), strict=False):
             if size >= 0:

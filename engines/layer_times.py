@@ -76,9 +76,7 @@ def read_times(path: str | os.PathLike[str], precision: Precision | None = None)
     return found
 
 
-def layer_times(
-    measured: Mapping[Precision, Times], layers: Sequence[Layer], macs: Mapping[str, int]
-) -> LayerTimes:
+def layer_times(measured: Mapping[Precision, Times], layers: Sequence[Layer], macs: Mapping[str, int]) -> LayerTimes:
     """Give measured times to a model's layers.
 
     1. An entry is of every layer whose name stands in the entry's, between spaces, commas, brackets and the signs by

@@ -1,6 +1,6 @@
 """Layers that must switch together: which cannot compute in different types without further Q/DQ nodes between them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -93,12 +93,10 @@ class _Graph:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._makers = {name: node for node in model.graph.node for name in node.output}
-        self._readers: Mapping[str, list[onnx.NodeProto]] = {}
-        readers: dict[str, list[onnx.NodeProto]] = {}
+        self._readers: dict[str, list[onnx.NodeProto]] = {}
         for node in model.graph.node:
             for name in dict.fromkeys(node.input):
-                readers.setdefault(name, []).append(node)
-        self._readers = readers
+                self._readers.setdefault(name, []).append(node)
 
     def fused_with(self, skip: Layer) -> str | None:
         """The tensor that a residual addition takes from the convolution it is fused into."""
@@ -106,10 +104,10 @@ class _Graph:
         while node.op_type != "Add":  # a site before operators that only move values: those have one reader
             skipped = node.output[0]
             (node,) = self._readers[skipped]
-        (other,) = (name for name in node.input if name != skipped)
+        (other,) = (str(name) for name in node.input if name != skipped)
         maker = self._makers.get(other)
         while maker is not None and maker.op_type == "BatchNormalization":
-            other = maker.input[0]
+            other = str(maker.input[0])
             maker = self._makers.get(other)
         return other
 

@@ -9,7 +9,7 @@ from engines.simulation import LayerForm, Simulation
 from trtcal.config import QuantConfig
 from trtcal.measures import Score
 from trtcal.precision_ladders import Candidate, Costs, Ladders, ladders
-from trtcal.precision_search import Found, Levels, Measured, Phase, search
+from trtcal.precision_search import Found, Levels, Measured, Phase, at_most, search
 from trtcal.precision_target import Target
 from trtcal.trials import Criterion, Trials
 
@@ -26,6 +26,7 @@ class Point:
     Attributes:
         levels: By group.
         score: Of the model with it, against the float model.
+        worth: The criterion's value (`Trials.worth`); more is better.
         cost: Of all its layers.
         reaches: Whether the target holds.
         front: Whether no other choice that was evaluated is better at no more cost, or as good at less.
@@ -33,6 +34,7 @@ class Point:
 
     levels: Levels
     score: Score
+    worth: float
     cost: float
     reaches: bool
     front: bool
@@ -87,6 +89,15 @@ class MixedPrecision:
     def evaluations(self) -> int:
         """How many choices were evaluated, each once."""
         return len(self.points)
+
+    @property
+    def uniform(self) -> dict[str, Point]:
+        """The points at which all groups are at one level, or as near to it as they can be, by the level's name."""
+        groups = self.ladders.groups
+        heights = sorted({level for group in groups for level in group.levels})
+        alike = {level: tuple(at_most(group.levels, level) for group in groups) for level in heights}
+        names = {level: next(group.names[level] for group in groups if level in group.levels) for level in heights}
+        return {names[level]: point for level, levels in alike.items() if (point := self.at(levels)) is not None}
 
     def at(self, levels: Levels) -> Point | None:
         """The point of a choice; None where it was not evaluated."""
@@ -149,7 +160,6 @@ def mixed_precision(
         found = search([group.levels for group in choices.groups], measured, choices.cost, phase=phase)
         if found.best is None or confirm is None:
             break
-        phase("Confirming", 1)
         further = confirm(choices.forms(found.best))
         both = scores[found.best] + further
         confirmations.append(Confirmation(found.best, further, both, target.reaches(both)))
@@ -189,6 +199,6 @@ def _points(scores: Mapping[Levels, Score], choices: Ladders, target: Target, tr
     for levels in sorted(scores, key=key):
         each = scores[levels]
         worth = trials.worth(each)
-        points.append(Point(levels, each, choices.total(levels), target.reaches(each), front=worth > best))
+        points.append(Point(levels, each, worth, choices.total(levels), target.reaches(each), front=worth > best))
         best = max(best, worth)
     return tuple(points)

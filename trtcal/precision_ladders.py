@@ -142,7 +142,7 @@ def ladders(
     floats: dict[Candidate, LayerForm] = {"fp16": LayerForm(half=True), "fp32": FLOAT}
     for name, form in floats.items():
         if name in candidates:
-            settings = dict.fromkeys(own.quantized, {"precision": name})
+            settings = {layer: {"precision": name} for layer in own.quantized}
             rungs[LEVELS[name]] = _Rung(name, dict.fromkeys(own.quantized, form), settings)
     weighted = {layer.name for layer in free if layer.weight is not None}
     groups = tuple(
@@ -202,7 +202,7 @@ def _ladder(
     names[CONFIGURED] = "config" if coarse else "int8"
     return Ladder(
         layers=group.layers,
-        weighted=len(weighted.intersection(group.layers)),
+        weighted=len(weighted & set(group.layers)),
         ties=group.ties,
         levels=tuple(low for low in possible if all(totals[low] <= totals[high] for high in possible if high > low)),
         names=names,

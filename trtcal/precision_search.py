@@ -139,9 +139,7 @@ def search(
     return Found(run.cheapest(), run.points, floor, top, order, prefix)
 
 
-def ordered(
-    ladders: Sequence[Sequence[int]], noises: Mapping[tuple[int, int], float], cost: Cost
-) -> tuple[Step, ...]:
+def ordered(ladders: Sequence[Sequence[int]], noises: Mapping[tuple[int, int], float], cost: Cost) -> tuple[Step, ...]:
     """The steps that take every group from its lowest level to its highest, the worthiest first.
 
     Noise that independent layers add to the outputs adds up, near enough. The cheapest choice for a given noise then
@@ -175,6 +173,11 @@ def changed(levels: Levels, group: int, level: int) -> Levels:
     return (*levels[:group], level, *levels[group + 1 :])
 
 
+def at_most(ladder: Sequence[int], level: int) -> int:
+    """A group's level that is as high as another one, if it can be; else its next lower level, or its lowest."""
+    return max((each for each in ladder if each <= level), default=ladder[0])
+
+
 class _Run:
     """The evaluations so far, and the passes that add to them."""
 
@@ -190,8 +193,7 @@ class _Run:
         return self.points[levels]
 
     def at_most(self, level: int) -> Levels:
-        """Every group as high as `level`, if it can be; else at its next lower level, or its lowest."""
-        return tuple(max((each for each in ladder if each <= level), default=ladder[0]) for ladder in self.ladders)
+        return tuple(at_most(ladder, level) for ladder in self.ladders)
 
     def between(self, floor: Levels, top: Levels) -> list[Levels]:
         """By group, its levels from one choice to another."""
