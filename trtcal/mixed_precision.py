@@ -1,22 +1,42 @@
 """Mixed precision: which layers to leave in higher precision for a target accuracy, as cheaply as possible."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from calibrators.statistics_file import Statistics
 from engines.simulation import LayerForm, Simulation
 from trtcal.config import QuantConfig
 from trtcal.measures import Score
 from trtcal.precision_ladders import Candidate, Costs, Ladders, ladders
-from trtcal.precision_search import Found, Levels, Measured, Phase, at_most, search
+from trtcal.precision_search import Found, Levels, Phase, at_most, search
 from trtcal.precision_target import Target
-from trtcal.trials import Criterion, Trials
+from trtcal.trials import Criterion
 
 CANDIDATES: tuple[Candidate, ...] = ("int8", "fp16", "fp32")
 
-Scorer = Callable[[Mapping[str, LayerForm]], Score]
-"""What a model with some layers in other forms does, against the float model."""
+
+class Judge(Protocol):
+    """Measures versions of a model on some images against the float model, as `Trials` does."""
+
+    @property
+    def reference(self) -> Score:
+        """The float model's own score."""
+        ...
+
+    @property
+    def criterion(self) -> Criterion:
+        """What counts."""
+        ...
+
+    def score(self, forms: Mapping[str, LayerForm]) -> Score:
+        """With some layers in another form."""
+        ...
+
+    def worth(self, found: Score) -> float:
+        """The criterion's value; more is better."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +45,11 @@ class Point:
 
     Attributes:
         levels: By group.
-        score: Of the model with it, against the float model.
-        worth: The criterion's value (`Trials.worth`); more is better.
+        score: Of the model with it, against the float model: on the first images, and on the further ones too where it
+            was measured on them.
+        worth: The criterion's value; more is better.
         cost: Of all its layers.
-        reaches: Whether the target holds.
+        reaches: Whether the target holds; None where it does on the first images and was not measured on further ones.
         front: Whether no other choice that was evaluated is better at no more cost, or as good at less.
     """
 
@@ -36,25 +57,8 @@ class Point:
     score: Score
     worth: float
     cost: float
-    reaches: bool
-    front: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Confirmation:
-    """A choice that reaches the target, measured on images that the search has not seen.
-
-    Attributes:
-        levels: By group.
-        score: On these images alone.
-        both: On them and on those of the search.
-        reaches: Whether the target holds on both together.
-    """
-
-    levels: Levels
-    score: Score
-    both: Score
-    reaches: bool
+    reaches: bool | None
+    front: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +68,24 @@ class MixedPrecision:
     Attributes:
         best: The cheapest choice that was found to reach the target; None where none does.
         points: Every choice that was evaluated, the cheapest first.
-        confirmations: What was measured on further images, in order: the last is that of `best`.
         ladders: The groups of layers, and what each could be switched to.
-        found: How the search went; the last, where a choice was not confirmed and the search went on.
+        found: How the search went.
         target: What was to be reached.
         criterion: What choices are told apart by, before SQNR.
-        reference: The float model's score.
+        reference: The float model's score, on the first images and on the further ones.
+        further: How many choices were measured on further images.
         config: The settings of `best`, which `quantize` and `build` obey; None where there is none.
         unused: Rules of the configuration that no layer fits.
     """
 
     best: Point | None
     points: tuple[Point, ...]
-    confirmations: tuple[Confirmation, ...]
     ladders: Ladders
     found: Found
     target: Target
     criterion: Criterion
     reference: Score
+    further: int
     config: QuantConfig | None
     unused: tuple[str, ...] = ()
 
@@ -107,76 +111,81 @@ class MixedPrecision:
 def mixed_precision(
     simulation: Simulation,
     statistics: Statistics,
-    trials: Trials,
+    judge: Judge,
     target: Target,
     costs: Costs,
     *,
+    further: Judge | None = None,
     method: str = "entropy",
     config: QuantConfig | None = None,
     candidates: Sequence[Candidate] = CANDIDATES,
-    score: Scorer | None = None,
-    confirm: Scorer | None = None,
     phase: Phase = lambda name, most: None,
 ) -> MixedPrecision:
     """Find the cheapest choice of precisions for groups of layers that reaches a target (`trtcal.precision_search`).
 
-    Of many choices that are measured on the same images, the cheapest that reaches the target does so with luck on its
-    side. So it is confirmed: the target must hold as well on the images of the search and further ones together. Where
-    it does not, the search goes on among choices of less noise.
+    Of many choices that are measured on the same few images, the cheapest that reaches the target does so by luck more
+    often than not. So a choice that reaches it is measured on further images as well, and must reach it on all of them
+    together. One that does not on the first images is not measured further.
 
     Args:
         simulation: The model.
         statistics: Of its activations.
-        trials: Of the simulation, on images that were not calibrated on.
+        judge: Measures versions of the simulation, on images that were not calibrated on; its noise orders groups.
         target: What must hold.
         costs: Of every layer in each precision (`trtcal.precision_ladders.modelled`, or measured).
+        further: Measures them on further images; None where there are none.
         method: The range method of layers whose settings name none.
         config: What the search begins with; layers that it leaves in float stay there.
         candidates: What groups may be switched to.
-        score: What measures choices; `trials` where it is None. One that remembers earlier runs, for example.
-        confirm: What measures choices on further images; None confirms nothing.
         phase: Is told what begins, and how many evaluations it takes at most.
 
     Raises:
         TrtcalError: The target is not one that the images tell of this model; or as `ladders`.
     """
-    target.require_measured(trials.criterion)
+    target.require_measured(judge.criterion)
     configured = config or QuantConfig()
     resolved = configured.settings(simulation.layers)
     choices = ladders(
         simulation, statistics, method=method, configured=resolved.layers, costs=costs, candidates=candidates
     )
-    scores: dict[Levels, Score] = {}
-    confirmations: list[Confirmation] = []
-    limit = math.inf
+    first: dict[Levels, Score] = {}
+    whole: dict[Levels, Score] = {}
 
-    def measured(levels: Levels) -> Measured:
-        if levels not in scores:
-            scores[levels] = (score or trials.score)(choices.forms(levels))
-        off = noise(scores[levels])
-        return Measured(target.reaches(scores[levels]) and (off < limit or limit == math.inf), off)
+    def score(levels: Levels) -> Score:
+        if levels not in first:
+            first[levels] = judge.score(choices.forms(levels))
+        return first[levels]
 
-    while True:
-        found = search([group.levels for group in choices.groups], measured, choices.cost, phase=phase)
-        if found.best is None or confirm is None:
-            break
-        further = confirm(choices.forms(found.best))
-        both = scores[found.best] + further
-        confirmations.append(Confirmation(found.best, further, both, target.reaches(both)))
-        if confirmations[-1].reaches:
-            break
-        limit = noise(scores[found.best])
-    points = _points(scores, choices, target, trials)
+    def reaches(levels: Levels) -> bool:
+        if not target.reaches(score(levels)):
+            return False
+        if further is not None:
+            whole[levels] = score(levels) + further.score(choices.forms(levels))
+        return target.reaches(whole.get(levels, first[levels]))
+
+    found = search(
+        [group.levels for group in choices.groups],
+        reaches,
+        lambda levels: noise(score(levels)),
+        choices.cost,
+        phase=phase,
+    )
+    points = []
+    for levels, each in {**first, **whole}.items():
+        known = found.points[levels]
+        reached = False if known is None and not target.reaches(each) else known
+        points.append(Point(levels, each, judge.worth(each), choices.total(levels), reached))
+    points = _with_front(points)
     best = next((point for point in points if point.levels == found.best), None)
     return MixedPrecision(
         best,
-        points,
-        tuple(confirmations),
+        tuple(points),
         choices,
         found,
         target,
-        trials.criterion,
-        trials.reference,
+        judge.criterion,
+        judge.reference + further.reference if further is not None and whole else judge.reference,
+        len(whole),
         None if best is None else choices.config(configured, best.levels),
         resolved.unused,
     )
@@ -191,14 +200,10 @@ def noise(found: Score) -> float:
     return math.fsum(part.noise / part.signal if part.signal else part.noise for part in parts)
 
 
-def _points(scores: Mapping[Levels, Score], choices: Ladders, target: Target, trials: Trials) -> tuple[Point, ...]:
-    def key(levels: Levels) -> tuple[float, float, float]:
-        return choices.total(levels), -trials.worth(scores[levels]), noise(scores[levels])
-
-    best, points = -math.inf, list[Point]()
-    for levels in sorted(scores, key=key):
-        each = scores[levels]
-        worth = trials.worth(each)
-        points.append(Point(levels, each, worth, choices.total(levels), target.reaches(each), front=worth > best))
-        best = max(best, worth)
-    return tuple(points)
+def _with_front(points: Sequence[Point]) -> list[Point]:
+    """The points, the cheapest first, and of those that cost the same the best; those on the front marked."""
+    best, marked = -math.inf, list[Point]()
+    for point in sorted(points, key=lambda point: (point.cost, -point.worth, noise(point.score))):
+        marked.append(replace(point, front=point.worth > best))
+        best = max(best, point.worth)
+    return marked

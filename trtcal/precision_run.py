@@ -22,13 +22,14 @@ from trtcal.measures import Score
 from trtcal.mixed_precision import CANDIDATES, MixedPrecision, mixed_precision
 from trtcal.pipeline import COUNT
 from trtcal.precision_ladders import Candidate, Costs, modelled
+from trtcal.precision_search import BY_ITSELF
 from trtcal.precision_target import Target
 from trtcal.preprocess import Preprocess
 from trtcal.trial_cache import TrialCache, trial_context, trial_key
-from trtcal.trials import Trials
+from trtcal.trials import Criterion, Trials
 
 CONFIRM_COUNT = 1500
-"""Further images on which the result must hold: with those of the search enough to tell a point of top-1."""
+"""Further images on which a choice must hold that does on the first: with these enough to tell a point of top-1."""
 
 Unit = Literal["MACs x bits", "ms"]
 
@@ -40,7 +41,7 @@ class PrecisionRun:
     Attributes:
         result: What it found.
         judging: The images, and the statistics of those that were calibrated on.
-        further: The images that the result was confirmed on; None where there are none, or it was not.
+        further: The images that choices which reach the target were measured on as well; None where there are none.
         unit: Of costs.
         remembered: How many scores an earlier run had measured.
         notes: What a user should know, one line each.
@@ -90,8 +91,8 @@ def search_images(
         method: The range method of layers whose settings name none.
         preprocess: As `ImageLoader` has it.
         count: How many images to calibrate on at most.
-        test_count: How many to search by at most.
-        confirm_count: How many further ones to confirm the result on at most; 0 confirms nothing.
+        test_count: How many to judge by at most; and to order groups by.
+        confirm_count: On how many further ones a choice must hold that does on these, at most; 0 asks no more.
         labels: Of the images to judge by.
         batch_size: Images decoded together; it does not change the result.
         seed: Of the choice of images.
@@ -121,9 +122,10 @@ def search_images(
     )
     test = judging.parts.test
     others = further(judging.parts, confirm_count) if confirm_count else None
+    images_in_all = test.count + (0 if others is None else others.count)
     costs, notes = _costs(simulation, test, config or QuantConfig(), measured)
     with TrialCache(trials_file) as cache, closing(_Steps(step)) as steps:
-        searched, *confirming = (
+        judge, *further_judge = (
             _Measurer(simulation, loader, labelled=judging.labelled, cache=cache, steps=steps)
             for loader in (test, others)
             if loader is not None
@@ -132,18 +134,17 @@ def search_images(
         result = mixed_precision(
             simulation,
             judging.statistics,
-            searched.trials,
+            judge,
             target,
             costs,
+            further=further_judge[0] if further_judge else None,
             method=method,
             config=config,
             candidates=candidates,
-            score=searched.score,
-            confirm=confirming[0].confirmed if confirming else None,
-            phase=lambda name, most: steps.begin(name, most * test.count),
+            phase=lambda name, most: steps.begin(name, most * (test.count if name == BY_ITSELF else images_in_all)),
         )
     unit: Unit = "ms" if measured else "MACs x bits"
-    remembered = sum(each.remembered for each in (searched, *confirming))
+    remembered = sum(each.remembered for each in (judge, *further_judge))
     return PrecisionRun(result, judging, others, unit, remembered, (*judging.notes, *notes))
 
 
@@ -182,20 +183,19 @@ class _Measurer:
         self._steps = steps
         self.remembered = 0
 
-    @cached_property
-    def trials(self) -> Trials:
-        """The measurements themselves; the float model runs when they are first asked for."""
-        return Trials(
-            self._simulation,
-            self._images,
-            labelled=self._labelled,
-            progress=self._steps.advance,
-        )
+    @property
+    def reference(self) -> Score:
+        """The float model's own score."""
+        return self._trials.reference
 
-    def confirmed(self, forms: Mapping[str, LayerForm]) -> Score:
-        """The same, as a step of its own, in which the float model may have to run first."""
-        self._steps.begin("Confirming on other images", 2 * self._images.count)
-        return self.score(forms)
+    @property
+    def criterion(self) -> Criterion:
+        """What counts."""
+        return self._trials.criterion
+
+    def worth(self, found: Score) -> float:
+        """The criterion's value; more is better."""
+        return self._trials.worth(found)
 
     def score(self, forms: Mapping[str, LayerForm]) -> Score:
         """Of a version of the model."""
@@ -205,9 +205,14 @@ class _Measurer:
             self.remembered += 1
             self._steps.advance(known.samples)
             return known
-        found = self.trials.score(forms)
+        found = self._trials.score(forms)
         self._cache.put(key, found)
         return found
+
+    @cached_property
+    def _trials(self) -> Trials:
+        """What measures; the float model runs when it is first asked for."""
+        return Trials(self._simulation, self._images, labelled=self._labelled, progress=self._steps.advance)
 
     @cached_property
     def _context(self) -> str:

@@ -14,6 +14,9 @@ Cost = Callable[[int, int], float]
 Phase = Callable[[str, int], None]
 """Is told what begins, and how many evaluations it takes at most."""
 
+BY_ITSELF = "Each group by itself"
+"""The phase that asks for noise alone."""
+
 NEIGHBOURS = 2
 """Prefixes that are looked at below one that reaches the target though the next shorter one does not."""
 
@@ -22,20 +25,6 @@ LEAST_SAVING = 1e-3
 
 WORST = 1e30
 """The noise of outputs that are no numbers, or infinite; far more than any other, and still a number to reckon with."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What an evaluation gives.
-
-    Attributes:
-        reaches: Whether the target holds.
-        noise: How far the outputs are off: noise energy over signal energy. That of independent layers adds up. The
-            order of groups goes by it, as it tells finely where the target's own measure jumps from image to image.
-    """
-
-    reaches: bool
-    noise: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +56,9 @@ class Found:
     """What a search found.
 
     Attributes:
-        best: The cheapest evaluated choice that reaches the target; None where none does.
-        points: Every choice that was evaluated, each once, in order.
+        best: The cheapest choice that was found to reach the target; None where none does.
+        points: Every choice that was evaluated, each once, in order -> whether it reaches the target; None where that
+            was not asked, as only its noise mattered.
         floor: All groups at their lowest level.
         top: All groups at the lowest common level that reaches the target; None where none does, or none was tried as
             the floor does.
@@ -77,7 +67,7 @@ class Found:
     """
 
     best: Levels | None
-    points: Mapping[Levels, Measured]
+    points: Mapping[Levels, bool | None]
     floor: Levels
     top: Levels | None = None
     order: tuple[Step, ...] = ()
@@ -91,12 +81,13 @@ class Found:
 
 def search(
     ladders: Sequence[Sequence[int]],
-    score: Callable[[Levels], Measured],
+    reaches: Callable[[Levels], bool],
+    noise: Callable[[Levels], float],
     cost: Cost,
     *,
     phase: Phase = lambda name, most: None,
 ) -> Found:
-    """Find levels for groups at which the target holds, as cheap as the search can make them.
+    """Find levels for groups at which a target holds, as cheap as the search can make them.
 
     1. All at their lowest level: where that reaches the target, it is the answer.
     2. All at one level, the lowest first, up to the first that reaches the target: the top. Where none does, there is
@@ -111,24 +102,27 @@ def search(
        it still holds, those that save most first; not where that saves next to nothing (`LEAST_SAVING`).
 
     The answer is the cheapest of all choices that were evaluated and reach the target; of those that cost the same but
-    for next to nothing, the one of least noise. No choice is evaluated twice.
+    for next to nothing, the one of least noise.
 
     Args:
         ladders: By group its levels, rising, one at least.
-        score: Evaluates a choice.
+        reaches: Whether a choice reaches the target; asked once for a choice at most.
+        noise: How far a choice's outputs are off: noise energy over signal energy, which of independent layers adds up.
+            The order goes by it, as it tells finely where the target's own measure jumps from image to image. Asked
+            once for a choice at most.
         cost: Of a group at a level.
         phase: Is told what begins.
     """
-    run = _Run(tuple(map(tuple, ladders)), score, cost)
+    run = _Run(tuple(map(tuple, ladders)), reaches, noise, cost)
     floor = tuple(ladder[0] for ladder in run.ladders)
     levels = sorted({level for ladder in run.ladders for level in ladder})
     phase("All layers at once", len(levels))
-    if run.score(floor).reaches:
+    if run.reaches(floor):
         return Found(floor, run.points, floor)
-    top = next((point for point in map(run.at_most, levels) if run.score(point).reaches), None)
+    top = next((point for point in map(run.at_most, levels) if run.reaches(point)), None)
     if top is None:
         return Found(None, run.points, floor)
-    phase("Each group by itself", 2 * sum(ladder.index(high) for ladder, high in zip(run.ladders, top, strict=True)))
+    phase(BY_ITSELF, 2 * sum(ladder.index(high) for ladder, high in zip(run.ladders, top, strict=True)))
     order = ordered(run.between(floor, top), run.by_itself(floor, top), cost)
     choices = prefixes(floor, order)
     phase("Prefixes", math.ceil(math.log2(len(choices))) + NEIGHBOURS)
@@ -154,7 +148,7 @@ def ordered(ladders: Sequence[Sequence[int]], noises: Mapping[tuple[int, int], f
     """
     steps = []
     for group, ladder in enumerate(ladders):
-        points = [(cost(group, level), _number(noises[group, level]), level) for level in ladder]
+        points = [(cost(group, level), noises[group, level], level) for level in ladder]
         for start, stop in pairwise(_hull(points)):
             steps.append(Step(group, start[2], stop[2], start[1] - stop[1], stop[0] - start[0]))
     return tuple(sorted(steps, key=lambda step: -step.worth))  # stable: equal ones in the order of groups and levels
@@ -181,16 +175,31 @@ def at_most(ladder: Sequence[int], level: int) -> int:
 class _Run:
     """The evaluations so far, and the passes that add to them."""
 
-    def __init__(self, ladders: Sequence[Levels], score: Callable[[Levels], Measured], cost: Cost) -> None:
+    def __init__(
+        self,
+        ladders: Sequence[Levels],
+        reaches: Callable[[Levels], bool],
+        noise: Callable[[Levels], float],
+        cost: Cost,
+    ) -> None:
         self.ladders = ladders
-        self.points: dict[Levels, Measured] = {}
-        self._score = score
+        self.points: dict[Levels, bool | None] = {}
+        self._noises: dict[Levels, float] = {}
+        self._reaches = reaches
+        self._noise = noise
         self._cost = cost
 
-    def score(self, levels: Levels) -> Measured:
-        if levels not in self.points:
-            self.points[levels] = self._score(levels)
-        return self.points[levels]
+    def reaches(self, levels: Levels) -> bool:
+        reached = self.points.get(levels)
+        if reached is None:
+            reached = self.points[levels] = self._reaches(levels)
+        return reached
+
+    def noise(self, levels: Levels) -> float:
+        if levels not in self._noises:
+            self.points.setdefault(levels, None)
+            self._noises[levels] = _number(self._noise(levels))
+        return self._noises[levels]
 
     def at_most(self, level: int) -> Levels:
         return tuple(at_most(ladder, level) for ladder in self.ladders)
@@ -205,8 +214,8 @@ class _Run:
         noises = {}
         for group, ladder in enumerate(self.between(floor, top)):
             for level in ladder:
-                noises[group, level] = self.score(changed(top, group, level)).noise
-                self.score(changed(floor, group, level))
+                noises[group, level] = self.noise(changed(top, group, level))
+                self.noise(changed(floor, group, level))
         return noises
 
     def prefix(self, choices: Sequence[Levels]) -> int:
@@ -214,17 +223,18 @@ class _Run:
         low, high = 0, len(choices) - 1
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if self.score(choices[middle]).reaches else (middle, high)
+            low, high = (low, middle) if self.reaches(choices[middle]) else (middle, high)
         for length in range(high - 1, max(high - 2 - NEIGHBOURS, 0), -1):
-            high = length if self.score(choices[length]).reaches else high
+            high = length if self.reaches(choices[length]) else high
         return high
 
     def cheapest(self) -> Levels:
-        """Of the choices that reach the target; of those that cost the same, the one of least noise."""
-        costs = {levels: self._total(levels) for levels, measured in self.points.items() if measured.reaches}
-        most = min(costs.values()) * (1 + LEAST_SAVING)
-        near = [levels for levels, cost in costs.items() if cost <= most]
-        return min(near, key=lambda levels: (_number(self.points[levels].noise), costs[levels]))
+        """Of the evaluated choices that reach the target; of those that cost the same, the one of least noise."""
+        costs = {levels: self._total(levels) for levels in self.points}
+        rising = sorted(costs, key=lambda levels: costs[levels])
+        least = next(costs[levels] for levels in rising if self.reaches(levels))
+        near = [levels for levels in rising if least <= costs[levels] <= least * (1 + LEAST_SAVING)]
+        return min(filter(self.reaches, near), key=lambda levels: (self.noise(levels), costs[levels]))
 
     def lower(self, levels: Levels) -> None:
         """Put groups back to lower levels while the target holds, the one that saves most first."""
@@ -236,11 +246,8 @@ class _Run:
         for group in sorted(range(len(levels)), key=saved, reverse=True):
             cost = self._cost(group, levels[group])
             for level in (each for each in self.ladders[group] if each < levels[group]):
-                if cost - self._cost(group, level) < least:
-                    continue
-                lower = changed(levels, group, level)
-                if self.score(lower).reaches:
-                    levels = lower
+                if cost - self._cost(group, level) >= least and self.reaches(changed(levels, group, level)):
+                    levels = changed(levels, group, level)
                     break
 
     def _total(self, levels: Levels) -> float:
@@ -267,4 +274,5 @@ def _slope(start: Point, stop: Point) -> float:
 
 
 def _number(noise: float) -> float:
+    """A noise to reckon with."""
     return noise if noise < WORST else WORST  # NaN is not less
