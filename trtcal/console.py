@@ -194,14 +194,15 @@ def note(message: str) -> None:
 def emit_json(value: Any) -> None:
     """Print `value` as JSON on standard output; null for NaN and infinity, which JSON has not."""
     spelled = (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")  # else a letter it lacks becomes no JSON
-    sys.stdout.write(json.dumps(_finite(value), indent=2, ensure_ascii=spelled, allow_nan=False) + "\n")
+    sys.stdout.write(json.dumps(finite(value), indent=2, ensure_ascii=spelled, allow_nan=False) + "\n")
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The value for JSON: null for NaN and infinity, in whatever it holds."""
     if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
+        return {key: finite(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
+        return [finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

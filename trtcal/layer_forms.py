@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from calibrators.encoding import Encoding
+from calibrators.errors import ModelError
 from calibrators.grid import TENSORRT_INT8
 from calibrators.ranges import encodings
 from calibrators.statistics_file import Statistics
+from engines.placement import CONVOLUTIONS
 from engines.qdq_weights import Granularity, WeightOptions
 from engines.simulation import FLOAT, Layer, LayerForm, Simulation
 from trtcal.config import LayerSettings
@@ -68,24 +70,29 @@ class _Activations:
         self._method = method
         self._known: dict[tuple[str, int, bool], Mapping[str, Encoding]] = {}
 
-    def of(self, tensor: str, wanted: LayerSettings) -> Encoding | None:
-        """None for a tensor of zeros, which has no scale."""
+    def of(self, tensor: str, wanted: LayerSettings) -> Encoding | str:
+        """A tensor's encoding, or why it has none."""
+        if tensor not in self._statistics:
+            return "has no statistics"
         method = wanted.activation or self._method
         key = method, wanted.activation_bits, wanted.symmetric
         if key not in self._known:
             grid = replace(TENSORRT_INT8, bits=wanted.activation_bits, symmetric=wanted.symmetric)
             self._known[key] = encodings(self._statistics, method, grid)
-        return self._known[key].get(tensor)
+        return self._known[key].get(tensor, "was always zero, and has no scale")
 
 
-def _form(
-    simulation: Simulation, layer: Layer, wanted: LayerSettings, activations: _Activations
-) -> LayerForm | str:
+def _form(simulation: Simulation, layer: Layer, wanted: LayerSettings, activations: _Activations) -> LayerForm | str:
     """The form of a quantized layer, or why it is not quantized."""
     if wanted.precision != "int8":
         return f"the configuration has it in {wanted.precision}"
     activation = activations.of(layer.activation, wanted)
-    if activation is None:
-        return f"its input {layer.activation} was always zero: it has no scale"
+    if isinstance(activation, str):
+        return f"its input {layer.activation} {activation}"
     options = WeightOptions(wanted.weight, Granularity.parse(wanted.granularity), wanted.weight_bits)
+    if options.granularity.kind == "block" and layer.type in CONVOLUTIONS:
+        raise ModelError(
+            f"{layer.name} is a {layer.type}, and blocks divide the weights of MatMul and Gemm alone: give it another "
+            "granularity"
+        )
     return LayerForm(activation, None if layer.weight is None else simulation.weight_encoding(layer.name, options))

@@ -172,9 +172,7 @@ def _as_dict(score: Score) -> dict[str, Any]:
         **{name: [share.hits, share.total] for name, share in _shares(score).items()},
         "lost": score.lost,
         "gained": score.gained,
-        "distortions": {
-            name: [_number(part.signal), _number(part.noise)] for name, part in score.distortions.items()
-        },
+        "distortions": {name: [_number(part.signal), _number(part.noise)] for name, part in score.distortions.items()},
         "nonfinite": score.nonfinite,
     }
 

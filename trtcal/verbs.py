@@ -18,6 +18,7 @@ from trtcal.commands import (
     inspect,
     mixed_precision,
     quantize,
+    sensitivity,
 )
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ app.command("demo", short_help="Do all of it with a small network and handwritte
 app.command("calibrate", short_help="Run a model over images and write its calibration cache.")(calibrate.calibrate)
 app.command("compare", short_help="Rank range methods on images not calibrated on.")(compare.compare)
 app.command("quantize", short_help="Write a cache's scales into a model as Q/DQ nodes.")(quantize.quantize)
+app.command("sensitivity", short_help="Say what INT8 does to each layer, and which hurt.")(sensitivity.sensitivity)
 app.command("mixed-precision", short_help="Choose the layers to leave in higher precision.")(
     mixed_precision.mixed_precision
 )

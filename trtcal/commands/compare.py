@@ -220,8 +220,8 @@ def _as_dict(model: Path, found: "Compared", *, output: Path | None, statistics:
     return {
         "model": str(model),
         "preprocess": found.parts.calibration.preprocess.to_dict(),
-        "calibration": _images(found.parts.calibration),
-        "test": _images(found.parts.test),
+        "calibration": images_as_dict(found.parts.calibration),
+        "test": images_as_dict(found.parts.test),
         "tensors": len(found.statistics),
         "collection_seconds": round(found.seconds, 3),
         "criterion": comparison.criterion,
@@ -234,7 +234,8 @@ def _as_dict(model: Path, found: "Compared", *, output: Path | None, statistics:
     }
 
 
-def _images(loader: "ImageLoader") -> dict[str, Any]:
+def images_as_dict(loader: "ImageLoader") -> dict[str, Any]:
+    """Which images were used, for JSON."""
     return {
         "images": str(loader.source),
         "count": loader.count,

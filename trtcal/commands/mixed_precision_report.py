@@ -130,16 +130,16 @@ def in_words(score: "Score") -> str:
 def as_dict(model: Path, output: Path, found: "PrecisionRun", notes: "Sequence[str]") -> dict[str, Any]:
     """All of it, for JSON."""
     from trtcal.accuracy import score_as_dict
-    from trtcal.commands.compare import _images
+    from trtcal.commands.compare import images_as_dict
     from trtcal.comparison import REFERENCE
 
     result, parts = found.result, found.judging.parts
     return {
         "model": str(model),
         "preprocess": parts.calibration.preprocess.to_dict(),
-        "calibration": _images(parts.calibration),
-        "test": _images(parts.test),
-        "further": None if found.further is None else _images(found.further),
+        "calibration": images_as_dict(parts.calibration),
+        "test": images_as_dict(parts.test),
+        "further": None if found.further is None else images_as_dict(found.further),
         "target": {"kind": result.target.kind, "value": result.target.value},
         "criterion": result.criterion,
         "reference": score_as_dict(REFERENCE, result.reference, is_reference=True),
