@@ -128,17 +128,6 @@ class Score:
         """Top-1 of the reference less this model's, in percentage points, over the labelled samples."""
         return 100 * (self.lost - self.gained) / self.top1.total
 
-    def drop_interval(self, z: float = Z95) -> tuple[float, float]:
-        """An interval of `drop` in points, 95 % unless `z` says otherwise: what other samples of the kind may show.
-
-        d ± z sqrt((b + c) - (b - c)²/n) / n of the samples lost, b, and gained, c, with d = (b - c)/n; 1/2 is added to
-        each of the four cells first, so that it holds for few samples too (A. Agresti and Y. Min, 2005). Both models
-        saw the same samples: those that both get right or wrong do not widen it.
-        """
-        n, b, c = self.top1.total + 2, self.lost + 0.5, self.gained + 0.5
-        centre, reach = (b - c) / n, z * math.sqrt((b + c) - (b - c) ** 2 / n) / n
-        return 100 * (centre - reach), 100 * (centre + reach)
-
 
 def score(
     outputs: Mapping[str, Array], *, labels: Labels | None = None, reference: Mapping[str, Array] | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from calibrators.statistics_file import Statistics
-from engines.simulation import LayerForm, Simulation
+from engines.simulation import FLOAT, LayerForm, Simulation
 from trtcal.config import QuantConfig
 from trtcal.measures import Score
 from trtcal.precision_ladders import Candidate, Costs, Ladders, ladders
@@ -74,6 +74,8 @@ class MixedPrecision:
         criterion: What choices are told apart by, before SQNR.
         reference: The float model's score, on the first images and on the further ones.
         further: How many choices were measured on further images.
+        written: The score of `best` on the same images as `quantize` writes it: its FP16 layers are float ones in the
+            model, which ONNX Runtime computes in FP32. That of `best` where it has none.
         config: The settings of `best`, which `quantize` and `build` obey; None where there is none.
         unused: Rules of the configuration that no layer fits.
     """
@@ -86,6 +88,7 @@ class MixedPrecision:
     criterion: Criterion
     reference: Score
     further: int
+    written: Score | None
     config: QuantConfig | None
     unused: tuple[str, ...] = ()
 
@@ -177,6 +180,13 @@ def mixed_precision(
         points.append(Point(levels, each, judge.worth(each), choices.total(levels), reached))
     points = _with_front(points)
     best = next((point for point in points if point.levels == found.best), None)
+    written = None if best is None else best.score
+    if best is not None and any(form.half for form in choices.forms(best.levels).values()):
+        phase("As an ONNX model", 1)
+        floats = {name: FLOAT if form.half else form for name, form in choices.forms(best.levels).items()}
+        written = judge.score(floats)
+        if further is not None and best.levels in whole:
+            written += further.score(floats)
     return MixedPrecision(
         best,
         tuple(points),
@@ -186,6 +196,7 @@ def mixed_precision(
         judge.criterion,
         judge.reference + further.reference if further is not None and whole else judge.reference,
         len(whole),
+        written,
         None if best is None else choices.config(configured, best.levels),
         resolved.unused,
     )

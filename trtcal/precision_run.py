@@ -9,6 +9,7 @@ from typing import Literal
 
 from calibrators.errors import DataError
 from calibrators.ranges import method_named
+from engines.collect import Tensors
 from engines.costs import inferred_shapes, macs, sized
 from engines.layer_times import Precision, layer_times, read_times
 from engines.session import OnnxRuntimeSession
@@ -73,6 +74,7 @@ def search_images(
     labels: PathLike | None = None,
     batch_size: int = 8,
     seed: int = 0,
+    tensors: Tensors = "all",
     on_bad_image: OnBadImage = "error",
     step: Step | None = None,
 ) -> PrecisionRun:
@@ -96,6 +98,7 @@ def search_images(
         labels: Of the images to judge by.
         batch_size: Images decoded together; it does not change the result.
         seed: Of the choice of images.
+        tensors: As `engines.collect.collect` has it.
         on_bad_image: "error" or "skip".
         step: Shows progress.
 
@@ -117,7 +120,7 @@ def search_images(
         labels=labels,
         batch_size=batch_size,
         seed=seed,
-        tensors="quantizable",
+        tensors=tensors,
         on_bad_image=on_bad_image,
     )
     test = judging.parts.test

@@ -7,6 +7,7 @@ from typing import Literal
 from calibrators.errors import DataError, ModelError, TrtcalError
 from trtcal.accuracy import require_bound
 from trtcal.measures import Score
+from trtcal.sensitivity import drop_interval
 from trtcal.trials import Criterion
 
 Kind = Literal["max-drop", "target-accuracy", "target-sqnr"]
@@ -92,7 +93,7 @@ class Target:
         if self.kind == "target-sqnr":
             return None
         if self.kind == "max-drop" and found.top1.total:
-            low, high = found.drop_interval()
+            low, high = drop_interval(found)
             what, unsure = f"the drop of {found.drop:.2f} points", high > self.value
         else:
             share = found.agreement if self.kind == "max-drop" else found.top1

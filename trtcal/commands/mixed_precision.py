@@ -114,6 +114,16 @@ def mixed_precision(
         Path,
         typer.Option("--output", "-o", help="The settings to write, which quantize and build obey.", metavar="FILE"),
     ] = Path("quant.toml"),
+    save_cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the calibration cache too, of the ranges that choices were judged with; its side-car is "
+            "FILE.json.",
+            metavar="MODEL.cache",
+            show_default=False,
+        ),
+    ] = None,
+    statistics: options.Statistics = None,
     json: options.Json = False,
 ) -> None:
     """Find the layers to leave in higher precision so that the model reaches a target as cheaply as possible.
@@ -131,6 +141,7 @@ def mixed_precision(
     the float model, cost in percent of the model in FP32 (in milliseconds with --profile).
     """
     from calibrators.files import require_outputs
+    from calibrators.ranges import calibrate
     from engines.graph import files_of, load_model
     from trtcal.commands.mixed_precision_report import as_dict, layers_of, show
     from trtcal.config import QuantConfig
@@ -142,8 +153,9 @@ def mixed_precision(
     profiles = [_profile(text) for text in profile or ()]
     read = [Path(path) for path in (images, test_images, labels, preprocess, config) if path is not None]
     read += [path for path, _ in profiles]
-    outputs = [output] if resume is None else [output, resume]
-    require_outputs(outputs, inputs=[*files_of(model), *(path for path in read if path != config)])
+    written = [path for path in (output, resume) if path is not None]
+    require_outputs(written, inputs=[*files_of(model), *(path for path in read if path != config)])
+    options.require_calibration_outputs(model, save_cache, statistics, inputs=[*read, *written])
     load_model(model, weights=False)
     found = search_images(
         model,
@@ -165,6 +177,10 @@ def mixed_precision(
         on_bad_image=on_bad_image,
         step=console.progress,
     )
+    if statistics is not None:
+        found.judging.statistics.save(statistics)
+    if save_cache is not None:
+        calibrate(found.judging.statistics, method).save(save_cache)
     if found.result.config is not None:
         found.result.config.save(output)
     if json:

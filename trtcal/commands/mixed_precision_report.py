@@ -29,6 +29,8 @@ def show(found: "PrecisionRun") -> None:
     _print_choices(found)
     if result.best is not None:
         console.say(f"chosen: {layers_of(result, result.best)}, {in_words(result.best.score)}")
+        if result.written is not None and result.written != result.best.score:
+            console.say(f"as quantize writes it, FP16 layers in FP32 in ONNX Runtime: {in_words(result.written)}")
 
 
 def _print_choices(found: "PrecisionRun") -> None:
@@ -112,12 +114,13 @@ def _cost(found: "PrecisionRun", cost: float) -> str:
 def in_words(score: "Score") -> str:
     """A score in words."""
     from trtcal.commands.accuracy import decibels
+    from trtcal.sensitivity import drop_interval
 
     said = []
     if score.top1.total:
         said.append(f"top-1 {score.top1.percent:.2f} %")
         if score.distortions:
-            low, high = score.drop_interval()
+            low, high = drop_interval(score)
             said.append(f"a drop of {score.drop:.2f} points (95 % interval {low:.2f} to {high:.2f})")
     elif score.agreement.total:
         low, high = score.agreement.interval()
@@ -129,9 +132,8 @@ def in_words(score: "Score") -> str:
 
 def as_dict(model: Path, output: Path, found: "PrecisionRun", notes: "Sequence[str]") -> dict[str, Any]:
     """All of it, for JSON."""
-    from trtcal.accuracy import score_as_dict
     from trtcal.commands.compare import images_as_dict
-    from trtcal.comparison import REFERENCE
+    from trtcal.sensitivity import measured
 
     result, parts = found.result, found.judging.parts
     return {
@@ -142,7 +144,7 @@ def as_dict(model: Path, output: Path, found: "PrecisionRun", notes: "Sequence[s
         "further": None if found.further is None else images_as_dict(found.further),
         "target": {"kind": result.target.kind, "value": result.target.value},
         "criterion": result.criterion,
-        "reference": score_as_dict(REFERENCE, result.reference, is_reference=True),
+        "reference": measured(result.reference),
         "cost_unit": found.unit,
         "cost_of_whole": dict(result.ladders.whole),
         "evaluations": result.evaluations,
@@ -150,6 +152,7 @@ def as_dict(model: Path, output: Path, found: "PrecisionRun", notes: "Sequence[s
         "remembered": found.remembered,
         "config": None if result.best is None else str(output),
         "result": None if result.best is None else _point(result, result.best),
+        "written": None if result.written is None else measured(result.written),
         "groups": [_group_dict(result, group) for group in range(len(result.ladders.groups))],
         "order": [
             {
@@ -169,6 +172,8 @@ def as_dict(model: Path, output: Path, found: "PrecisionRun", notes: "Sequence[s
 
 
 def _point(result: "MixedPrecision", point: "Point") -> dict[str, Any]:
+    from trtcal.sensitivity import measured
+
     groups = zip(result.ladders.groups, point.levels, strict=True)
     return {
         "precisions": [ladder.names[level] for ladder, level in groups],
@@ -176,34 +181,25 @@ def _point(result: "MixedPrecision", point: "Point") -> dict[str, Any]:
         "cost": point.cost,
         "reaches": point.reaches,
         "front": point.front,
-        **_score(point.score),
+        **measured(point.score),
     }
 
 
 def _group_dict(result: "MixedPrecision", group: int) -> dict[str, Any]:
     from trtcal.precision_search import changed
+    from trtcal.sensitivity import measured
 
     ladder, floor, top = result.ladders.groups[group], result.found.floor, result.found.top
-    measured: dict[str, dict[str, Any]] = {"alone": {}, "lifted": {}}
+    ways: dict[str, dict[str, Any]] = {"alone": {}, "lifted": {}}
     for way, others in (("alone", top), ("lifted", floor)):
         for level in ladder.levels:
             point = None if others is None else result.at(changed(others, group, level))
             if point is not None:
-                measured[way][ladder.names[level]] = _score(point.score)
+                ways[way][ladder.names[level]] = measured(point.score)
     return {
         "layers": list(ladder.layers),
         "ties": list(ladder.ties),
         "costs": {ladder.names[level]: ladder.costs[level] for level in ladder.levels},
-        **measured,
+        **ways,
         "chosen": None if result.best is None else ladder.names[result.best.levels[group]],
     }
-
-
-def _score(score: "Score") -> dict[str, Any]:
-    from trtcal.accuracy import score_as_dict
-
-    found = score_as_dict("", score, is_reference=False)
-    del found["name"]
-    if found["drop"] is not None:
-        found["drop"]["interval95"] = score.drop_interval()
-    return found
