@@ -13,6 +13,7 @@ Where they go (NVIDIA's developer guide, "Explicit Quantization", and what Tenso
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -72,6 +73,8 @@ class QuantizedModel:
         layer_scales: The scale of the activation that each quantized operator takes.
         several: Activations with a pair for each of several ranges.
         remarks: Further notes.
+        configured: By layer, what a configuration made of it, as `engines.layer_plan.LayerPlan.described` tells; None
+            without one.
     """
 
     model: onnx.ModelProto
@@ -87,6 +90,7 @@ class QuantizedModel:
     layer_scales: Mapping[str, float] = field(default_factory=dict)
     several: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    configured: Mapping[str, Mapping[str, Any]] | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 from calibrators.errors import ConfigError
+from engines.layer_plan import LayerPlan
+from engines.simulation import Layer
 from trtcal.layer_settings import CLOSENESS, KEYS, LayerSettings, Precision
 from trtcal.toml_file import nearest
 
@@ -200,6 +202,17 @@ class QuantConfig:
         """What it says of a model's layers, which are in topological order."""
         ends = self.skipped.ends(layers)
         return Resolved({layer.name: self._of(layer, ends) for layer in layers}, tuple(self._unused(layers)))
+
+    def plan(self, layers: Sequence[Layer]) -> LayerPlan:
+        """What becomes of a model's layers in TensorRT: `engines.builder.build_engine` and `quantize` ask for it.
+
+        Raises:
+            ConfigError: A layer is to be quantized as TensorRT cannot: with other than 8 bits for what it reads, more
+                for its weight, or asymmetrically.
+        """
+        from trtcal.layer_plans import plan_of
+
+        return plan_of(self.settings(layers), layers)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "QuantConfig":

@@ -1,20 +1,22 @@
 """`trtcal build`: from a model to a TensorRT engine."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from calibrators.errors import BuildError
+from calibrators.errors import BuildError, ConfigError
 from trtcal import console
 from trtcal.commands import options
 
 if TYPE_CHECKING:
     from calibrators.cache import CalibrationCache
     from calibrators.calibrator import Calibrator
+    from calibrators.statistics_file import Statistics
     from engines.finding import Finding
     from engines.record import Engine, EngineRecord
+    from trtcal.config import QuantConfig
     from trtcal.images import ImageLoader
 
 LONGEST_NAME = 40
@@ -51,6 +53,7 @@ def build(
             show_default=False,
         ),
     ] = None,
+    config: options.Config = None,
     precision: Annotated[
         Literal["int8", "fp16", "fp32"],
         typer.Option(
@@ -117,8 +120,13 @@ def build(
     --batch-size; it knows entropy and minmax, and gets the ranges of other methods, found in ONNX Runtime, as a cache.
     TensorRT 11 and TensorRT-RTX cannot: the ranges are found in ONNX Runtime, and Q/DQ nodes written.
 
+    A configuration says which layers are INT8, and which compute in FP16 or FP32 instead: also for a model with Q/DQ
+    nodes, which is to be quantized with the same. Where it wants what TensorRT's calibrators cannot do, Q/DQ nodes are
+    written for TensorRT 8.6 to 10, too.
+
     tensorrt builds on the GPU that the engine is for, tensorrt-rtx on any machine's CPU.
     """
+    from calibrators.ranges import calibrate
     from engines.backends.backend import BuildOptions
     from engines.builder import fulfil
     from engines.order import checked_order
@@ -147,7 +155,7 @@ def build(
             layer_precisions=options.layer_precisions_of(layer_precision or ()),
         ),
         log=log,
-        inputs=[path for path in (cache, images) if path is not None],
+        inputs=[path for path in (cache, images, config) if path is not None],
     )
     if images is not None and not order.needs_ranges:
         raise BuildError(
@@ -157,14 +165,16 @@ def build(
         raise BuildError(
             "--method auto is trtcal calibrate's, which writes a cache: give that with --cache, or name a method"
         )
-    ranges: Path | CalibrationCache | None = cache
+    ranges: Path | CalibrationCache | Statistics | None = cache
+    settings = None if config is None else _settings(context, config, None if images is None else method)
     calibration = _Calibration(model, preprocess, count, batch_size, seed, method, on_bad_image)
     loader: ImageLoader | None = None
     calibrator: Calibrator | None = None
     if images is not None and order.implicit and calibration.kind is not None:
         calibrator, loader = calibration.calibrator(images)
     elif images is not None:
-        ranges, loader = calibration.ranges(images, tensors="all" if order.implicit else "quantizable")
+        statistics, loader = calibration.statistics(images, tensors="all" if order.implicit else "quantizable")
+        ranges = calibrate(statistics, method) if settings is None else statistics
     with console.staged_progress(f"Building with {order.backend.name}") as stages:
         if calibrator is not None and loader is not None:
             calibrator.progress = stages.count("Calibrating", loader.count)
@@ -173,6 +183,7 @@ def build(
             cache=ranges,
             calibrator=calibrator,
             allow_version_mismatch=allow_version_mismatch,
+            config=settings,
             phase=stages.stage,
         )
     if json:
@@ -183,10 +194,30 @@ def build(
         _report(engine)
     if loader is not None:
         options.say_what_was_calibrated_on(loader, stated=preprocess is not None)
-        if order.implicit and calibrator is None:
+        if engine.record.quantization == "implicit" and calibrator is None:
             console.note(
                 f"note: TensorRT has no calibrator that does {method}: the ranges are ONNX Runtime's, given as a cache"
             )
+
+
+def _settings(context: typer.Context, config: Path, method: str | None) -> "QuantConfig":
+    """A configuration, in which --method, where there are images, is what it does not say.
+
+    Raises:
+        ConfigError: It says another method.
+    """
+    from engines.layer_plan import canonical
+    from trtcal.config import QuantConfig
+
+    settings = QuantConfig.load(config)
+    theirs, source = settings.default.activation, context.get_parameter_source("method")
+    if method is None:
+        return settings
+    if theirs is None:
+        settings.default = replace(settings.default, activation=method)
+    elif source is not None and source.name == "COMMANDLINE" and canonical(method) != canonical(theirs):
+        raise ConfigError(f"--method says {method}, and [default] of {config} {theirs}: leave one of them out")
+    return settings
 
 
 def in_words(counts: dict[str, int]) -> str:
@@ -247,14 +278,14 @@ class _Calibration:
         chosen = method_named(self.method)
         return next((kind for kind in kinds if METHODS[kind.method] == chosen), None)
 
-    def ranges(self, images: Path, *, tensors: Literal["all", "quantizable"]) -> "tuple[CalibrationCache, ImageLoader]":
-        """Ranges found in ONNX Runtime, now."""
-        from calibrators.ranges import calibrate, method_named
+    def statistics(self, images: Path, *, tensors: Literal["all", "quantizable"]) -> "tuple[Statistics, ImageLoader]":
+        """Of activations, collected in ONNX Runtime, now."""
+        from calibrators.ranges import method_named
         from trtcal.pipeline import collect_images
 
         method_named(self.method)
         with console.images_progress("Calibrating") as progress:
-            statistics, loader = collect_images(
+            return collect_images(
                 self.model,
                 images,
                 preprocess=self.preprocess,
@@ -265,7 +296,6 @@ class _Calibration:
                 on_bad_image=self.on_bad_image,
                 progress=progress,
             )
-        return calibrate(statistics, self.method), loader
 
     def calibrator(self, images: Path) -> "tuple[Calibrator, ImageLoader]":
         """What TensorRT calibrates with while it builds."""
