@@ -152,6 +152,8 @@ def _entries(content: Any, path: object) -> Iterable[tuple[str, Precision | None
     """Name, precision where it is stated, and milliseconds."""
     if isinstance(content, list):
         runs = next((each["count"] for each in content if isinstance(each, dict) and "count" in each), 1)
+        if isinstance(runs, bool) or not isinstance(runs, int) or runs < 1:
+            raise DataError(f"{path}: the count of runs must be a whole number, 1 or more, not {runs!r}")
         for each in content:
             if isinstance(each, dict) and "name" in each:
                 yield str(each["name"]), None, _milliseconds(each, runs, path)
@@ -165,11 +167,11 @@ def _entries(content: Any, path: object) -> Iterable[tuple[str, Precision | None
         raise DataError(f"{path} is neither a list nor a mapping: {_FORM}")
 
 
-def _milliseconds(entry: Mapping[str, Any], runs: Any, path: object) -> float:
+def _milliseconds(entry: Mapping[str, Any], runs: int, path: object) -> float:
     key = next((key for key in _KEYS if key in entry), None)
     if key is None:
         raise DataError(f"{path}: {entry['name']} has none of {', '.join(_KEYS)}: {_FORM}")
-    return _time(entry[key], entry["name"], path) / (_time(runs, "count", path) if key == "timeMs" else 1)
+    return _time(entry[key], entry["name"], path) / (runs if key == "timeMs" else 1)
 
 
 def _time(value: Any, name: object, path: object) -> float:

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from trtcal.config import QuantConfig
     from trtcal.images import ImageLoader
     from trtcal.layer_settings import LayerSettings
+    from trtcal.mixed_precision import MixedPrecision
     from trtcal.pipeline import quantize, quantize_dynamic
+    from trtcal.precision_run import PrecisionRun, choose_precisions
     from trtcal.preprocess import Preprocess
 
 _HOMES = {
@@ -45,7 +47,9 @@ _HOMES = {
     "LayerSettings": "trtcal.layer_settings",
     "LegacyCalibrator": "calibrators.int8",
     "MinMaxCalibrator": "calibrators.int8",
+    "MixedPrecision": "trtcal.mixed_precision",
     "OnnxRuntimeSession": "engines.session",
+    "PrecisionRun": "trtcal.precision_run",
     "Preprocess": "trtcal.preprocess",
     "QuantConfig": "trtcal.config",
     "Range": "calibrators.range",
@@ -56,6 +60,7 @@ _HOMES = {
     "TrtcalError": "calibrators.errors",
     "build_engine": "engines.builder",
     "calibrate": "calibrators.ranges",
+    "choose_precisions": "trtcal.precision_run",
     "collect": "engines.collect",
     "compare": "trtcal.comparison",
     "encodings": "calibrators.ranges",
@@ -76,7 +81,9 @@ __all__ = [
     "LayerSettings",
     "LegacyCalibrator",
     "MinMaxCalibrator",
+    "MixedPrecision",
     "OnnxRuntimeSession",
+    "PrecisionRun",
     "Preprocess",
     "QuantConfig",
     "Range",
@@ -87,6 +94,7 @@ __all__ = [
     "TrtcalError",
     "build_engine",
     "calibrate",
+    "choose_precisions",
     "collect",
     "compare",
     "encodings",

@@ -99,12 +99,15 @@ class MixedPrecision:
 
     @property
     def uniform(self) -> dict[str, Point]:
-        """The points at which all groups are at one level, or as near to it as they can be, by the level's name."""
+        """The points at which all groups are at one level, or as near to it as they can be, by the level's name.
+
+        The lowest is "config" where the configuration has any group on coarser grids than INT8's.
+        """
         groups = self.ladders.groups
         heights = sorted({level for group in groups for level in group.levels})
         alike = {level: tuple(at_most(group.levels, level) for group in groups) for level in heights}
-        names = {level: next(group.names[level] for group in groups if level in group.levels) for level in heights}
-        return {names[level]: point for level, levels in alike.items() if (point := self.at(levels)) is not None}
+        names = {level: {group.names[level] for group in groups if level in group.levels} for level in heights}
+        return {min(names[level]): point for level, levels in alike.items() if (point := self.at(levels)) is not None}
 
     def at(self, levels: Levels) -> Point | None:
         """The point of a choice; None where it was not evaluated."""
@@ -175,8 +178,9 @@ def mixed_precision(
     )
     points = []
     for levels, each in {**first, **whole}.items():
-        known = found.points[levels]
-        reached = False if known is None and not target.reaches(each) else known
+        reached: bool | None = target.reaches(each)
+        if reached and further is not None and levels not in whole:
+            reached = None
         points.append(Point(levels, each, judge.worth(each), choices.total(levels), reached))
     points = _with_front(points)
     best = next((point for point in points if point.levels == found.best), None)

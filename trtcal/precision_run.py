@@ -56,11 +56,13 @@ class PrecisionRun:
     notes: tuple[str, ...]
 
 
-def search_images(
+def choose_precisions(
     model: str | os.PathLike[str],
     images: PathLike,
-    target: Target,
     *,
+    max_drop: float | None = None,
+    target_accuracy: float | None = None,
+    target_sqnr: float | None = None,
     test_images: PathLike | None = None,
     config: QuantConfig | None = None,
     candidates: Sequence[Candidate] = CANDIDATES,
@@ -78,12 +80,16 @@ def search_images(
     on_bad_image: OnBadImage = "error",
     step: Step | None = None,
 ) -> PrecisionRun:
-    """Find precisions for a model's layers by images; see `calibrated`, `further` and `mixed_precision`.
+    """Choose the layers to leave in higher precision, by images; see `calibrated`, `further` and `mixed_precision`.
+
+    ``found.result.config.save("quant.toml")`` writes what was found, where anything reaches the target.
 
     Args:
         model: The float model.
         images: What to calibrate on, and to judge by.
-        target: What must hold.
+        max_drop: What must hold (`Target`): this, or one of the two others.
+        target_accuracy: Likewise.
+        target_sqnr: Likewise.
         test_images: What to judge by instead.
         config: What the search begins with.
         candidates: What layers may be switched to.
@@ -105,6 +111,7 @@ def search_images(
     Raises:
         TrtcalError: As those, and `read_times`.
     """
+    target = Target.of(max_drop, target_accuracy, target_sqnr)
     method_named(method)
     measured = [read_times(path, precision) for path, precision in profiles]
     simulation = Simulation(model)

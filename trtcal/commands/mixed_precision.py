@@ -145,10 +145,10 @@ def mixed_precision(
     from engines.graph import files_of, load_model
     from trtcal.commands.mixed_precision_report import as_dict, layers_of, show
     from trtcal.config import QuantConfig
-    from trtcal.precision_run import search_images
+    from trtcal.precision_run import choose_precisions
     from trtcal.precision_target import Target
 
-    target = Target.of(max_drop, target_accuracy, target_sqnr)
+    Target.of(max_drop, target_accuracy, target_sqnr)
     chosen = _candidates(candidates)
     profiles = [_profile(text) for text in profile or ()]
     read = [Path(path) for path in (images, test_images, labels, preprocess, config) if path is not None]
@@ -157,10 +157,12 @@ def mixed_precision(
     require_outputs(written, inputs=[*files_of(model), *(path for path in read if path != config)])
     options.require_calibration_outputs(model, save_cache, statistics, inputs=[*read, *written])
     load_model(model, weights=False)
-    found = search_images(
+    found = choose_precisions(
         model,
         images,
-        target,
+        max_drop=max_drop,
+        target_accuracy=target_accuracy,
+        target_sqnr=target_sqnr,
         test_images=test_images,
         config=None if config is None else QuantConfig.load(config),
         candidates=chosen,
@@ -217,7 +219,8 @@ def remarks(found: "PrecisionRun") -> "Iterator[str]":
             )
     for name, point in result.uniform.items():
         if not point.reaches:
-            yield f"all layers in {name} do not reach the target: {in_words(point.score)}"
+            alike = "as --config has them" if name == "config" else f"in {name}"
+            yield f"all layers {alike} do not reach the target: {in_words(point.score)}"
     if result.best is None:
         return
     score = result.best.score
