@@ -102,7 +102,7 @@ def build_engine(
         cache=cache,
         calibrator=calibrator,
         allow_version_mismatch=allow_version_mismatch,
-        config=config,
+        layers=None if config is None else planned_for(order, config),
         progress=progress,
         phase=phase,
     )
@@ -114,13 +114,15 @@ def fulfil(
     cache: CacheSource | None = None,
     calibrator: "Calibrator | None" = None,
     allow_version_mismatch: bool = False,
-    config: LayerConfig | None = None,
+    layers: LayerPlan | None = None,
     progress: Callable[[int], None] | None = None,
     phase: Callable[[str], None] | None = None,
 ) -> Engine:
-    """Build what `engines.order.checked_order` found in order; arguments and errors are `build_engine`'s."""
+    """Build what `engines.order.checked_order` found in order; arguments and errors are `build_engine`'s.
+
+    `layers` is what `engines.layer_types.planned_for` makes of a configuration.
+    """
     said: Log = []
-    layers = None if config is None else planned_for(order, config)
     with ranges_for(
         order, cache=cache, calibrator=calibrator, allow_version_mismatch=allow_version_mismatch, plan=layers
     ) as ranges:

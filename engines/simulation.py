@@ -37,6 +37,7 @@ class Layer:
         weight: The name of its weight; None for a skip input.
         shape: The weight's; () for a skip input.
         axis: The weight's output channels; None for a skip input.
+        partner: Of a skip input: the name of the convolution that the addition is fused into.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Layer:
     weight: str | None = None
     shape: tuple[int, ...] = ()
     axis: int | None = None
+    partner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,7 @@ def layer_of(site: Site) -> Layer:
     node = site.node
     name, kind, output = label(node), node.op_type, str(node.outputs[0].name)
     if site.weight is None:
-        return Layer(name, kind, site.tensor, output)
+        return Layer(name, kind, site.tensor, output, partner=None if site.partner is None else label(site.partner))
     value = node.inputs[site.weight.input]
     assert value is not None and value.const_value is not None
     shape = tuple(value.const_value.shape.numpy())

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from trtcal.comparison import Comparison, compare
     from trtcal.config import QuantConfig
     from trtcal.images import ImageLoader
+    from trtcal.layer_analysis import LayerAnalysis, analyse_layers
     from trtcal.layer_settings import LayerSettings
     from trtcal.mixed_precision import MixedPrecision
     from trtcal.pipeline import quantize, quantize_dynamic
@@ -45,6 +46,7 @@ _HOMES = {
     "Grid": "calibrators.grid",
     "ImageLoader": "trtcal.images",
     "LayerSettings": "trtcal.layer_settings",
+    "LayerAnalysis": "trtcal.layer_analysis",
     "LegacyCalibrator": "calibrators.int8",
     "MinMaxCalibrator": "calibrators.int8",
     "MixedPrecision": "trtcal.mixed_precision",
@@ -58,6 +60,7 @@ _HOMES = {
     "TensorRTSession": "engines.tensorrt_session",
     "TensorStatistics": "calibrators.statistics",
     "TrtcalError": "calibrators.errors",
+    "analyse_layers": "trtcal.layer_analysis",
     "build_engine": "engines.builder",
     "calibrate": "calibrators.ranges",
     "choose_precisions": "trtcal.precision_run",
@@ -79,6 +82,7 @@ __all__ = [
     "Grid",
     "ImageLoader",
     "LayerSettings",
+    "LayerAnalysis",
     "LegacyCalibrator",
     "MinMaxCalibrator",
     "MixedPrecision",
@@ -92,6 +96,7 @@ __all__ = [
     "TensorRTSession",
     "TensorStatistics",
     "TrtcalError",
+    "analyse_layers",
     "build_engine",
     "calibrate",
     "choose_precisions",

@@ -120,6 +120,9 @@ class QuantConfig:
     the other rules of that kind; first and last convolutions are skipped as by type. Of several globs, or classes, the
     first that was added counts. The same target again changes and adds to what it said before.
 
+    A residual addition of whose precision no rule says anything, and which is fused into a convolution that is not
+    INT8, takes that one's: quantizing its other input would cost accuracy and gain nothing.
+
     Attributes:
         default: Of what no rule sets.
         rules: By kind, in the order in which they were added.
@@ -201,7 +204,13 @@ class QuantConfig:
     def settings(self, layers: Sequence[Quantizable]) -> Resolved:
         """What it says of a model's layers, which are in topological order."""
         ends = self.skipped.ends(layers)
-        return Resolved({layer.name: self._of(layer, ends) for layer in layers}, tuple(self._unused(layers)))
+        chosen = {layer.name: self._of(layer, ends) for layer in layers}
+        found = {name: replace(self.default, **settings) for name, settings in chosen.items()}
+        for layer in layers:
+            partner = found.get(getattr(layer, "partner", None) or "")
+            if partner is not None and partner.precision != "int8" and "precision" not in chosen[layer.name]:
+                found[layer.name] = replace(found[layer.name], precision=partner.precision)
+        return Resolved(found, tuple(self._unused(layers)))
 
     def plan(self, layers: Sequence[Layer]) -> LayerPlan:
         """What becomes of a model's layers in TensorRT: `engines.builder.build_engine` and `quantize` ask for it.
@@ -279,13 +288,14 @@ class QuantConfig:
         self.rules.append(rule)
         self.rules.sort(key=lambda each: get_args(Kind).index(each.kind))
 
-    def _of(self, layer: Quantizable, ends: Set[str]) -> LayerSettings:
+    def _of(self, layer: Quantizable, ends: Set[str]) -> dict[str, Any]:
+        """What rules say of a layer."""
         said = [(_rank(rule, layer), rule.settings) for rule in reversed(self.rules) if rule.fits(layer)]
         said += [(rank, {"precision": "float"}) for rank in self._skips(layer, ends)]
         chosen: dict[str, Any] = {}
         for _, settings in sorted(said, key=lambda each: -each[0]):
             chosen |= settings
-        return replace(self.default, **chosen)
+        return chosen
 
     def _skips(self, layer: Quantizable, ends: Set[str]) -> Iterator[int]:
         """Ranks of what leaves a layer in float."""

@@ -192,17 +192,26 @@ def note(message: str) -> None:
 
 
 def emit_json(value: Any) -> None:
-    """Print `value` as JSON on standard output; null for NaN and infinity, which JSON has not."""
+    """Print `value` as JSON on standard output, as `as_json` has it."""
     spelled = (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")  # else a letter it lacks becomes no JSON
-    sys.stdout.write(json.dumps(finite(value), indent=2, ensure_ascii=spelled, allow_nan=False) + "\n")
+    sys.stdout.write(as_json(value, spelled=spelled))
 
 
-def finite(value: Any) -> Any:
-    """The value for JSON: null for NaN and infinity, in whatever it holds."""
+def as_json(value: Any, *, spelled: bool = False) -> str:
+    """`value` as JSON; null for NaN and infinity, which JSON has not.
+
+    Args:
+        value: Of dictionaries, lists, text and numbers.
+        spelled: Spell out what is not ASCII.
+    """
+    return json.dumps(_finite(value), indent=2, ensure_ascii=spelled, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: finite(each) for key, each in value.items()}
+        return {key: _finite(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(each) for each in value]
+        return [_finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

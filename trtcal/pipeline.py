@@ -138,7 +138,7 @@ def _typed(plan: LayerPlan) -> tuple[str, ...]:
     names = plan.named("fp16", "fp32")
     if not names:
         return ()
-    return (f"{some(names)} get their type when the engine is built: give trtcal build this configuration, too",)
+    return (f"the type of {some(names)} is chosen when the engine is built: give trtcal build this configuration, too",)
 
 
 def quantize_dynamic(

@@ -26,7 +26,8 @@ WIDE = 4.0
 """How far a range may reach over the usual values: 2 bits of 8 then tell only one value in a thousand apart."""
 
 SATURATED = 0.01
-"""The share of values that may be clipped: methods that clip outliers leave out a thousandth or so."""
+"""The share of values that may be clipped: methods that clip outliers leave out a thousandth or so. Fewer do harm where
+clipping is what makes a tensor poor."""
 
 POOR = 20.0
 """dB over its rounding error that a tensor must have: below, the error is more than a tenth of the tensor."""
@@ -54,6 +55,7 @@ Reason = Literal[
     "weight channel spread",
     "dead weights",
     "noisy weight",
+    "lost weights",
     "error jump",
     "not finite",
 ]
@@ -112,8 +114,8 @@ def _of_input(error: "LayerError", known: TensorStatistics | None) -> Iterator[S
         yield named("not finite", f"{error.arrives.nonfinite} of its values are NaN or infinite in one of the models")
     if known is not None and known.amax > 0:
         yield from _of_range(named, known, use.encoding)
-    if use.saturation > SATURATED or (own.sqnr < POOR and use.clipped > own.noise / 2):
-        part = use.clipped / own.noise if own.noise else 1.0
+    part = use.clipped / own.noise if own.noise else 0.0
+    if part > 0.5 and own.sqnr < (GOOD if use.saturation > SATURATED else POOR):
         yield named(
             "saturation",
             f"{_percent(use.saturation)} of its values are beyond its range and clipped, which makes {_percent(part)} "
@@ -165,6 +167,10 @@ def _of_weight(error: "LayerError") -> Iterator[Suspicion]:
     if sqnr < POOR:
         whole = f"the whole {weight.fidelity.sqnr:.1f} dB"
         yield named("noisy weight", f"output channel {worst} is {sqnr:.1f} dB over its rounding error, {whole}")
+    if weight.lost:
+        count = error.layer.shape[1 - (error.layer.axis or 0)]
+        why = f"{_listed(weight.lost, count, 'input channels')} given weights of zero in INT8, and others before"
+        yield named("lost weights", why)
     if weight.spread > SPREAD:
         largest = int(weight.amax.argmax())
         effect = "each has its own scale, as they need" if weight.apart else "they share one scale: give each its own"
@@ -191,7 +197,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def _listed(channels: Sequence[int], count: int) -> str:
+def _listed(channels: Sequence[int], count: int, what: str = "channels") -> str:
     """Such as "3 of 16 channels (0, 4, 7) are"; of many, the first ones."""
     few = ", ".join(map(str, channels[:8])) + (", ..." if len(channels) > 8 else "")
-    return f"{len(channels)} of {count} channels ({few}) {'is' if len(channels) == 1 else 'are'}"
+    return f"{len(channels)} of {count} {what} ({few}) {'is' if len(channels) == 1 else 'are'}"

@@ -22,6 +22,7 @@ class WeightError:
         fidelity: Of the dequantized weight to the float one.
         amax: The largest magnitude of each output channel.
         sqnr: Of each output channel, in dB; inf for one of zeros.
+        lost: Input channels whose weights are not all zero, but are after quantization.
         apart: Whether output channels have scales of their own.
         bits: Of its levels.
     """
@@ -29,6 +30,7 @@ class WeightError:
     fidelity: Fidelity
     amax: npt.NDArray[np.float64]
     sqnr: npt.NDArray[np.float64]
+    lost: tuple[int, ...]
     apart: bool
     bits: int
 
@@ -58,6 +60,7 @@ class WeightError:
             "channels": len(self.amax),
             "channel_spread": self.spread,
             "dead_channels": list(self.dead),
+            "lost_input_channels": list(self.lost),
             "worst_channel": {"channel": worst, "sqnr_db": sqnr},
         }
 
@@ -73,11 +76,14 @@ def weight_error(layer: Layer, weight: Floats, encoding: Encoding) -> WeightErro
     back = encoding.fake_quantize(weight)
     assert layer.axis is not None
     before, after = (np.moveaxis(each, layer.axis, 0).reshape(each.shape[layer.axis], -1) for each in (weight, back))
+    others = tuple(each for each in range(weight.ndim) if each != 1 - layer.axis)
+    lost = weight.any(axis=others) & ~back.any(axis=others)
     rows = [Fidelity.of(one, other) for one, other in zip(before, after, strict=True)]
     return WeightError(
         sum(rows, Fidelity()),
         np.abs(before).max(axis=1, initial=0.0).astype(np.float64),
         np.array([decibels(row.signal, row.noise) if row.noise else math.inf for row in rows]),
+        tuple(np.flatnonzero(lost).tolist()),
         encoding.axis is not None,
         encoding.grid.bits,
     )

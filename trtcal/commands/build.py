@@ -11,10 +11,10 @@ from trtcal import console
 from trtcal.commands import options
 
 if TYPE_CHECKING:
-    from calibrators.cache import CalibrationCache
     from calibrators.calibrator import Calibrator
     from calibrators.statistics_file import Statistics
     from engines.finding import Finding
+    from engines.order import Order
     from engines.record import Engine, EngineRecord
     from trtcal.config import QuantConfig
     from trtcal.images import ImageLoader
@@ -50,6 +50,15 @@ def build(
         typer.Option(
             help="Images (or arrays) to calibrate a float model on, instead of --cache.",
             metavar="PATH",
+            show_default=False,
+        ),
+    ] = None,
+    statistics: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Statistics that trtcal calibrate --statistics kept, instead of --cache or --images; those of several "
+            "shards merge.",
+            metavar="FILE.npz...",
             show_default=False,
         ),
     ] = None,
@@ -114,7 +123,7 @@ def build(
 
     An INT8 engine comes from a model with Q/DQ nodes, or from a float model and its calibration cache, or from a
     float model and images to calibrate on. --preprocess, --count, --batch-size, --seed, --method and --on-bad-image
-    go with --images.
+    go with --images; --method with --statistics, too.
 
     TensorRT 8.6 to 10 reads the cache itself, or calibrates on the images itself, on the GPU, in batches of
     --batch-size; it knows entropy and minmax, and gets the ranges of other methods, found in ONNX Runtime, as a cache.
@@ -127,14 +136,16 @@ def build(
     tensorrt builds on the GPU that the engine is for, tensorrt-rtx on any machine's CPU.
     """
     from calibrators.ranges import calibrate
+    from calibrators.statistics_file import Statistics, merged_files
     from engines.backends.backend import BuildOptions
     from engines.builder import fulfil
+    from engines.layer_types import planned_for
     from engines.order import checked_order
+    from trtcal.pipeline import require_same_model
 
-    if cache is not None and images is not None:
-        raise BuildError("give either --cache or --images: the ranges of an INT8 build come from one of them")
+    source = _source(cache=cache, images=images, statistics=statistics)
     if images is None:
-        options.require_no_calibration(context, _CALIBRATION)
+        options.require_no_calibration(context, [name for name in _CALIBRATION if name != "method" or not statistics])
     if allow_version_mismatch and cache is None:
         raise BuildError("--allow-version-mismatch goes with --cache: give a cache, or leave it out")
     order = checked_order(
@@ -155,35 +166,34 @@ def build(
             layer_precisions=options.layer_precisions_of(layer_precision or ()),
         ),
         log=log,
-        inputs=[path for path in (cache, images, config) if path is not None],
+        inputs=[path for path in (cache, images, config, *(statistics or ())) if path is not None],
     )
-    if images is not None and not order.needs_ranges:
-        raise BuildError(
-            f"--images is for INT8 builds of float models, and {order.no_ranges_because}: leave out the images"
-        )
-    if images is not None and method == "auto":
-        raise BuildError(
-            "--method auto is trtcal calibrate's, which writes a cache: give that with --cache, or name a method"
-        )
-    ranges: Path | CalibrationCache | Statistics | None = cache
-    settings = None if config is None else _settings(context, config, None if images is None else method)
+    if source in ("images", "statistics"):
+        _require_use(order, source, method)
+    settings = (
+        None if config is None else _settings(context, config, method if source in ("images", "statistics") else None)
+    )
+    layers = None if settings is None else planned_for(order, settings)
+    ranges: Path | Statistics | None = cache
     calibration = _Calibration(model, preprocess, count, batch_size, seed, method, on_bad_image)
     loader: ImageLoader | None = None
     calibrator: Calibrator | None = None
     if images is not None and order.implicit and calibration.kind is not None:
         calibrator, loader = calibration.calibrator(images)
     elif images is not None:
-        statistics, loader = calibration.statistics(images, tensors="all" if order.implicit else "quantizable")
-        ranges = calibrate(statistics, method) if settings is None else statistics
+        ranges, loader = calibration.statistics(images, tensors="all" if order.implicit else "quantizable")
+    elif statistics is not None:
+        ranges = merged_files(statistics)
+        require_same_model(ranges, model)
     with console.staged_progress(f"Building with {order.backend.name}") as stages:
         if calibrator is not None and loader is not None:
             calibrator.progress = stages.count("Calibrating", loader.count)
         engine = fulfil(
             order,
-            cache=ranges,
+            cache=calibrate(ranges, method) if settings is None and isinstance(ranges, Statistics) else ranges,
             calibrator=calibrator,
             allow_version_mismatch=allow_version_mismatch,
-            config=settings,
+            layers=layers,
             phase=stages.stage,
         )
     if json:
@@ -198,6 +208,31 @@ def build(
             console.note(
                 f"note: TensorRT has no calibrator that does {method}: the ranges are ONNX Runtime's, given as a cache"
             )
+
+
+def _source(**given: object) -> str | None:
+    """Which of the options that ranges come from is given.
+
+    Raises:
+        BuildError: Several are.
+    """
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        told = " or ".join(f"--{name}" for name in names)
+        raise BuildError(f"give either {told}: the ranges of an INT8 build come from one of them")
+    return names[0] if names else None
+
+
+def _require_use(order: "Order", source: str, method: str) -> None:
+    """Refuse images or statistics, from which ranges are found, where the build takes none."""
+    if not order.needs_ranges:
+        raise BuildError(
+            f"--{source} is for INT8 builds of float models, and {order.no_ranges_because}: leave out the {source}"
+        )
+    if method == "auto":
+        raise BuildError(
+            "--method auto is trtcal calibrate's, which writes a cache: give that with --cache, or name a method"
+        )
 
 
 def _settings(context: typer.Context, config: Path, method: str | None) -> "QuantConfig":

@@ -19,22 +19,9 @@ if TYPE_CHECKING:
 def sensitivity(
     model: options.Model,
     *,
-    images: Annotated[
-        Path, typer.Option(help="A folder of images, or arrays: .npz or .npy.", metavar="PATH", show_default=False)
-    ],
-    test_images: Annotated[
-        Path | None,
-        typer.Option(help="Images to judge by, instead of others of --images.", metavar="PATH", show_default=False),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            help="Labels of the images to judge by: a CSV file of rows `file,label`; for arrays an .npy of class "
-            "numbers (default: sub-folders; in an .npz, the array `labels`).",
-            metavar="FILE",
-            show_default=False,
-        ),
-    ] = None,
+    images: options.Images,
+    test_images: options.TestImages = None,
+    labels: options.TestLabels = None,
     by: Annotated[
         Literal["top-1", "agreement", "SQNR"] | None,
         typer.Option(
@@ -47,32 +34,12 @@ def sensitivity(
     errors: Annotated[
         bool, typer.Option("--errors", help="Show the errors of all layers in INT8 only, without trying each.")
     ] = False,
-    resume: Annotated[
-        Path | None,
-        typer.Option(
-            help="Keep the scores of trials in this file, and take those that are in it: an interrupted run goes on "
-            "where it was. They count for the same model, images and ranges only.",
-            metavar="FILE.json",
-            show_default=False,
-        ),
-    ] = None,
+    resume: options.Resume = None,
     method: options.Method = "entropy",
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help="How layers are quantized: bits, methods, what stays in float (default: all in INT8, as TensorRT "
-            "has it).",
-            metavar="quant.toml",
-            show_default=False,
-        ),
-    ] = None,
+    config: options.Config = None,
     preprocess: options.Preprocess = None,
-    count: Annotated[
-        int, typer.Option(help="Images to calibrate on at most, each class its share.", metavar="N", min=1)
-    ] = 500,
-    test_count: Annotated[
-        int, typer.Option(help="Images to judge by at most, each class its share.", metavar="N", min=1)
-    ] = 500,
+    count: options.CalibrationCount = 500,
+    test_count: options.TestCount = 500,
     batch_size: options.BatchSize = 8,
     seed: options.Seed = 0,
     on_bad_image: options.OnBadImage = "error",
@@ -95,50 +62,57 @@ def sensitivity(
 
     Images are parted as by `trtcal compare`: those that are judged by were not calibrated on.
     """
-    import json as encoder
-
-    from calibrators.files import require_outputs, write_whole
+    from calibrators.files import require_outputs
+    from calibrators.ranges import method_named
     from engines.graph import files_of, load_model
+    from trtcal.config import QuantConfig
+    from trtcal.judging import calibrated
     from trtcal.layer_analysis import analyse_layers
+    from trtcal.trial_cache import TrialCache
 
-    outputs = [path for path in (output, resume) if path is not None]
-    given = (images, test_images, labels, preprocess, config)
-    read = [Path(path) for path in given if path is not None]
-    require_outputs(outputs, inputs=[*files_of(model), *read])
+    method_named(method)
+    settings = None if config is None else QuantConfig.load(config)
+    read = [Path(path) for path in (images, test_images, labels, preprocess, config) if path is not None]
+    written = [path for path in (output, resume) if path is not None]
+    require_outputs(written, inputs=[*files_of(model), *read])
     load_model(model, weights=False)
     try:
-        found = analyse_layers(
-            model,
-            images,
-            method=method,
-            config=config,
-            criterion=by,
-            errors_only=errors,
-            resume=resume,
-            test_images=test_images,
-            preprocess=preprocess,
-            count=count,
-            test_count=test_count,
-            labels=labels,
-            batch_size=batch_size,
-            seed=seed,
-            on_bad_image=on_bad_image,
-            step=console.progress,
-        )
+        with TrialCache(resume) as cache:
+            judging = calibrated(
+                model,
+                images,
+                step=console.progress,
+                test_images=test_images,
+                preprocess=preprocess,
+                count=count,
+                test_count=test_count,
+                labels=labels,
+                batch_size=batch_size,
+                seed=seed,
+                tensors="quantizable",
+                on_bad_image=on_bad_image,
+            )
+            found = analyse_layers(
+                model,
+                judging,
+                method=method,
+                config=settings,
+                criterion=by,
+                errors_only=errors,
+                cache=cache,
+                step=console.progress,
+            )
     except KeyboardInterrupt:
         if resume is not None and resume.exists():
             console.note(f"{resume} holds the trials that were done: the same command goes on from there")
         raise
-    content = _as_dict(model, method, found)
-    if output is not None:
-        write_whole(output, encoder.dumps(console.finite(content), indent=2, allow_nan=False) + "\n")
-    if json:
-        console.emit_json(content)
-    else:
-        _print(found)
-        if output is not None:
-            console.say(f"{output}: all of it")
-    _say_notes(found, stated=preprocess is not None)
+    _report(model, method, found, output=output, json=json)
+    parts = found.judging.parts
+    options.say_what_was_read(parts.calibration, stated=preprocess is not None)
+    options.say_what_was_read(parts.test, stated=True)
+    options.say_if_few(parts.calibration)
+    for note in remarks(found):
+        console.note(f"note: {note}")
 
 
 def remarks(found: "LayerAnalysis") -> Iterator[str]:
@@ -175,14 +149,19 @@ def _of_ranking(ranking: "Sensitivity") -> Iterator[str]:
         yield f"{ranks.count(rank)} layers share rank {rank}: they do the same harm"
 
 
-def _say_notes(found: "LayerAnalysis", *, stated: bool) -> None:
-    """Tell, on standard error, what a user should know."""
-    parts = found.judging.parts
-    options.say_what_was_read(parts.calibration, stated=stated)
-    options.say_what_was_read(parts.test, stated=True)
-    options.say_if_few(parts.calibration)
-    for note in remarks(found):
-        console.note(f"note: {note}")
+def _report(model: Path, method: str, found: "LayerAnalysis", *, output: Path | None, json: bool) -> None:
+    """Print and write what was found."""
+    from calibrators.files import write_whole
+
+    content = _as_dict(model, method, found)
+    if output is not None:
+        write_whole(output, console.as_json(content, spelled=True))
+    if json:
+        console.emit_json(content)
+    else:
+        _print(found)
+        if output is not None:
+            console.say(f"{output}: all of it")
 
 
 def _print(found: "LayerAnalysis") -> None:
