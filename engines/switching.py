@@ -79,37 +79,11 @@ def _ties(model: onnx.ModelProto, layers: Sequence[Layer]) -> Iterable[tuple[lis
         if len(tensors) > 1:
             names = [readers[tensor][0] for tensor in tensors]
             yield names, f"{_listed(tensors)}, which {_listed(names)} read, share a scale"
-    graph = _Graph(model)
-    known = {layer.name: layer for layer in layers}
-    by_output = {layer.output: layer.name for layer in layers if layer.weight is not None}
-    for layer in known.values():
-        convolution = by_output.get(graph.fused_with(layer) or "") if layer.weight is None else None
-        if convolution is not None:
-            yield [convolution, layer.name], f"{layer.name} is a residual addition's skip, fused into {convolution}"
-
-
-class _Graph:
-    """Who makes and who reads each tensor."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self._makers = {name: node for node in model.graph.node for name in node.output}
-        self._readers: dict[str, list[onnx.NodeProto]] = {}
-        for node in model.graph.node:
-            for name in dict.fromkeys(node.input):
-                self._readers.setdefault(name, []).append(node)
-
-    def fused_with(self, skip: Layer) -> str | None:
-        """The tensor that a residual addition takes from the convolution it is fused into."""
-        node, skipped = self._makers[skip.output], skip.activation
-        while node.op_type != "Add":  # a site before operators that only move values: those have one reader
-            skipped = node.output[0]
-            (node,) = self._readers[skipped]
-        (other,) = (str(name) for name in node.input if name != skipped)
-        maker = self._makers.get(other)
-        while maker is not None and maker.op_type == "BatchNormalization":
-            other = str(maker.input[0])
-            maker = self._makers.get(other)
-        return other
+    known = {layer.name for layer in layers}
+    for layer in layers:
+        if layer.partner in known:
+            why = f"{layer.name} is a residual addition's skip, fused into {layer.partner}"
+            yield [str(layer.partner), layer.name], why
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -169,7 +169,9 @@ def test_the_score_is_that_of_the_model_that_its_settings_give(plain, further):
         plain.model,
         calibrate(plain.statistics, "minmax"),
         layers={
-            name: replace(qdq.WeightOptions(), bits=each.weight_bits, granularity=qdq.Granularity.parse(each.granularity))
+            name: replace(
+                qdq.WeightOptions(), bits=each.weight_bits, granularity=qdq.Granularity.parse(each.granularity)
+            )
             for name, each in layers.items()
         },
     )

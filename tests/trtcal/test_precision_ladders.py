@@ -97,9 +97,10 @@ def test_the_configuration_that_was_given_is_not_changed(block):
 def test_layers_that_the_configuration_leaves_in_float_stay_there(block):
     config = QuantConfig().add_layer_config("b/Conv", precision="fp16").add_layer_config("y/Conv", precision="fp32")
     found = made(block, config)
-    assert [group.layers for group in found.groups] == [("stem/Conv",), ("a/Conv", "sum/Add")]
-    assert found.fixed == {"b/Conv": LayerForm(half=True), "y/Conv": FLOAT}
-    assert set(found.left) == {"b/Conv", "y/Conv"}
+    assert [group.layers for group in found.groups] == [("stem/Conv",), ("a/Conv",)]
+    half = LayerForm(half=True)
+    assert found.fixed == {"b/Conv": half, "sum/Add": half, "y/Conv": FLOAT}
+    assert set(found.left) == {"b/Conv", "sum/Add", "y/Conv"}
     _, _, counts = block
     assert found.fixed_cost == 16 * counts["b/Conv"] + 32 * counts["y/Conv"]
     assert found.total((3, 3)) == found.whole["fp32"] - 16 * counts["b/Conv"]
@@ -126,4 +127,3 @@ def test_what_is_finer_than_int8_is_left_as_it_is():
     (settings,) = config.settings([type("Layer", (), {"name": "x", "type": "MatMul"})()]).layers.values()
     better = at_least_int8(settings)
     assert (better.weight_bits, better.activation_bits, better.granularity) == (16, 8, "block:32")
-

@@ -170,7 +170,9 @@ def test_a_level_above_the_hull_is_never_worth_its_price():
 @given(st.lists(st.lists(st.floats(0, WORST), min_size=3, max_size=3), min_size=1, max_size=5))
 def test_steps_lead_from_the_lowest_to_the_highest_levels_and_their_worth_falls(noises):
     ladders = [(0, 1, 3)] * len(noises)
-    by_level = {(group, level): each[place] for group, each in enumerate(noises) for place, level in enumerate((0, 1, 3))}
+    by_level = {
+        (group, level): each[place] for group, each in enumerate(noises) for place, level in enumerate((0, 1, 3))
+    }
     order = ordered(ladders, by_level, lambda group, level: (level + 1) * (group + 1.0))
     assert [step.worth for step in order] == sorted((step.worth for step in order), reverse=True)
     choices = prefixes((0,) * len(noises), order)
