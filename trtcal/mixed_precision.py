@@ -47,7 +47,7 @@ class Point:
         levels: By group.
         score: Of the model with it, against the float model: on the first images, and on the further ones too where it
             was measured on them.
-        worth: The criterion's value; more is better.
+        worth: SQNR where the target is one, else the criterion's value; more is better.
         cost: Of all its layers.
         reaches: Whether the target holds; None where it does on the first images and was not measured on further ones.
         front: Whether no other choice that was evaluated is better at no more cost, or as good at less.
@@ -181,7 +181,8 @@ def mixed_precision(
         reached: bool | None = target.reaches(each)
         if reached and further is not None and levels not in whole:
             reached = None
-        points.append(Point(levels, each, judge.worth(each), choices.total(levels), reached))
+        worth = each.distortion.sqnr if target.kind == "target-sqnr" else judge.worth(each)
+        points.append(Point(levels, each, -math.inf if math.isnan(worth) else worth, choices.total(levels), reached))
     points = _with_front(points)
     best = next((point for point in points if point.levels == found.best), None)
     written = None if best is None else best.score

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from calibrators.errors import DataError
+from calibrators.errors import ConfigError, DataError
 from calibrators.ranges import method_named
 from engines.collect import Tensors
 from engines.costs import inferred_shapes, macs, sized
@@ -153,6 +153,11 @@ def choose_precisions(
             candidates=candidates,
             phase=lambda name, most: steps.begin(name, most * (test.count if name == BY_ITSELF else images_in_all)),
         )
+    if result.config is not None:
+        try:
+            result.config.plan(simulation.layers)
+        except ConfigError as error:
+            notes = (*notes, f"quantize and build refuse these settings: {error}")
     unit: Unit = "ms" if measured else "MACs x bits"
     remembered = sum(each.remembered for each in (judge, *further_judge))
     return PrecisionRun(result, judging, others, unit, remembered, (*judging.notes, *notes))

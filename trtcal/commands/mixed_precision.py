@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 def mixed_precision(
     model: options.Model,
     *,
-    images: Annotated[
-        Path, typer.Option(help="A folder of images, or arrays: .npz or .npy.", metavar="PATH", show_default=False)
-    ],
+    images: options.Images,
     max_drop: Annotated[
         float | None,
         typer.Option(
@@ -43,19 +41,8 @@ def mixed_precision(
             show_default=False,
         ),
     ] = None,
-    test_images: Annotated[
-        Path | None,
-        typer.Option(help="Images to judge by, instead of others of --images.", metavar="PATH", show_default=False),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            help="Labels of the images to judge by: a CSV file of rows `file,label`; for arrays an .npy of class "
-            "numbers (default: sub-folders; in an .npz, the array `labels`).",
-            metavar="FILE",
-            show_default=False,
-        ),
-    ] = None,
+    test_images: options.TestImages = None,
+    labels: options.TestLabels = None,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -81,20 +68,10 @@ def mixed_precision(
             show_default=False,
         ),
     ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(
-            help="Keep the scores of evaluations in this file, and take those that are in it: an interrupted run goes "
-            "on where it was. They count for the same model, images and ranges only.",
-            metavar="FILE.json",
-            show_default=False,
-        ),
-    ] = None,
+    resume: options.Resume = None,
     method: options.Method = "entropy",
     preprocess: options.Preprocess = None,
-    count: Annotated[
-        int, typer.Option(help="Images to calibrate on at most, each class its share.", metavar="N", min=1)
-    ] = 500,
+    count: options.CalibrationCount = 500,
     test_count: Annotated[
         int, typer.Option(help="Images to judge by first, at most, each class its share.", metavar="N", min=1)
     ] = 500,
@@ -135,7 +112,7 @@ def mixed_precision(
 
     Choices are judged by images that were not calibrated on. Of many choices the cheapest would reach the target by
     luck on a few of them, so one that does on those of --test-count must reach it on these and those of
-    --confirm-count together. Exit code 1, and nothing is written, where no choice reaches the target.
+    --confirm-count together. Exit code 1, and no settings are written, where no choice reaches the target.
 
     The table shows the choices that no other one beats in both accuracy and cost. drop is in points of top-1 against
     the float model, cost in percent of the model in FP32 (in milliseconds with --profile).
@@ -154,7 +131,7 @@ def mixed_precision(
     read = [Path(path) for path in (images, test_images, labels, preprocess, config) if path is not None]
     read += [path for path, _ in profiles]
     written = [path for path in (output, resume) if path is not None]
-    require_outputs(written, inputs=[*files_of(model), *(path for path in read if path != config)])
+    require_outputs(written, inputs=[*files_of(model), *read])
     options.require_calibration_outputs(model, save_cache, statistics, inputs=[*read, *written])
     load_model(model, weights=False)
     found = choose_precisions(
@@ -247,8 +224,8 @@ def _failure(found: "PrecisionRun") -> str:
     result = found.result
     nearest = max(result.points, key=lambda point: (point.worth, -point.cost))
     return (
-        f"none of {result.evaluations} choices reaches {result.target}: the nearest is {layers_of(result, nearest)}, "
-        f"with {in_words(nearest.score)}; the float model itself has {in_words(result.reference)}; ask for less, or "
+        f"none of {result.evaluations} choices evaluated reaches {result.target}: the nearest is "
+        f"{layers_of(result, nearest)}, with {in_words(nearest.score)}; the float model itself has {in_words(result.reference)}; ask for less, or "
         "give other --candidates, --method or --config"
     )
 

@@ -24,13 +24,17 @@ def show(found: "PrecisionRun") -> None:
     )
     console.say(f"preprocessing: {parts.calibration.preprocess}")
     further = f", {result.further} of them on all images" if found.further is not None else ""
-    console.say(f"target: {result.target}; {result.evaluations} evaluations{further}; cost in {found.unit}")
+    console.say(f"target: {result.target}; {_counted(result.evaluations)}{further}; cost in {found.unit}")
     _print_groups(found)
     _print_choices(found)
     if result.best is not None:
         console.say(f"chosen: {layers_of(result, result.best)}, {in_words(result.best.score)}")
         if result.written is not None and result.written != result.best.score:
             console.say(f"as quantize writes it, FP16 layers in FP32 in ONNX Runtime: {in_words(result.written)}")
+
+
+def _counted(evaluations: int) -> str:
+    return "1 evaluation" if evaluations == 1 else f"{evaluations} evaluations"
 
 
 def _print_choices(found: "PrecisionRun") -> None:
