@@ -19,6 +19,7 @@ from trtcal.images import open_images
 from trtcal.layer_settings import LayerSettings
 from trtcal.mixed_precision import mixed_precision, noise
 from trtcal.precision_ladders import modelled
+from trtcal.precision_run import choose_precisions
 from trtcal.precision_target import Target
 from trtcal.trials import Trials
 
@@ -248,3 +249,24 @@ def test_noise_counts_each_output_alike(plain):
 
     score = Score(distortions={"boxes": Distortion(1e6, 1e3), "scores": Distortion(1.0, 0.1), "none": Distortion(0, 0)})
     assert noise(score) == pytest.approx(1e-3 + 0.1)
+
+
+def test_a_hard_case_of_a_real_network(shared_data):
+    """ResNet-20 with weights of 4 bits and one scale each: it takes INT8's finer ones in some blocks, not in all."""
+    found = choose_precisions(
+        shared_data / "models" / "cifar10_resnet20.onnx",
+        shared_data / "images" / "cifar10_train_512.npz",
+        max_drop=1.0,
+        test_images=shared_data / "images" / "cifar10_test_2000.npz",
+        config=QuantConfig(LayerSettings(weight_bits=4, granularity="tensor")),
+        preprocess="cifar10",
+        count=64,
+        test_count=80,
+        confirm_count=120,
+    ).result
+    assert found.uniform["config"].score.drop > 3
+    assert found.best.score.drop <= 1.0
+    assert found.best.score.samples == 200
+    assert found.uniform["config"].cost < found.best.cost < found.uniform["int8"].cost
+    assert len(found.ladders.groups) == 11
+    assert found.evaluations < 60

@@ -200,6 +200,8 @@ def remarks(found: "PrecisionRun") -> "Iterator[str]":
             yield f"all layers {alike} do not reach the target: {in_words(point.score)}"
     if result.best is None:
         return
+    if not {"config", "int8"} & set(result.ladders.counts(result.best.levels)):
+        yield "no layer is left in INT8: build the float model with --precision fp16 and no cache"
     score = result.best.score
     if unsure := result.target.within_noise(score):
         yield f"{unsure}: more images to judge by make the interval narrower"
@@ -225,8 +227,8 @@ def _failure(found: "PrecisionRun") -> str:
     nearest = max(result.points, key=lambda point: (point.worth, -point.cost))
     return (
         f"none of {result.evaluations} choices evaluated reaches {result.target}: the nearest is "
-        f"{layers_of(result, nearest)}, with {in_words(nearest.score)}; the float model itself has {in_words(result.reference)}; ask for less, or "
-        "give other --candidates, --method or --config"
+        f"{layers_of(result, nearest)}, with {in_words(nearest.score)}; the float model itself has "
+        f"{in_words(result.reference)}; ask for less, or give other --candidates, --method or --config"
     )
 
 

@@ -281,6 +281,12 @@ def test_what_cannot_be_is_refused_before_anything_is_done(search, command, fold
     assert not (tmp_path / "quant.toml").exists()
 
 
+def test_where_no_layer_is_left_in_int8_that_is_told(search):
+    code, _, err = search("--target-sqnr", 60)
+    assert code == 0
+    assert "note: no layer is left in INT8: build the float model with --precision fp16" in err
+
+
 def test_a_detector_has_a_ratio_to_reach(command, tmp_path):
     net = Net()
     net.conv(net.input("image", ("N", 3, 8, 8)), "a", 8, 3, 3, 3)
