@@ -53,15 +53,7 @@ def build(
             show_default=False,
         ),
     ] = None,
-    statistics: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Statistics that trtcal calibrate --statistics kept, instead of --cache or --images; those of several "
-            "shards merge.",
-            metavar="FILE.npz...",
-            show_default=False,
-        ),
-    ] = None,
+    statistics: options.KeptStatistics = None,
     config: options.Config = None,
     precision: Annotated[
         Literal["int8", "fp16", "fp32"],
@@ -94,8 +86,8 @@ def build(
     compute_capability: Annotated[
         list[str] | None,
         typer.Option(
-            help="A GPU to build for, such as 8.6 or 86; may be repeated; for tensorrt-rtx only. [default: every GPU "
-            "from 8.0 (Ampere) on]",
+            help="A GPU to build for, such as 8.6 or 86; may be repeated; for tensorrt-rtx only. [default: 8.0, 8.6, "
+            "8.9, 12.0 and later: not 9.0 and 10, the data centre's Hopper and Blackwell]",
             metavar="N",
             show_default=False,
         ),

@@ -149,6 +149,15 @@ Statistics = Annotated[
         help="Keep the statistics, from which any method derives.", metavar="MODEL.stats.npz", show_default=False
     ),
 ]
+KeptStatistics = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Statistics that trtcal calibrate --statistics kept, instead of --cache: for configurations by which "
+        "layers have range methods of their own. Those of several shards merge.",
+        metavar="FILE.npz...",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -25,15 +25,7 @@ def quantize(
             show_default=False,
         ),
     ] = None,
-    statistics: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Its statistics, kept by trtcal calibrate --statistics, instead of --cache: for configurations with "
-            "range methods of their own for some layers. Those of several shards merge.",
-            metavar="FILE.npz...",
-            show_default=False,
-        ),
-    ] = None,
+    statistics: options.KeptStatistics = None,
     config: options.Config = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The model to write.", metavar="MODEL.int8.onnx", show_default=False)
