@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Protocol
 
 from calibrators.statistics_file import Statistics
@@ -74,6 +75,7 @@ class MixedPrecision:
         criterion: What choices are told apart by, before SQNR.
         reference: The float model's score, on the first images and on the further ones.
         further: How many choices were measured on further images.
+        passed: Choices that reach the target, but not as `quantize` writes them.
         written: The score of `best` on the same images as `quantize` writes it: its FP16 layers are float ones in the
             model, which ONNX Runtime computes in FP32. That of `best` where it has none.
         config: The settings of `best`, which `quantize` and `build` obey; None where there is none.
@@ -88,6 +90,7 @@ class MixedPrecision:
     criterion: Criterion
     reference: Score
     further: int
+    passed: tuple[Levels, ...]
     written: Score | None
     config: QuantConfig | None
     unused: tuple[str, ...] = ()
@@ -133,6 +136,9 @@ def mixed_precision(
     often than not. So a choice that reaches it is measured on further images as well, and must reach it on all of them
     together. One that does not on the first images is not measured further.
 
+    FP16 layers round what they read and write, as an engine's do. In the model that `quantize` writes they are float
+    ones, and what is chosen must reach the target as such, too: a choice that does not is passed over.
+
     Args:
         simulation: The model.
         statistics: Of its activations.
@@ -154,54 +160,30 @@ def mixed_precision(
     choices = ladders(
         simulation, statistics, method=method, configured=resolved.layers, costs=costs, candidates=candidates
     )
-    first: dict[Levels, Score] = {}
-    whole: dict[Levels, Score] = {}
-
-    def score(levels: Levels) -> Score:
-        if levels not in first:
-            first[levels] = judge.score(choices.forms(levels))
-        return first[levels]
-
-    def reaches(levels: Levels) -> bool:
-        if not target.reaches(score(levels)):
-            return False
-        if further is not None:
-            whole[levels] = score(levels) + further.score(choices.forms(levels))
-        return target.reaches(whole.get(levels, first[levels]))
-
-    found = search(
-        [group.levels for group in choices.groups],
-        reaches,
-        lambda levels: noise(score(levels)),
-        choices.cost,
-        phase=phase,
-    )
-    points = []
-    for levels, each in {**first, **whole}.items():
-        reached: bool | None = target.reaches(each)
-        if reached and further is not None and levels not in whole:
-            reached = None
-        worth = each.distortion.sqnr if target.kind == "target-sqnr" else judge.worth(each)
-        points.append(Point(levels, each, -math.inf if math.isnan(worth) else worth, choices.total(levels), reached))
-    points = _with_front(points)
-    best = next((point for point in points if point.levels == found.best), None)
-    written = None if best is None else best.score
-    if best is not None and any(form.half for form in choices.forms(best.levels).values()):
+    scores = _Scores(choices, judge, further, target)
+    while True:
+        found = search(
+            [group.levels for group in choices.groups], scores.reaches, scores.noise, choices.cost, phase=phase
+        )
+        if found.best is None:
+            break
         phase("As an ONNX model", 1)
-        floats = {name: FLOAT if form.half else form for name, form in choices.forms(best.levels).items()}
-        written = judge.score(floats)
-        if further is not None and best.levels in whole:
-            written += further.score(floats)
+        if target.reaches(written := scores.written(found.best)):
+            break
+        scores.passed.append(found.best)
+    points = scores.points()
+    best = next((point for point in points if point.levels == found.best), None)
     return MixedPrecision(
         best,
-        tuple(points),
+        points,
         choices,
         found,
         target,
         judge.criterion,
-        judge.reference + further.reference if further is not None and whole else judge.reference,
-        len(whole),
-        written,
+        scores.reference,
+        len(scores.whole),
+        tuple(scores.passed),
+        None if best is None else written,
         None if best is None else choices.config(configured, best.levels),
         resolved.unused,
     )
@@ -216,10 +198,69 @@ def noise(found: Score) -> float:
     return math.fsum(part.noise / part.signal if part.signal else part.noise for part in parts)
 
 
-def _with_front(points: Sequence[Point]) -> list[Point]:
-    """The points, the cheapest first, and of those that cost the same the best; those on the front marked."""
-    best, marked = -math.inf, list[Point]()
-    for point in sorted(points, key=lambda point: (point.cost, -point.worth, noise(point.score))):
-        marked.append(replace(point, front=point.worth > best))
-        best = max(best, point.worth)
-    return marked
+class _Scores:
+    """What was measured of choices, each once on the first images and once on the further ones.
+
+    Attributes:
+        first: On the first images.
+        whole: On these and the further ones together.
+        passed: Choices that are passed over, whatever their scores.
+    """
+
+    def __init__(self, choices: Ladders, judge: Judge, further: Judge | None, target: Target) -> None:
+        self.first: dict[Levels, Score] = {}
+        self.whole: dict[Levels, Score] = {}
+        self.passed: list[Levels] = []
+        self._choices = choices
+        self._judge = judge
+        self._further = further
+        self._target = target
+
+    @property
+    def reference(self) -> Score:
+        """The float model's, on all images that any choice was measured on."""
+        further = self._further.reference if self._further is not None and self.whole else Score()
+        return self._judge.reference + further
+
+    def noise(self, levels: Levels) -> float:
+        """On the first images."""
+        return noise(self._score(levels))
+
+    def reaches(self, levels: Levels) -> bool:
+        """Whether the target holds on the first images, and then on all together."""
+        if levels in self.passed or not self._target.reaches(self._score(levels)):
+            return False
+        if self._further is not None and levels not in self.whole:
+            self.whole[levels] = self.first[levels] + self._further.score(self._choices.forms(levels))
+        return self._target.reaches(self._known(levels))
+
+    def written(self, levels: Levels) -> Score:
+        """Of a choice as `quantize` writes it, on the images that it was measured on."""
+        forms = self._choices.forms(levels)
+        floats = {name: FLOAT if form.half else form for name, form in forms.items()}
+        if floats == forms:
+            return self._known(levels)
+        further = self._further.score(floats) if self._further is not None and levels in self.whole else Score()
+        return self._judge.score(floats) + further
+
+    def points(self) -> tuple[Point, ...]:
+        """All choices, the cheapest first, and of those that cost the same the best."""
+        found = sorted(map(self._point, self.first), key=lambda point: (point.cost, -point.worth, noise(point.score)))
+        bests = accumulate((point.worth for point in found), max, initial=-math.inf)
+        return tuple(replace(point, front=point.worth > best) for point, best in zip(found, bests, strict=False))
+
+    def _point(self, levels: Levels) -> Point:
+        score = self._known(levels)
+        reaches: bool | None = levels not in self.passed and self._target.reaches(score)
+        if reaches and self._further is not None and levels not in self.whole:
+            reaches = None
+        worth = score.distortion.sqnr if self._target.kind == "target-sqnr" else self._judge.worth(score)
+        return Point(levels, score, -math.inf if math.isnan(worth) else worth, self._choices.total(levels), reaches)
+
+    def _score(self, levels: Levels) -> Score:
+        if levels not in self.first:
+            self.first[levels] = self._judge.score(self._choices.forms(levels))
+        return self.first[levels]
+
+    def _known(self, levels: Levels) -> Score:
+        return self.whole.get(levels, self._score(levels))

@@ -270,3 +270,15 @@ def test_a_hard_case_of_a_real_network(shared_data):
     assert found.uniform["config"].cost < found.best.cost < found.uniform["int8"].cost
     assert len(found.ladders.groups) == 11
     assert found.evaluations < 60
+
+
+def test_what_does_not_do_as_quantize_writes_it_is_passed_over(plain):
+    """Of a target between the two scores of a choice, only the one with FP16 rounded being above it."""
+    found = plain.search(Target("target-sqnr", 40))
+    rounded, written = (score.distortion.sqnr for score in (found.best.score, found.written))
+    assert rounded > written
+    between = plain.search(Target("target-sqnr", (rounded + written) / 2))
+    assert between.passed == (found.best.levels,)
+    assert not between.at(found.best.levels).reaches
+    for score in (between.best.score, between.written):
+        assert score.distortion.sqnr >= between.target.value

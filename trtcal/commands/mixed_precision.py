@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from engines.layer_times import Precision
+    from trtcal.mixed_precision import Point
     from trtcal.precision_ladders import Candidate, Ladder
     from trtcal.precision_run import PrecisionRun
 
@@ -195,14 +196,24 @@ def remarks(found: "PrecisionRun") -> "Iterator[str]":
                 "profile they are no faster in it than in higher precision"
             )
     for name, point in result.uniform.items():
-        if not point.reaches:
+        if point.reaches is False:
             alike = "as --config has them" if name == "config" else f"in {name}"
             yield f"all layers {alike} do not reach the target: {in_words(point.score)}"
-    if result.best is None:
-        return
-    if not {"config", "int8"} & set(result.ladders.counts(result.best.levels)):
+    if result.passed:
+        yield (
+            f"{len(result.passed)} choice(s) reach the target with layers rounded to FP16, but not as quantize writes "
+            "them, in float for ONNX Runtime: passed over"
+        )
+    if result.best is not None:
+        yield from _of_best(found, result.best)
+    if found.remembered:
+        yield f"{found.remembered} scores are those of an earlier run"
+
+
+def _of_best(found: "PrecisionRun", best: "Point") -> "Iterator[str]":
+    result, score = found.result, best.score
+    if not {"config", "int8"} & set(result.ladders.counts(best.levels)):
         yield "no layer is left in INT8: build the float model with --precision fp16 and no cache"
-    score = result.best.score
     if unsure := result.target.within_noise(score):
         yield f"{unsure}: more images to judge by make the interval narrower"
     if found.further is None and result.found.top is not None:
@@ -212,8 +223,6 @@ def remarks(found: "PrecisionRun") -> "Iterator[str]":
         )
     if score.nonfinite:
         yield f"the result gives NaN or infinity for {score.nonfinite} of {score.samples} images"
-    if found.remembered:
-        yield f"{found.remembered} scores are those of an earlier run"
 
 
 def _dropped(group: "Ladder", name: str) -> bool:
