@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from trtcal.images import ImageLoader
     from trtcal.layer_analysis import LayerAnalysis, analyse_layers
     from trtcal.layer_settings import LayerSettings
+    from trtcal.mixed_precision import MixedPrecision
     from trtcal.pipeline import quantize, quantize_dynamic
+    from trtcal.precision_run import PrecisionRun, choose_precisions
     from trtcal.preprocess import Preprocess
 
 _HOMES = {
@@ -47,7 +49,9 @@ _HOMES = {
     "LayerAnalysis": "trtcal.layer_analysis",
     "LegacyCalibrator": "calibrators.int8",
     "MinMaxCalibrator": "calibrators.int8",
+    "MixedPrecision": "trtcal.mixed_precision",
     "OnnxRuntimeSession": "engines.session",
+    "PrecisionRun": "trtcal.precision_run",
     "Preprocess": "trtcal.preprocess",
     "QuantConfig": "trtcal.config",
     "Range": "calibrators.range",
@@ -59,6 +63,7 @@ _HOMES = {
     "analyse_layers": "trtcal.layer_analysis",
     "build_engine": "engines.builder",
     "calibrate": "calibrators.ranges",
+    "choose_precisions": "trtcal.precision_run",
     "collect": "engines.collect",
     "compare": "trtcal.comparison",
     "encodings": "calibrators.ranges",
@@ -80,7 +85,9 @@ __all__ = [
     "LayerAnalysis",
     "LegacyCalibrator",
     "MinMaxCalibrator",
+    "MixedPrecision",
     "OnnxRuntimeSession",
+    "PrecisionRun",
     "Preprocess",
     "QuantConfig",
     "Range",
@@ -92,6 +99,7 @@ __all__ = [
     "analyse_layers",
     "build_engine",
     "calibrate",
+    "choose_precisions",
     "collect",
     "compare",
     "encodings",

@@ -160,14 +160,6 @@ KeptStatistics = Annotated[
         show_default=False,
     ),
 ]
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        help="Which layers are quantized, and how: settings by layer, name and type.",
-        metavar="quant.toml",
-        show_default=False,
-    ),
-]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
