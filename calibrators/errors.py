@@ -21,6 +21,10 @@ class DataError(TrtcalError):
     """Images, arrays, labels or a preprocessing that cannot be used, or do not fit the model."""
 
 
+class ConfigError(TrtcalError):
+    """Settings of what to quantize that mean nothing, or that a model or TensorRT cannot follow."""
+
+
 class RangeError(TrtcalError, ValueError):
     """A number that no quantization grid, encoding or range method can work with."""
 

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from engines.tensorrt_session import TensorRTSession
     from trtcal.accuracy import evaluate
     from trtcal.comparison import Comparison, compare
+    from trtcal.config import QuantConfig
     from trtcal.images import ImageLoader
+    from trtcal.layer_settings import LayerSettings
     from trtcal.pipeline import quantize, quantize_dynamic
     from trtcal.preprocess import Preprocess
 
@@ -40,10 +42,12 @@ _HOMES = {
     "EntropyCalibrator2": "calibrators.int8",
     "Grid": "calibrators.grid",
     "ImageLoader": "trtcal.images",
+    "LayerSettings": "trtcal.layer_settings",
     "LegacyCalibrator": "calibrators.int8",
     "MinMaxCalibrator": "calibrators.int8",
     "OnnxRuntimeSession": "engines.session",
     "Preprocess": "trtcal.preprocess",
+    "QuantConfig": "trtcal.config",
     "Range": "calibrators.range",
     "Session": "engines.session",
     "Statistics": "calibrators.statistics_file",
@@ -69,10 +73,12 @@ __all__ = [
     "EntropyCalibrator2",
     "Grid",
     "ImageLoader",
+    "LayerSettings",
     "LegacyCalibrator",
     "MinMaxCalibrator",
     "OnnxRuntimeSession",
     "Preprocess",
+    "QuantConfig",
     "Range",
     "Session",
     "Statistics",

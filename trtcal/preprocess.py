@@ -1,11 +1,8 @@
 """Preprocessing: one value says how an image becomes a model's numbers, in calibration, accuracy and inference."""
 
-import importlib
 import os
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
-from difflib import get_close_matches
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -17,6 +14,7 @@ from calibrators.batches import Array, TensorSpec
 from calibrators.errors import DataError
 from trtcal import fitting, geometry
 from trtcal.geometry import Resize, Size, spelled
+from trtcal.toml_file import check_keys, nearest, read_toml
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -103,10 +101,10 @@ class Preprocess:
             return PRESETS[name_or_path]
         path = Path(name_or_path)
         if path.suffix.lower() != ".toml":
-            meant = _nearest(str(path), PRESETS)
+            meant = nearest(str(path), PRESETS)
             raise DataError(f"no preprocessing {str(path)!r}{meant}: one of {', '.join(PRESETS)}, or a .toml file")
         try:
-            return replace(_of_toml(_toml(path)), name=path.name)
+            return replace(_of_toml(read_toml(path)), name=path.name)
         except DataError as error:
             raise DataError(f"preprocessing {path}: {error}") from error
 
@@ -117,7 +115,7 @@ class Preprocess:
         Raises:
             DataError: An unknown key, or a value that means nothing.
         """
-        _check_keys(value, [item.name for item in fields(Preprocess) if item.name != "name"])
+        check_keys(value, [item.name for item in fields(Preprocess) if item.name != "name"])
         known: dict[str, Any] = dict(value)
         for flag in ("adapts", "as_is"):
             if not isinstance(known.get(flag, False), bool):
@@ -223,25 +221,12 @@ class Preprocess:
 _NOT_IN_FILES = ("adapts", "as_is", "name")
 
 
-def _toml(path: Path) -> dict[str, Any]:
-    tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    try:
-        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise DataError("is not UTF-8 text") from error
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"is not TOML: {error}") from error
-    return content
-
-
 def _of_toml(content: dict[str, Any]) -> Preprocess:
     stated = dict(content)
-    _check_keys(stated, ["preset", *(item.name for item in fields(Preprocess) if item.name not in _NOT_IN_FILES)])
+    check_keys(stated, ["preset", *(item.name for item in fields(Preprocess) if item.name not in _NOT_IN_FILES)])
     preset = stated.pop("preset", "raw")
     if not isinstance(preset, str) or preset not in PRESETS:
-        raise DataError(f"no preset {preset!r}{_nearest(str(preset), PRESETS)}: one of {', '.join(PRESETS)}")
+        raise DataError(f"no preset {preset!r}{nearest(str(preset), PRESETS)}: one of {', '.join(PRESETS)}")
     base = PRESETS[preset].to_dict()
     resize = stated.get("resize", {})
     if not isinstance(resize, dict):
@@ -258,7 +243,7 @@ def _of_toml(content: dict[str, Any]) -> Preprocess:
 def _resize_of(value: Any) -> Resize:
     if not isinstance(value, Mapping):
         raise DataError(f"resize must be a table with mode and size, not {value!r}")
-    _check_keys(value, [item.name for item in fields(Resize)], within="resize.")
+    check_keys(value, [item.name for item in fields(Resize)], within="resize.")
     missing = [item.name for item in fields(Resize) if item.default is MISSING and item.name not in value]
     if missing:
         raise DataError(f"resize.{missing[0]} is missing: one of {', '.join(get_args(geometry.Mode))}")
@@ -292,17 +277,6 @@ def _per_channel(key: str, values: tuple[float, ...]) -> tuple[float, ...]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and -1e300 < value < 1e300
-
-
-def _check_keys(value: Mapping[str, Any], valid: Sequence[str], *, within: str = "") -> None:
-    for key in value:
-        if key not in valid:
-            raise DataError(f"unknown key {within + key!r}{_nearest(key, valid)}; valid: {', '.join(valid)}")
-
-
-def _nearest(word: str, valid: Iterable[str]) -> str:
-    close = get_close_matches(word, list(valid), n=1, cutoff=0.7)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _listed(values: tuple[float, ...]) -> str:

@@ -1,0 +1,76 @@
+"""How a layer is quantized: the settings that there are, and what they may be."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
+
+from calibrators.errors import ConfigError, RangeError
+from calibrators.ranges import ALIASES, METHODS, method_named
+from calibrators.weights import WeightMethod
+from engines.qdq_weights import Granularity
+from trtcal.toml_file import nearest
+
+Precision = Literal["int8", "fp16", "fp32", "float"]
+"""What a layer computes in; "float" is whatever the build takes for what is not quantized."""
+
+CLOSENESS = 0.4
+"""Of a word to the valid one that a message proposes."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSettings:
+    """How a layer is quantized.
+
+    Attributes:
+        precision: "int8" quantizes it, on the grids below.
+        activation: The range method of its input; None takes the cache's, or a simulation's scheme.
+        weight: How scales of its weight are chosen.
+        activation_bits: 2 to 16; TensorRT has 8.
+        weight_bits: 2 to 16; fewer than 8 are INT8 weights of fewer levels.
+        symmetric: Whether its input has zero point 0, as TensorRT wants it.
+        granularity: What of its weight shares a scale: "channel", "tensor" or "block:N".
+
+    Raises:
+        ConfigError: A value means nothing; the message names the key.
+    """
+
+    precision: Precision = "int8"
+    activation: str | None = None
+    weight: WeightMethod = "absmax"
+    activation_bits: int = 8
+    weight_bits: int = 8
+    symmetric: bool = True
+    granularity: str = "channel"
+
+    def __post_init__(self) -> None:
+        _require_word("precision", self.precision, get_args(Precision))
+        _require_word("weight", self.weight, get_args(WeightMethod))
+        for key in ("activation_bits", "weight_bits"):
+            bits = getattr(self, key)
+            if not isinstance(bits, int) or isinstance(bits, bool) or not 2 <= bits <= 16:
+                raise ConfigError(f"{key} must be a whole number from 2 to 16, not {bits!r}")
+        if not isinstance(self.symmetric, bool):
+            raise ConfigError(f"symmetric must be true or false, not {self.symmetric!r}")
+        if self.activation is not None:
+            known = (*METHODS, *ALIASES, "percentile:99.9")
+            _require_known("activation", self.activation, known, method_named)
+        _require_known("granularity", self.granularity, ("channel", "tensor", "block:32"), Granularity.parse)
+
+
+KEYS = tuple(each.name for each in fields(LayerSettings))
+
+
+def _require_word(key: str, value: object, valid: tuple[str, ...]) -> None:
+    if not isinstance(value, str) or value not in valid:
+        near = nearest(str(value), valid, closeness=CLOSENESS)
+        raise ConfigError(f"{key} must be one of {', '.join(valid)}, not {value!r}{near}")
+
+
+def _require_known(key: str, value: object, valid: tuple[str, ...], known: Callable[[str], object]) -> None:
+    """Refuse a word that `known` refuses, and say which of `valid` is nearest."""
+    if not isinstance(value, str):
+        raise ConfigError(f"{key} must be text, such as {valid[0]!r}, not {value!r}")
+    try:
+        known(value)
+    except RangeError as error:
+        raise ConfigError(f"{key}: {error}{nearest(value, valid, closeness=CLOSENESS)}") from error
