@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from trtcal.layer_settings import LayerSettings
     from trtcal.pipeline import quantize, quantize_dynamic
     from trtcal.preprocess import Preprocess
+    from trtcal.quantsim import QuantSim
 
 _HOMES = {
     "BuildOptions": "engines.backends.backend",
@@ -48,6 +49,7 @@ _HOMES = {
     "OnnxRuntimeSession": "engines.session",
     "Preprocess": "trtcal.preprocess",
     "QuantConfig": "trtcal.config",
+    "QuantSim": "trtcal.quantsim",
     "Range": "calibrators.range",
     "Session": "engines.session",
     "Statistics": "calibrators.statistics_file",
@@ -79,6 +81,7 @@ __all__ = [
     "OnnxRuntimeSession",
     "Preprocess",
     "QuantConfig",
+    "QuantSim",
     "Range",
     "Session",
     "Statistics",
