@@ -142,11 +142,13 @@ class Tensors:
             del chosen[name]
         if unquantized:
             notes.append(
-                f"{len(unquantized)} encodings, such as {min(unquantized)}'s, are of tensors not quantized here"
+                f"{len(unquantized)} encoding(s), such as {min(unquantized)}'s, are of tensors not quantized here"
             )
         zero = [name for name in found.unusable if name in chosen and chosen[name] is None]
         if zero:
-            notes.append(f"{len(zero)} scales, such as {zero[0]}'s, are 0 or no number: what reads them stays in float")
+            notes.append(
+                f"{len(zero)} scale(s), such as {zero[0]}'s, are 0 or no number: what reads them stays in float"
+            )
         return Given({name: self.fitted(name, value) for name, value in chosen.items()}, tuple(notes))
 
     def _spread(self, own: Mapping[str, Encoding]) -> dict[str, Encoding]:
@@ -167,7 +169,7 @@ class Tensors:
         if strange:
             raise CacheMismatchError(
                 f"the model has no tensor {strange[0]!r}, which {where} has an encoding of{self._near(strange[0])}"
-                + (f"; nor {len(strange) - 1} others" if len(strange) > 1 else "")
+                + (f", and {len(strange) - 1} more" if len(strange) > 1 else "")
                 + ": give those of this model"
             )
 

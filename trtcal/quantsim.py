@@ -304,7 +304,7 @@ class QuantSim:
         formed = self._forms
         if formed.missing:
             raise ModelError(
-                f"{len(formed.missing)} activations, such as {formed.missing[0]}, have no encoding yet: call "
+                f"{len(formed.missing)} activation(s), such as {formed.missing[0]}, have no encoding yet: call "
                 "compute_encodings first, or load_encodings"
             )
         return formed
