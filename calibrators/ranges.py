@@ -1,7 +1,7 @@
 """From statistics to ranges, and from a model's ranges to its encodings and to its calibration cache."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -123,7 +123,13 @@ def calibrate(statistics: Statistics, method: str = "entropy", *, version: int =
     return CalibrationCache(scales, algorithm=chosen.algorithm, version=version, sidecar=sidecar)
 
 
-def encodings(statistics: Statistics, method: str = "entropy", grid: Grid = TENSORRT_INT8) -> dict[str, Encoding]:
+def encodings(
+    statistics: Statistics,
+    method: str = "entropy",
+    grid: Grid = TENSORRT_INT8,
+    *,
+    names: Collection[str] | None = None,
+) -> dict[str, Encoding]:
     """The encodings of a model's tensors on any grid, by name; those of Q/DQ nodes.
 
     Tensors that share a scale between Q/DQ nodes take the range that holds those of their group's sources. A tensor of
@@ -133,11 +139,14 @@ def encodings(statistics: Statistics, method: str = "entropy", grid: Grid = TENS
         statistics: From `collect`.
         method: A name that `method_named` knows.
         grid: The levels.
+        names: Of the tensors; None for all that the statistics hold.
 
     Raises:
         RangeError: The method is unknown, or a range has no scale that float32 can hold.
     """
     deciding = _deciding(statistics, statistics.explicit_groups)
+    if names is not None:
+        deciding = {name: sources for name, sources in deciding.items() if name in names}
     ranges = _ranges(statistics, sorted(set().union(*deciding.values())), method, grid)
     held = {name: _holding(ranges[source] for source in sources) for name, sources in deciding.items()}
     return {name: Encoding.of_range(found, grid) for name, found in held.items() if found.amax > 0}

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from trtcal.pipeline import quantize, quantize_dynamic
     from trtcal.precision_run import PrecisionRun, choose_precisions
     from trtcal.preprocess import Preprocess
+    from trtcal.quantsim import QuantSim
 
 _HOMES = {
     "BuildOptions": "engines.backends.backend",
@@ -54,6 +55,7 @@ _HOMES = {
     "PrecisionRun": "trtcal.precision_run",
     "Preprocess": "trtcal.preprocess",
     "QuantConfig": "trtcal.config",
+    "QuantSim": "trtcal.quantsim",
     "Range": "calibrators.range",
     "Session": "engines.session",
     "Statistics": "calibrators.statistics_file",
@@ -90,6 +92,7 @@ __all__ = [
     "PrecisionRun",
     "Preprocess",
     "QuantConfig",
+    "QuantSim",
     "Range",
     "Session",
     "Statistics",
