@@ -58,11 +58,11 @@ class Histogram:
     maximum: float
 
     def __post_init__(self) -> None:
-        if self.counts.shape != (BINS,) or self.counts.dtype != np.int64 or (self.counts < 0).any():
+        if self.counts.shape != (BINS,) or self.counts.dtype != np.int64 or self.counts.min() < 0:
             raise RangeError(f"a histogram has {BINS} counts that are not negative")
         if not 0 <= self.maximum < np.inf:
             raise RangeError(f"the largest magnitude of a histogram is finite and not negative, unlike {self.maximum}")
-        if self.exponent != exponent_of(self.maximum) or bool(self.counts.any()) != (self.maximum > 0):
+        if self.exponent != exponent_of(self.maximum) or bool(self.counts.max() > 0) != (self.maximum > 0):
             raise RangeError("a histogram's range, maximum and counts do not belong together")
 
     @classmethod
@@ -108,12 +108,15 @@ class Histogram:
     __hash__ = None  # type: ignore[assignment]
 
     def widened(self, exponent: int) -> Counts:
-        """The counts over [0, 2**exponent), for an exponent not below this histogram's."""
+        """The counts over [0, 2**exponent), for an exponent not below this histogram's: its own where that is equal."""
         step = min(exponent - self.exponent, LOG_BINS)
         if step == 0:
-            return self.counts.copy()
+            return self.counts
+        merged = self.counts
+        for _ in range(step):
+            merged = merged[::2] + merged[1::2]
         counts = np.zeros(BINS, np.int64)
-        counts[: BINS >> step] = self.counts.reshape(-1, 1 << step).sum(1)
+        counts[: merged.size] = merged
         return counts
 
     def over(self, amax: float, bins: int) -> npt.NDArray[np.float64]:
@@ -126,7 +129,8 @@ class Histogram:
         places = (wanted / self.width).astype(np.int64)
         starts = places * self.width
         within = (wanted - starts) / (np.minimum(starts + self.width, end) - starts)
-        below = np.concatenate([[0.0], np.cumsum(self.counts, dtype=np.float64)])
+        below = np.zeros(BINS + 1)
+        below[1:] = np.cumsum(self.counts)
         found = below[places] + self.counts[places] * within
         if amax >= self.maximum:
             found[-1] = below[-1]

@@ -78,8 +78,9 @@ def collect(
     batches = fitted(batches, specs)
     count = 0
     with ThreadPoolExecutor(1) as aside:
-        groups = aside.submit(_groups, proto)
+        # Digesting needs no lock of the interpreter, and opening sessions soon needs none either.
         digest = None if isinstance(model, onnx.ModelProto) else aside.submit(model_digest, model)
+        groups = aside.submit(_groups, proto)
         run = _gathering(model, proto, wanted, derived, threads)
         for done in run.all_of(grouped(batches, specs, group_size(specs))):
             count += done
