@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibrators.errors import RangeError
-from calibrators.histogram import BINS, BLOCK, INFINITE, LOWEST_EXPONENT, SIDES, SPREAD, Histogram, count_values
+from calibrators.histogram import BINS, INFINITE, LOWEST_EXPONENT, SIDES, SPREAD, Histogram, count_values
 
 SMALLEST = 2.0**-149
 """The smallest subnormal float32: every float32 is a whole number of these, so sums of them are exact integers."""
@@ -147,7 +147,6 @@ class Accumulator:
         self._counts = np.zeros(SIDES * BINS + SPREAD, np.uint32)  # int64 would take twice the processor's cache
         self._exponents = np.full(SIDES, LOWEST_EXPONENT, np.int64)
         self._peaks = np.zeros(SIDES, np.uint32)
-        self._places = np.empty(BLOCK, np.uint16)
         self._counted = 0
         self._earlier, self._earlier_zeros = [EMPTY] * SIDES, 0
         self._samples = 0
@@ -194,7 +193,7 @@ class Accumulator:
             self._earlier, self._earlier_zeros = list(map(self._side, range(SIDES))), self._zeros()
             self._counts[:], self._exponents[:], self._peaks[:], self._counted = 0, LOWEST_EXPONENT, 0, 0
         self._counted += values.size
-        up, down = count_values(values, self._ceiling, self._counts, self._exponents, self._peaks, self._places)
+        up, down = count_values(values, self._ceiling, self._counts, self._exponents, self._peaks)
         return int(up), int(down)
 
     def _side(self, side: int) -> Histogram:
