@@ -94,6 +94,16 @@ def test_a_configuration_in_python_does_what_it_says(tour: Path) -> None:
     assert configured["block1.widen.conv"] == "int8"
 
 
+def test_a_simulation_does_what_it_says(tour: Path) -> None:
+    (block,) = blocks("python quantsim")
+    result = run(tour, "-c", block)
+    assert result.returncode == 0, result.stderr
+    top1, sqnr = map(float, result.stdout.split())
+    assert 95 < top1 <= 100 and sqnr > 20
+    names = sorted(path.name for path in (tour / "simulated").iterdir())
+    assert names == ["digits.encodings", "digits.onnx", "digits.qdq.onnx", "digits.qdq.onnx.json"]
+
+
 def test_every_setting_of_a_configuration_is_told() -> None:
     from dataclasses import fields
 

@@ -12,7 +12,7 @@ import onnx
 from calibrators.batches import Array, Batches, TensorSpec
 from calibrators.codecs.encodings import Encodings
 from calibrators.encoding import Encoding
-from calibrators.errors import CacheMismatchError, DataError, ModelError
+from calibrators.errors import CacheMismatchError, DataError, ModelError, RangeError
 from calibrators.grid import Grid
 from calibrators.statistics_file import Statistics
 from engines.collect import collect
@@ -230,7 +230,9 @@ class QuantSim:
         """
         self._tensors.require(name)
         self._require_not_frozen(name)
-        Grid(bits)  # refuses bits that no grid has
+        if not isinstance(bits, int) or isinstance(bits, bool):
+            raise RangeError(f"bits are a whole number from 2 to 16, not {bits!r}")
+        Grid(bits)  # refuses those that no grid has
         self._bits[name] = bits
         self._given.pop(name, None)
         self._changed()

@@ -301,6 +301,17 @@ def test_a_group_shares_the_encoding_that_holds_all_of_its_sources() -> None:
     assert found["else"] == Encoding.of_range(Range(0.0, 5.0), grid)
 
 
+def test_encodings_of_some_tensors_are_those_among_all() -> None:
+    """One of a concatenation too, whose range the others decide; no other range is looked for."""
+    tensors = {**TENSORS, "concat": TensorStatistics.of([0.0]), "empty": TensorStatistics.empty()}
+    first, second = list(TENSORS)[:2]
+    groups = [ScaleGroup((first, second, "concat"), (first, second))]
+    statistics = Statistics(tensors, explicit_groups=groups)
+    every = encodings(Statistics({**TENSORS, "concat": tensors["concat"]}, explicit_groups=groups), "mse")
+    assert encodings(statistics, "mse", names=["concat", "absent"]) == {"concat": every["concat"]}
+    assert encodings(statistics, "mse", names=[]) == {}
+
+
 def test_encodings_of_an_unknown_method_or_of_no_samples_are_refused() -> None:
     with pytest.raises(RangeError, match="no range method 'kl'"):
         encodings(Statistics(TENSORS), "kl")

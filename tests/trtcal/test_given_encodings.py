@@ -89,8 +89,9 @@ class TestGivenEncodings:
             sim.set_bitwidth("w", 8)
         with pytest.raises(ModelError, match="frozen"):
             sim.set_encoding("w", None)
-        with pytest.raises(RangeError, match="from 2 to 16"):
-            sim.set_bitwidth("image", 17)
+        for odd in (17, 1, 8.5, "8", True):
+            with pytest.raises(RangeError, match="from 2 to 16"):
+                sim.set_bitwidth("image", odd)
 
     @pytest.mark.parametrize(
         ("name", "message"),
