@@ -41,6 +41,15 @@ class Judging:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Images for a model, and whether their labels are its classes; as in `Judging`."""
+
+    parts: Parts
+    labelled: bool
+    notes: tuple[str, ...] = ()
+
+
 def calibrated(
     model: str | os.PathLike[str],
     images: PathLike,
@@ -75,6 +84,40 @@ def calibrated(
     Raises:
         TrtcalError: As `parted` and `collect` raise it; or the labels that were given are not the model's classes.
     """
+    judged = opened_parts(
+        model,
+        images,
+        test_images=test_images,
+        preprocess=preprocess,
+        count=count,
+        test_count=test_count,
+        labels=labels,
+        batch_size=batch_size,
+        seed=seed,
+        on_bad_image=on_bad_image,
+    )
+    parts = judged.parts
+    with step("Calibrating", parts.calibration.count) as advance:
+        began = time.perf_counter()
+        statistics = collect(model, parts.calibration, tensors=tensors, progress=advance)
+        seconds = time.perf_counter() - began
+    return Judging(parts, statistics, judged.labelled, seconds, judged.notes)
+
+
+def opened_parts(
+    model: str | os.PathLike[str],
+    images: PathLike,
+    *,
+    test_images: PathLike | None = None,
+    preprocess: PathLike | Preprocess | None = None,
+    count: int = COUNT,
+    test_count: int = TEST_COUNT,
+    labels: PathLike | None = None,
+    batch_size: int = 8,
+    seed: int = 0,
+    on_bad_image: OnBadImage = "error",
+) -> Judged:
+    """Part images for a model; arguments and errors as of `calibrated`, which calibrates on the one part, too."""
     parts = parted(
         images,
         input_specs(loaded(model)),
@@ -88,17 +131,12 @@ def calibrated(
         on_bad_image=on_bad_image,
     )
     doubt = _doubt(model, parts.test)
-    if doubt is not None and (labels is not None or not parts.test.class_names):
+    if doubt is None:
+        return Judged(parts, labelled=True, notes=parts.notes)
+    if labels is not None or not parts.test.class_names:
         raise doubt
-    with step("Calibrating", parts.calibration.count) as advance:
-        began = time.perf_counter()
-        statistics = collect(model, parts.calibration, tensors=tensors, progress=advance)
-        seconds = time.perf_counter() - began
-    notes = parts.notes
-    if doubt is not None:
-        why, _, _ = str(doubt).partition(";")
-        notes = (*notes, f"the sub-folders are not taken for classes: {why}")
-    return Judging(parts, statistics, doubt is None, seconds, notes)
+    why, _, _ = str(doubt).partition(";")
+    return Judged(parts, labelled=False, notes=(*parts.notes, f"the sub-folders are not taken for classes: {why}"))
 
 
 def _doubt(model: str | os.PathLike[str], test: ImageLoader) -> DataError | None:

@@ -61,14 +61,6 @@ CalibrationCount = Annotated[
     int, typer.Option(help="Images to calibrate on at most, each class its share.", metavar="N", min=1)
 ]
 TestCount = Annotated[int, typer.Option(help="Images to judge by at most, each class its share.", metavar="N", min=1)]
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        help="How layers are quantized: bits, methods, what stays in float (default: all in INT8, as TensorRT has it).",
-        metavar="quant.toml",
-        show_default=False,
-    ),
-]
 Resume = Annotated[
     Path | None,
     typer.Option(
@@ -189,8 +181,10 @@ def require_calibration_outputs(
     require_outputs(outputs, inputs=[*files_of(model), *read])
 
 
-def require_no_calibration(context: typer.Context, names: Iterable[str]) -> None:
-    """Refuse options that say how to calibrate, where there is nothing to calibrate on.
+def require_no_calibration(
+    context: typer.Context, names: Iterable[str], *, goes_with: str = "--images: give images to calibrate on"
+) -> None:
+    """Refuse options that say how to calibrate, where there is nothing to calibrate on, or nothing else to use them.
 
     Raises:
         DataError: One of them is on the command line.
@@ -198,9 +192,7 @@ def require_no_calibration(context: typer.Context, names: Iterable[str]) -> None
     for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise DataError(
-                f"--{name.replace('_', '-')} goes with --images: give images to calibrate on, or leave it out"
-            )
+            raise DataError(f"--{name.replace('_', '-')} goes with {goes_with}, or leave it out")
 
 
 def say_what_was_calibrated_on(loader: "ImageLoader", *, stated: bool) -> None:
