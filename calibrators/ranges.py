@@ -1,7 +1,8 @@
 """From statistics to ranges, and from a model's ranges to its encodings and to its calibration cache."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -44,6 +45,10 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "best": Method(best_range),
     }
 )
+
+SEARCHERS = 2
+"""Threads that search the ranges of a model's tensors: compiled loops run side by side, and what is between them, which
+does not, is too much for more."""
 
 ALIASES: Mapping[str, str] = MappingProxyType({"absmax": "minmax"})
 """Other names of methods."""
@@ -123,7 +128,13 @@ def calibrate(statistics: Statistics, method: str = "entropy", *, version: int =
     return CalibrationCache(scales, algorithm=chosen.algorithm, version=version, sidecar=sidecar)
 
 
-def encodings(statistics: Statistics, method: str = "entropy", grid: Grid = TENSORRT_INT8) -> dict[str, Encoding]:
+def encodings(
+    statistics: Statistics,
+    method: str = "entropy",
+    grid: Grid = TENSORRT_INT8,
+    *,
+    names: Collection[str] | None = None,
+) -> dict[str, Encoding]:
     """The encodings of a model's tensors on any grid, by name; those of Q/DQ nodes.
 
     Tensors that share a scale between Q/DQ nodes take the range that holds those of their group's sources. A tensor of
@@ -133,11 +144,14 @@ def encodings(statistics: Statistics, method: str = "entropy", grid: Grid = TENS
         statistics: From `collect`.
         method: A name that `method_named` knows.
         grid: The levels.
+        names: Of the tensors; None for all that the statistics hold.
 
     Raises:
         RangeError: The method is unknown, or a range has no scale that float32 can hold.
     """
     deciding = _deciding(statistics, statistics.explicit_groups)
+    if names is not None:
+        deciding = {name: sources for name, sources in deciding.items() if name in names}
     ranges = _ranges(statistics, sorted(set().union(*deciding.values())), method, grid)
     held = {name: _holding(ranges[source] for source in sources) for name, sources in deciding.items()}
     return {name: Encoding.of_range(found, grid) for name, found in held.items() if found.amax > 0}
@@ -145,11 +159,13 @@ def encodings(statistics: Statistics, method: str = "entropy", grid: Grid = TENS
 
 def _ranges(statistics: Statistics, names: Sequence[str], method: str, grid: Grid) -> dict[str, Range]:
     """The ranges of some tensors; what several names share, as both sides of a reshape do, is looked at once."""
-    found: dict[int, Range] = {}
-    for name in names:
-        tensor = statistics[name]
-        if id(tensor) not in found:
-            found[id(tensor)] = range_of(tensor, method, grid)
+    different = list({id(statistics[name]): statistics[name] for name in names}.values())
+
+    def search(first: int) -> list[tuple[int, Range]]:
+        return [(id(tensor), range_of(tensor, method, grid)) for tensor in different[first::SEARCHERS]]
+
+    with ThreadPoolExecutor(SEARCHERS) as searchers:
+        found = dict(pair for part in searchers.map(search, range(SEARCHERS)) for pair in part)
     return {name: found[id(statistics[name])] for name in names}
 
 

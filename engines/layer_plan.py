@@ -23,8 +23,8 @@ NAMES = 3
 """That a line lists at most."""
 
 FROM_STATISTICS = (
-    "give the statistics instead, from which any method derives: --statistics FILE.npz, which trtcal calibrate "
-    "--statistics FILE.npz writes"
+    "give the statistics instead, from which any method derives: --statistics-from FILE.npz, which trtcal "
+    "calibrate --statistics FILE.npz writes"
 )
 
 

@@ -111,19 +111,23 @@ def told(plan: LayerPlan) -> tuple[str, ...]:
 
 
 def disobeyed(plan: LayerPlan, operators: Iterable[Operator]) -> tuple[Finding, ...]:
-    """Operators that the engine runs in another type than their layer's."""
+    """Operators that the engine runs in another type than their layer's.
+
+    INT8 operators that have Q/DQ nodes and run in float are told by `engines.inspect.findings_of`.
+    """
     return tuple(
         Finding(
             "warning",
             "not-as-configured",
             (each.node,),
             f"{each.op_type} {each.node} is to run in {wanted.upper()} by the configuration, and runs in "
-            f"{each.precision} (kernel {each.kernel}): the builder chose so",
+            f"{each.precision} (kernel {each.kernel}): "
+            + ("it has no Q/DQ nodes" if wanted == "int8" else "the builder chose so"),
         )
         for each in operators
-        if (wanted := plan.precisions.get(each.node)) in ("fp16", "fp32")
-        and each.precision is not None
-        and each.precision != wanted.upper()
+        if (wanted := plan.precisions.get(each.node, "float")) != "float"
+        and each.precision not in (None, wanted.upper())
+        and not (wanted == "int8" and each.quantized)
     )
 
 

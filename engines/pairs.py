@@ -15,6 +15,8 @@ WIDE_OPSET = 21
 
 Levels = npt.NDArray[np.int32]
 
+_ONE = Encoding(np.asarray(1, np.float32), np.asarray(0, np.int32))
+
 
 def container(grid: Grid) -> np.dtype[np.integer]:
     """The integer type that holds a grid's levels in ONNX: of 8 bits where these suffice, else of 16."""
@@ -59,7 +61,8 @@ class Pairs:
         """
         assert site.weight is not None
         if encoding.grid.bits > 8:
-            value = self._writer.constant(f"{name}_fake_quantized", encoding.dequantize(levels))
+            constant = self._writer.constant(f"{name}_fake_quantized", encoding.dequantize(levels))
+            value = self._kept(constant, name, site.node)
         else:
             constant = self._writer.constant(f"{name}_quantized", levels.astype(container(encoding.grid)))
             value = self._node("DequantizeLinear", constant, name, encoding, site.node)
@@ -67,13 +70,21 @@ class Pairs:
                 value = self._apart(value, levels.shape, name, site.node)
         site.node.replace_input_with(site.weight.input, value)
 
+    def keep_weight(self, site: Site) -> None:
+        """Keep a site's float weight beside a quantized activation."""
+        weight = None if site.weight is None else site.node.inputs[site.weight.input]
+        if site.weight is not None and weight is not None:
+            site.node.replace_input_with(site.weight.input, self._kept(weight, str(weight.name), site.node))
+
     def half(self, site: Site) -> None:
-        """Round a site's activation and weight to FP16, as an FP16 layer reads them; sums stay in FP32."""
+        """Round a site's activation and weight to FP16, as an FP16 layer reads them, and its result, as it writes it.
+
+        Sums stay in FP32. A result that is an output of the graph stays as it is.
+        """
         name, tensor = site.tensor, site.node.inputs[site.activation]
         assert tensor is not None
         if tensor not in self._halved:
-            rounded = self._cast(tensor, f"{name}_fp16", onnx.TensorProto.FLOAT16, site.node)
-            self._halved[tensor] = self._cast(rounded, f"{name}_from_fp16", onnx.TensorProto.FLOAT, site.node)
+            self._halved[tensor] = self._rounded(tensor, name, site.node)
         site.node.replace_input_with(site.activation, self._halved[tensor])
         if site.weight is not None:
             weight = site.node.inputs[site.weight.input]
@@ -81,6 +92,18 @@ class Pairs:
             with np.errstate(over="ignore"):  # what FP16 cannot hold is infinite there, too
                 floats = weight.const_value.numpy().astype(np.float16).astype(np.float32)
             site.node.replace_input_with(site.weight.input, self._writer.constant(f"{weight.name}_fp16", floats))
+        (result,) = site.node.outputs[:1]
+        readers = tuple(result.uses())
+        if readers:
+            rounded = self._rounded(result, str(result.name), site.node)  # the graph is sorted when all is written
+            self._halved[rounded] = rounded
+            for reader, place in readers:
+                reader.replace_input_with(place, rounded)
+
+    def _rounded(self, tensor: ir.Value, name: str, before: ir.Node) -> ir.Value:
+        """A tensor through FP16 and back."""
+        rounded = self._cast(tensor, f"{name}_fp16", onnx.TensorProto.FLOAT16, before)
+        return self._cast(rounded, f"{name}_from_fp16", onnx.TensorProto.FLOAT, before)
 
     def _clipped(self, tensor: ir.Value | None, name: str, encoding: Encoding, reader: ir.Node) -> ir.Value | None:
         """The values that a grid holds, where its type holds more."""
@@ -107,6 +130,20 @@ class Pairs:
             "Reshape", [weight, target], name=f"{name}_Reshape", outputs=[f"{name}_reshaped"], before=reader
         )
         return reshaped
+
+    def _kept(self, weight: ir.Value, name: str, reader: ir.Node) -> ir.Value:
+        """A float weight plus 0, which ONNX Runtime cannot tell beforehand, since it leaves DequantizeLinear be.
+
+        It (1.32) quantizes constant float weights of Conv, ConvTranspose and Gemm to INT8 on its own where operators
+        before and after are quantized (WeightBiasQuantization).
+        """
+        nothing = self._node(
+            "DequantizeLinear", self._writer.constant("zero_levels", np.array(0, np.int8)), "zero", _ONE, reader
+        )
+        (sum_,) = self._writer.node(
+            "Add", [weight, nothing], name=f"{name}_Add", outputs=[f"{name}_kept"], before=reader
+        )
+        return sum_
 
     def _cast(self, value: ir.Value, output: str, to: int, reader: ir.Node) -> ir.Value:
         (cast,) = self._writer.node(

@@ -2,10 +2,10 @@
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 ENGINE_SUFFIXES = (".engine", ".plan")
 """What files of serialized engines are called."""
 
-ROUNDING = ("WeightBiasQuantization",)
-"""Optimizations of ONNX Runtime that change numbers beyond the order of sums."""
+Arithmetic = Literal["int8", "default", "literal"]
+"""What ONNX Runtime makes of Q/DQ nodes: "int8", kernels on the nodes' own integers, as TensorRT has them; "default",
+what it does with default options, which on x86 turns INT8 into UINT8; "literal", what the nodes say and no more. The
+first two also round biases between Q/DQ nodes to INT32."""
 
 
 class Session(Protocol):
@@ -88,9 +90,7 @@ class OnnxRuntimeSession:
         model: A file, with its external data beside it, or a model in memory that holds all its data.
         threads: Threads that share one operator, at most 4 for each core that this process may use; None takes 1 for
             each.
-        as_written: Compute with the numbers that are in the model. Else ONNX Runtime rounds the biases of quantized
-            layers, and float weights between quantized activations too, to 8 bits of its own choice, so that it can use
-            integer kernels: which is fast, and what it does for everyone, but not what TensorRT does.
+        arithmetic: Of a model with Q/DQ nodes.
 
     Attributes:
         inputs: The inputs that need an array: initializers listed as inputs, as older exporters do, are left out.
@@ -107,20 +107,19 @@ class OnnxRuntimeSession:
         model: "str | os.PathLike[str] | onnx.ModelProto",
         *,
         threads: int | None = None,
-        as_written: bool = False,
+        arithmetic: Arithmetic = "int8",
     ) -> None:
         if threads is not None and threads < 1:
             raise ModelError(f"a session needs at least 1 thread, not {threads}")
         if threads is not None and threads > (most := 4 * usable_cores()):
             raise ModelError(f"{threads} threads are too many for {usable_cores()} core(s): give {most} at most")
         self.threads = threads or usable_cores()
-        without = ROUNDING if as_written else ()
         if isinstance(model, (str, os.PathLike)):
             self._name = str(model)
-            self._runtime: Any = _from_file(Path(model), self.threads, without)
+            self._runtime: Any = _from_file(Path(model), self.threads, arithmetic)
         else:
             self._name = "the model in memory"
-            self._runtime = _from_memory(model, self.threads, without)
+            self._runtime = _from_memory(model, self.threads, arithmetic)
         self.inputs = tuple(self._spec(value, "input") for value in self._runtime.get_inputs())
         self.outputs = tuple(self._spec(value, "output") for value in self._runtime.get_outputs())
         self.fixed_batch = self._fixed_batch()
@@ -197,14 +196,14 @@ DTYPES: dict[str, type[np.generic]] = {  # ONNX Runtime's names
 }
 
 
-def _from_file(path: Path, threads: int, without: Sequence[str]) -> Any:
+def _from_file(path: Path, threads: int, arithmetic: Arithmetic) -> Any:
     if not path.is_file():
         found = "it is a folder" if path.is_dir() else "there is no such file"
         raise ModelError(f"cannot read the model {path}: {found}; give an ONNX file")
-    return _opened(str(path), str(path), threads, without)
+    return _opened(str(path), str(path), threads, arithmetic)
 
 
-def _from_memory(model: "onnx.ModelProto", threads: int, without: Sequence[str]) -> Any:
+def _from_memory(model: "onnx.ModelProto", threads: int, arithmetic: Arithmetic) -> Any:
     from google.protobuf.message import EncodeError
     from onnx.external_data_helper import uses_external_data
 
@@ -214,11 +213,11 @@ def _from_memory(model: "onnx.ModelProto", threads: int, without: Sequence[str])
     try:
         source = model.SerializeToString()
     except (EncodeError, ValueError):  # larger than the 2 GB that protobuf can write
-        return _through_a_file(model, threads, without)
-    return _opened(source, "the model in memory", threads, without)
+        return _through_a_file(model, threads, arithmetic)
+    return _opened(source, "the model in memory", threads, arithmetic)
 
 
-def _through_a_file(model: "onnx.ModelProto", threads: int, without: Sequence[str]) -> Any:
+def _through_a_file(model: "onnx.ModelProto", threads: int, arithmetic: Arithmetic) -> Any:
     import onnx
 
     with tempfile.TemporaryDirectory(prefix="trtcal-", ignore_cleanup_errors=True) as folder:
@@ -226,10 +225,10 @@ def _through_a_file(model: "onnx.ModelProto", threads: int, without: Sequence[st
         copy = onnx.ModelProto()
         copy.CopyFrom(model)  # saving moves the data out of the model that it is given
         onnx.save(copy, path, save_as_external_data=True, location="model.data")
-        return _opened(str(path), "the model in memory", threads, without)
+        return _opened(str(path), "the model in memory", threads, arithmetic)
 
 
-def _opened(source: str | bytes, name: str, threads: int, without: Sequence[str]) -> Any:
+def _opened(source: str | bytes, name: str, threads: int, arithmetic: Arithmetic) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -239,11 +238,12 @@ def _opened(source: str | bytes, name: str, threads: int, without: Sequence[str]
     # Threads spin for a while after a run, and a second model, or decoding, would have to fight them for the cores.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     # On x86 it would turn the int8 of Q/DQ nodes into uint8, and up to 1.24 then makes garbage of a MatMul.
-    options.add_session_config_entry("session.qdqisint8allowed", "1")
+    if arithmetic != "default":
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
+    if arithmetic == "literal":
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     try:
-        return onnxruntime.InferenceSession(
-            source, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(without)
-        )
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except _runtime_errors() as error:
         raise ModelError(f"ONNX Runtime cannot open {name}: {_reason(error)}") from error
 

@@ -147,6 +147,8 @@ class Simulation:
             pairs.half(site)
         if form.activation is not None:
             pairs.activation(site, form.activation)
+            if form.weight is None:
+                pairs.keep_weight(site)
         if form.weight is not None:
             pairs.weight(site, _weight_name(site), self._levels_of(label(site.node), form.weight), form.weight)
 

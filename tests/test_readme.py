@@ -35,6 +35,8 @@ def run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 def tour(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which every command of the README has been run, in order."""
     folder = tmp_path_factory.mktemp("tour")
+    (configuration,) = blocks("toml layers.toml")
+    (folder / "layers.toml").write_text(configuration, encoding="utf-8")
     commands = [line for block in blocks("sh") for line in block.splitlines() if line]
     assert len(commands) >= 10
     for command in commands:
@@ -57,6 +59,7 @@ def test_the_tour_leaves_what_it_says(tour: Path) -> None:
         "auto.cache",
         "mse.cache",
         "percentile.cache",
+        "digits.mixed.onnx",
     ):
         assert (tour / name).stat().st_size > 100, name
 
@@ -78,7 +81,48 @@ def test_the_python_runs_and_gives_the_same_cache(tour: Path) -> None:
     assert (tour / "digits.cache").read_bytes() == from_commands
 
 
-@pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("[0-9]*.py")))
+def test_a_configuration_in_python_does_what_it_says(tour: Path) -> None:
+    import json
+
+    (block,) = blocks("python config")
+    result = run(tour, "-c", block)
+    assert result.returncode == 0, result.stderr
+    assert "[[name]]" in (tour / "mine.toml").read_text(encoding="utf-8")
+    configured = json.loads((tour / "digits.mine.engine.json").read_bytes())["configured"]
+    assert configured["stem.conv"] == "float"
+    assert configured["classifier"] == "fp32"
+    assert configured["block1.widen.conv"] == "int8"
+
+
+def test_a_simulation_does_what_it_says(tour: Path) -> None:
+    (block,) = blocks("python quantsim")
+    result = run(tour, "-c", block)
+    assert result.returncode == 0, result.stderr
+    top1, sqnr = map(float, result.stdout.split())
+    assert 95 < top1 <= 100 and sqnr > 20
+    names = sorted(path.name for path in (tour / "simulated").iterdir())
+    assert names == ["digits.encodings", "digits.onnx", "digits.qdq.onnx", "digits.qdq.onnx.json"]
+
+
+def test_every_setting_of_a_configuration_is_told() -> None:
+    from dataclasses import fields
+
+    from trtcal.config import KEYS, Skip
+
+    (block,) = blocks("toml layers.toml")
+    for key in (*KEYS, *(each.name for each in fields(Skip))):
+        assert re.search(rf"\b{key}\b", block), key
+
+
+@pytest.mark.parametrize(
+    "example",
+    sorted(
+        path.name
+        for path in (ROOT / "examples").glob("[0-9]*.py")
+        if f"examples/{path.name} MODEL.onnx IMAGES PREPROCESS"
+        in path.read_text(encoding="utf-8")  # others: tests/tools
+    ),
+)
 def test_the_examples_run(tour: Path, example: str) -> None:
     result = run(tour, str(ROOT / "examples" / example), "demo/digits.onnx", "demo/calibration", "unit")
     assert result.returncode == 0, result.stderr

@@ -31,9 +31,12 @@ if TYPE_CHECKING:
     from trtcal.images import ImageLoader
     from trtcal.layer_analysis import LayerAnalysis, analyse_layers
     from trtcal.layer_settings import LayerSettings
+    from trtcal.mixed_precision import MixedPrecision
     from trtcal.pipeline import quantize, quantize_dynamic
+    from trtcal.precision_run import PrecisionRun, choose_precisions
     from trtcal.preprocess import Preprocess
     from trtcal.recovery_run import quantize_recovered
+    from trtcal.quantsim import QuantSim
 
 _HOMES = {
     "BuildOptions": "engines.backends.backend",
@@ -48,9 +51,12 @@ _HOMES = {
     "LayerAnalysis": "trtcal.layer_analysis",
     "LegacyCalibrator": "calibrators.int8",
     "MinMaxCalibrator": "calibrators.int8",
+    "MixedPrecision": "trtcal.mixed_precision",
     "OnnxRuntimeSession": "engines.session",
+    "PrecisionRun": "trtcal.precision_run",
     "Preprocess": "trtcal.preprocess",
     "QuantConfig": "trtcal.config",
+    "QuantSim": "trtcal.quantsim",
     "Range": "calibrators.range",
     "Session": "engines.session",
     "Statistics": "calibrators.statistics_file",
@@ -60,6 +66,7 @@ _HOMES = {
     "analyse_layers": "trtcal.layer_analysis",
     "build_engine": "engines.builder",
     "calibrate": "calibrators.ranges",
+    "choose_precisions": "trtcal.precision_run",
     "collect": "engines.collect",
     "compare": "trtcal.comparison",
     "encodings": "calibrators.ranges",
@@ -82,9 +89,12 @@ __all__ = [
     "LayerAnalysis",
     "LegacyCalibrator",
     "MinMaxCalibrator",
+    "MixedPrecision",
     "OnnxRuntimeSession",
+    "PrecisionRun",
     "Preprocess",
     "QuantConfig",
+    "QuantSim",
     "Range",
     "Session",
     "Statistics",
@@ -94,6 +104,7 @@ __all__ = [
     "analyse_layers",
     "build_engine",
     "calibrate",
+    "choose_precisions",
     "collect",
     "compare",
     "encodings",

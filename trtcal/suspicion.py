@@ -167,9 +167,10 @@ def _of_weight(error: "LayerError") -> Iterator[Suspicion]:
     if sqnr < POOR:
         whole = f"the whole {weight.fidelity.sqnr:.1f} dB"
         yield named("noisy weight", f"output channel {worst} is {sqnr:.1f} dB over its rounding error, {whole}")
-    if weight.lost:
-        count = error.layer.shape[1 - (error.layer.axis or 0)]
-        why = f"{_listed(weight.lost, count, 'input channels')} given weights of zero in INT8, and others before"
+    count = error.layer.shape[1 - (error.layer.axis or 0)]
+    dead = error.channels.dead if len(error.channels.amax) == count else ()  # what they are multiplied by is 0 anyway
+    if lost := [each for each in weight.lost if each not in dead]:
+        why = f"{_listed(lost, count, 'input channels')} given weights of zero in INT8, and others before"
         yield named("lost weights", why)
     if weight.spread > SPREAD:
         largest = int(weight.amax.argmax())

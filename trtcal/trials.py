@@ -87,7 +87,7 @@ class Trials:
     def score_of(self, model: onnx.ModelProto) -> Score:
         """What a version of the model does, against the float model."""
         found = Score()
-        with OnnxRuntimeSession(model, as_written=True) as session:
+        with OnnxRuntimeSession(model) as session:
             for batch, expected in zip(self._images if self._held is None else self._held, self._expected, strict=True):
                 found += score(session.run(batch), labels=batch.labels, reference=expected)
                 self._progress(batch.size)

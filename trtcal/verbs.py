@@ -16,6 +16,7 @@ from trtcal.commands import (
     demo,
     doctor,
     inspect,
+    mixed_precision,
     quantize,
     sensitivity,
 )
@@ -34,6 +35,9 @@ app.command("calibrate", short_help="Run a model over images and write its calib
 app.command("compare", short_help="Rank range methods on images not calibrated on.")(compare.compare)
 app.command("quantize", short_help="Write a cache's scales into a model as Q/DQ nodes.")(quantize.quantize)
 app.command("sensitivity", short_help="Say what INT8 does to each layer, and which hurt.")(sensitivity.sensitivity)
+app.command("mixed-precision", short_help="Choose the layers to leave in higher precision.")(
+    mixed_precision.mixed_precision
+)
 app.command("build", short_help="Build an engine, and say in which precision it runs.")(build.build)
 app.command("accuracy", short_help="Measure the accuracy of models side by side.")(accuracy.accuracy)
 app.command("benchmark", short_help="Measure latency and throughput side by side.")(benchmark.benchmark)

@@ -75,7 +75,7 @@ def targets_of(
     """
     shapes, places, parts = (dict[str, list[Any]]() for _ in range(3))
     with OnnxRuntimeSession(
-        with_outputs(model, [str(layer.output.name) for layer in layers]), as_written=True
+        with_outputs(model, [str(layer.output.name) for layer in layers]), arithmetic="literal"
     ) as session:
         for number, batch in enumerate(batches):
             outputs = session.run(batch)
@@ -128,7 +128,7 @@ def read_by(
 
 def session_of(model: onnx.ModelProto, names: Sequence[str]) -> OnnxRuntimeSession:
     """A session that gives these tensors of a model, and computes no more than they need."""
-    return OnnxRuntimeSession(with_outputs(model, names), as_written=True)
+    return OnnxRuntimeSession(with_outputs(model, names), arithmetic="literal")
 
 
 def fake_quantized(model: onnx.ModelProto, layers: Iterable[Affine], forms: Mapping[str, LayerForm]) -> onnx.ModelProto:

@@ -244,6 +244,14 @@ def test_statistics_that_several_tensors_share_are_looked_at_once(monkeypatch: p
     assert len(encodings(Statistics(tensors), "spy")) == 3 and len(seen) == 4
 
 
+@pytest.mark.parametrize("method", ["entropy", "mse", "best"])
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_tensors_that_are_searched_side_by_side_have_their_own_ranges(method: str, count: int) -> None:
+    tensors = {f"t{place}": TensorStatistics.of(RNG.standard_normal(2000) * (place + 1)) for place in range(count)}
+    cache = calibrate(Statistics(tensors), method)
+    assert dict(cache) == {name: scale_of(statistics, method) for name, statistics in tensors.items()}
+
+
 def test_the_header_is_of_the_tensorrt_asked_for() -> None:
     assert calibrate(Statistics(TENSORS), version=8601).header == "TRT-8601-EntropyCalibration2"
     assert calibrate(Statistics(TENSORS), "minmax", version=101401).header == "TRT-101401-MinMaxCalibration"
@@ -291,6 +299,17 @@ def test_a_group_shares_the_encoding_that_holds_all_of_its_sources() -> None:
     found = encodings(statistics, "minmax", grid)
     assert found["a"] == found["b"] == found["concat"] == Encoding.of_range(Range(-3.0, 2.0), grid)
     assert found["else"] == Encoding.of_range(Range(0.0, 5.0), grid)
+
+
+def test_encodings_of_some_tensors_are_those_among_all() -> None:
+    """One of a concatenation too, whose range the others decide; no other range is looked for."""
+    tensors = {**TENSORS, "concat": TensorStatistics.of([0.0]), "empty": TensorStatistics.empty()}
+    first, second = list(TENSORS)[:2]
+    groups = [ScaleGroup((first, second, "concat"), (first, second))]
+    statistics = Statistics(tensors, explicit_groups=groups)
+    every = encodings(Statistics({**TENSORS, "concat": tensors["concat"]}, explicit_groups=groups), "mse")
+    assert encodings(statistics, "mse", names=["concat", "absent"]) == {"concat": every["concat"]}
+    assert encodings(statistics, "mse", names=[]) == {}
 
 
 def test_encodings_of_an_unknown_method_or_of_no_samples_are_refused() -> None:

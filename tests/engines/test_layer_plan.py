@@ -93,7 +93,7 @@ def test_a_cache_gives_its_own_method(statistics):
     assert str(refused.value).startswith(
         "the configuration wants ranges by mse for a, and model.cache holds those of minmax: give the statistics"
     )
-    assert "--statistics FILE.npz" in str(refused.value)
+    assert "--statistics-from FILE.npz" in str(refused.value)
 
 
 def test_a_cache_without_a_sidecar_tells_by_its_header():

@@ -156,7 +156,7 @@ def test_a_model_too_large_for_protobuf_goes_through_a_file(tmp_path):
     """The road of models over 2 GB, with a small one; the model in memory stays as it was."""
     model = onnx.load(with_external_data(tmp_path))
     before = model.SerializeToString()
-    runtime = sessions._through_a_file(model, 1)
+    runtime = sessions._through_a_file(model, 1, "int8")
     (result,) = runtime.run(None, {"x": np.eye(32, dtype=np.float32)})
     np.testing.assert_array_equal(result, np.arange(1024, dtype=np.float32).reshape(32, 32))
     assert model.SerializeToString() == before
@@ -305,7 +305,7 @@ def test_the_numbers_as_they_are_written(weights):
     options.log_severity_level = 4
     plain = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     (expected,) = plain.run(None, x)
-    with OnnxRuntimeSession(model, as_written=True) as exact, OnnxRuntimeSession(model) as default:
+    with OnnxRuntimeSession(model, arithmetic="literal") as exact, OnnxRuntimeSession(model) as default:
         off = [np.mean(session.run(x)["y"] != expected) for session in (exact, default)]
     assert off[0] < 1e-3  # a sum in another order may fall on the other side of half a step
     assert off[1] > 10 * max(off[0], 1e-3)

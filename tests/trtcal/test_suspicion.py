@@ -110,6 +110,15 @@ def test_weights_of_few_bits(suspected):
     assert harmful(found) == {("w", "noisy weight"), ("products", "error jump")}
 
 
+def test_weights_for_a_dead_channel_may_be_lost(suspected):
+    model = rescaled()
+    assert ("b_w", "lost weights") in suspected(model)
+    changed(model, "a_b", lambda values: values.__setitem__(2, -1e6))
+    found = suspected(model)
+    assert ("a_relu", "dead channels") in found
+    assert ("b_w", "lost weights") not in found
+
+
 def test_weights_of_zero(suspected):
     found = suspected(changed(network(), "b_w", lambda values: values.__setitem__((slice(0, 9),), 0)))
     why = found["b_w", "dead weights"].why

@@ -41,10 +41,7 @@ def test_a_score_is_that_of_the_models_side_by_side(work, held, monkeypatch):
     measured = Trials(simulation, opened(7))
     forms = coarse(simulation)
     found = measured.score(forms)
-    with (
-        OnnxRuntimeSession(simulation.floats) as float_one,
-        OnnxRuntimeSession(simulation.version(forms), as_written=True) as other,
-    ):
+    with OnnxRuntimeSession(simulation.floats) as float_one, OnnxRuntimeSession(simulation.version(forms)) as other:
         report = evaluate({"float": float_one, "version": other}, opened(70), reference="float")
     expected = report.scores["version"]
     assert (found.top1, found.agreement, found.lost, found.gained) == (

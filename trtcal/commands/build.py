@@ -11,6 +11,8 @@ from trtcal import console
 from trtcal.commands import options
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from calibrators.calibrator import Calibrator
     from calibrators.statistics_file import Statistics
     from engines.finding import Finding
@@ -53,15 +55,7 @@ def build(
             show_default=False,
         ),
     ] = None,
-    statistics: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Statistics that trtcal calibrate --statistics kept, instead of --cache or --images; those of several "
-            "shards merge.",
-            metavar="FILE.npz...",
-            show_default=False,
-        ),
-    ] = None,
+    statistics: options.KeptStatistics = None,
     config: options.Config = None,
     precision: Annotated[
         Literal["int8", "fp16", "fp32"],
@@ -123,7 +117,7 @@ def build(
 
     An INT8 engine comes from a model with Q/DQ nodes, or from a float model and its calibration cache, or from a
     float model and images to calibrate on. --preprocess, --count, --batch-size, --seed, --method and --on-bad-image
-    go with --images; --method with --statistics, too.
+    go with --images; --method with --statistics-from, too.
 
     TensorRT 8.6 to 10 reads the cache itself, or calibrates on the images itself, on the GPU, in batches of
     --batch-size; it knows entropy and minmax, and gets the ranges of other methods, found in ONNX Runtime, as a cache.
@@ -143,7 +137,7 @@ def build(
     from engines.order import checked_order
     from trtcal.pipeline import require_same_model
 
-    source = _source(cache=cache, images=images, statistics=statistics)
+    source = _source({"--cache": cache, "--images": images, "--statistics-from": statistics})
     if images is None:
         options.require_no_calibration(context, [name for name in _CALIBRATION if name != "method" or not statistics])
     if allow_version_mismatch and cache is None:
@@ -168,10 +162,12 @@ def build(
         log=log,
         inputs=[path for path in (cache, images, config, *(statistics or ())) if path is not None],
     )
-    if source in ("images", "statistics"):
+    if source in ("--images", "--statistics-from"):
         _require_use(order, source, method)
     settings = (
-        None if config is None else _settings(context, config, method if source in ("images", "statistics") else None)
+        None
+        if config is None
+        else _settings(context, config, method if source in ("--images", "--statistics-from") else None)
     )
     layers = None if settings is None else planned_for(order, settings)
     ranges: Path | Statistics | None = cache
@@ -210,7 +206,7 @@ def build(
             )
 
 
-def _source(**given: object) -> str | None:
+def _source(given: "Mapping[str, object]") -> str | None:
     """Which of the options that ranges come from is given.
 
     Raises:
@@ -218,8 +214,7 @@ def _source(**given: object) -> str | None:
     """
     names = [name for name, value in given.items() if value is not None]
     if len(names) > 1:
-        told = " or ".join(f"--{name}" for name in names)
-        raise BuildError(f"give either {told}: the ranges of an INT8 build come from one of them")
+        raise BuildError(f"give either {' or '.join(names)}: the ranges of an INT8 build come from one of them")
     return names[0] if names else None
 
 
@@ -227,7 +222,8 @@ def _require_use(order: "Order", source: str, method: str) -> None:
     """Refuse images or statistics, from which ranges are found, where the build takes none."""
     if not order.needs_ranges:
         raise BuildError(
-            f"--{source} is for INT8 builds of float models, and {order.no_ranges_because}: leave out the {source}"
+            f"{source} is for INT8 builds of float models, and {order.no_ranges_because}: leave out the "
+            f"{'images' if source == '--images' else 'statistics'}"
         )
     if method == "auto":
         raise BuildError(

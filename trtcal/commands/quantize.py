@@ -29,20 +29,12 @@ def quantize(
     cache: Annotated[
         Path | None,
         typer.Option(
-            help="Its calibration cache; needed without --dynamic or --statistics.",
+            help="Its calibration cache; needed without --dynamic or --statistics-from.",
             metavar="MODEL.cache",
             show_default=False,
         ),
     ] = None,
-    statistics: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Its statistics, kept by trtcal calibrate --statistics, instead of --cache: for configurations with "
-            "range methods of their own for some layers. Those of several shards merge.",
-            metavar="FILE.npz...",
-            show_default=False,
-        ),
-    ] = None,
+    statistics: options.KeptStatistics = None,
     config: options.Config = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The model to write.", metavar="MODEL.int8.onnx", show_default=False)
@@ -136,7 +128,7 @@ def quantize(
     from trtcal.pipeline import quantize as quantized
     from trtcal.pipeline import quantize_dynamic
 
-    ranges = [name for name, given in (("--cache", cache), ("--statistics", statistics)) if given]
+    ranges = [name for name, given in (("--cache", cache), ("--statistics-from", statistics)) if given]
     if recover is None:
         options.require_no_calibration(context, _RECOVERY, goes_with="--recover: name steps of recovery")
     if dynamic:
@@ -149,7 +141,7 @@ def quantize(
         report_dynamic(output, made, json=json)
         return
     if len(ranges) > 1:
-        raise CacheError("give either --cache or --statistics: the ranges come from one of them")
+        raise CacheError("give either --cache or --statistics-from: the ranges come from one of them")
     source = merged_files(statistics) if statistics else cache
     if source is None:
         raise CacheError(

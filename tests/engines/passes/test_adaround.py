@@ -31,7 +31,7 @@ def weights(model):
 def noise(reference, model, batches):
     """The share of the outputs' energy that the model gets wrong."""
     wrong = energy = 0.0
-    with OnnxRuntimeSession(reference) as first, OnnxRuntimeSession(model, as_written=True) as second:
+    with OnnxRuntimeSession(reference) as first, OnnxRuntimeSession(model, arithmetic="literal") as second:
         for batch in batches:
             for (name, expected), got in zip(first.run(batch).items(), second.run(batch).values(), strict=True):
                 assert name
@@ -153,7 +153,7 @@ def test_mean_errors_go_into_biases_all_the_same():
     made = adarounded(simulation.floats, forms, samples, 12)
     with (
         OnnxRuntimeSession(simulation.floats) as before,
-        OnnxRuntimeSession(Simulation(made.model).version(forms), as_written=True) as after,
+        OnnxRuntimeSession(Simulation(made.model).version(forms), arithmetic="literal") as after,
     ):
         for name in ("s", "scores"):
             means = [

@@ -209,7 +209,7 @@ def test_a_real_network(command, shared_data, tmp_path):
     code, out, err = command(
         "sensitivity", shared_data / "models" / "mlperf_tiny_kws_dscnn.onnx", "--json",
         "--images", shared_data / "images" / "kws01_1000.npz", "--preprocess", "none",
-        "--count", 300, "--test-count", 200,
+        "--count", 200, "--test-count", 100,
     )  # fmt: skip
     assert code == 0, err
     value = json.loads(out)
