@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from trtcal.pipeline import quantize, quantize_dynamic
     from trtcal.precision_run import PrecisionRun, choose_precisions
     from trtcal.preprocess import Preprocess
-    from trtcal.recovery_run import quantize_recovered
     from trtcal.quantsim import QuantSim
+    from trtcal.recovery_run import quantize_recovered
 
 _HOMES = {
     "BuildOptions": "engines.backends.backend",
