@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from trtcal.precision_run import PrecisionRun, choose_precisions
     from trtcal.preprocess import Preprocess
     from trtcal.quantsim import QuantSim
+    from trtcal.recovery_run import quantize_recovered
 
 _HOMES = {
     "BuildOptions": "engines.backends.backend",
@@ -72,6 +73,7 @@ _HOMES = {
     "evaluate": "trtcal.accuracy",
     "quantize": "trtcal.pipeline",
     "quantize_dynamic": "trtcal.pipeline",
+    "quantize_recovered": "trtcal.recovery_run",
 }
 
 __all__ = [
@@ -109,6 +111,7 @@ __all__ = [
     "evaluate",
     "quantize",
     "quantize_dynamic",
+    "quantize_recovered",
 ]
 
 

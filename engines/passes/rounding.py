@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from engines.cores import usable_cores
+
 STEPS = 1000
 RATE = 0.03
 BATCH = 256
@@ -18,6 +20,10 @@ WARM_UP = 0.2
 BETAS = 20.0, 2.0
 STRETCH = 1.2, -0.1
 """h = clip(1.2 sigmoid(a) - 0.1, 0, 1): both ends are reached."""
+
+SHARED_OUT = 2**17
+"""Weights from which more than one thread gains time: with fewer, threads cost more than they do, above all where
+others want the cores."""
 
 _DECAY = 0.9, 0.999
 _TINY = 1e-8
@@ -102,6 +108,13 @@ def learned(product: Product, *, seed: int = 0, steps: int = STEPS) -> Levels:
         seed: Of the places that each step looks at.
         steps: Of Adam.
     """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1 if product.weight.size < SHARED_OUT else usable_cores(), user_api="blas"):
+        return _learned(product, seed, steps)
+
+
+def _learned(product: Product, seed: int, steps: int) -> Levels:
     random = np.random.default_rng(seed)
     highest, lowest = STRETCH
     ends, scale = product.ends, product.scale

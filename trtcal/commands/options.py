@@ -61,6 +61,14 @@ CalibrationCount = Annotated[
     int, typer.Option(help="Images to calibrate on at most, each class its share.", metavar="N", min=1)
 ]
 TestCount = Annotated[int, typer.Option(help="Images to judge by at most, each class its share.", metavar="N", min=1)]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        help="How layers are quantized: bits, methods, what stays in float (default: all in INT8, as TensorRT has it).",
+        metavar="quant.toml",
+        show_default=False,
+    ),
+]
 Resume = Annotated[
     Path | None,
     typer.Option(

@@ -154,7 +154,7 @@ def quantize(
         from trtcal.recovery_run import quantize_recovered
 
         if images is None:
-            raise DataError("--recover learns from images and measures on others: give --images PATH")
+            raise DataError("--recover learns from images and is judged by others: give --images PATH")
         run = quantize_recovered(
             model,
             source,

@@ -20,7 +20,7 @@ def report_recovery(output: Path, run: "RecoveryRun", *, json: bool) -> None:
     if not json:
         criterion = run.recovered.criterion
         by = criterion if criterion == "SQNR" else f"{criterion}, then SQNR"
-        console.say(f"learned from {parts.calibration.count} images, measured on {parts.test.count} others by {by}")
+        console.say(f"learned from {parts.calibration.count} images, judged by {parts.test.count} others by {by}")
         _table(run.recovered)
     options.say_what_was_read(parts.calibration, stated=True)
     options.say_what_was_read(parts.test, stated=True)
