@@ -25,6 +25,10 @@ LOWEST_EXPONENT = -148
 BLOCK = 2048
 """Values looked at and then counted in one go: 8 kB stay in the first-level cache in between."""
 
+RUN = 128
+"""Values whose counters are found and then counted, which overlaps with the next run's where the processor looks far
+enough ahead."""
+
 LINE = 16
 """Values, and counters, in a cache line."""
 
@@ -58,11 +62,11 @@ class Histogram:
     maximum: float
 
     def __post_init__(self) -> None:
-        if self.counts.shape != (BINS,) or self.counts.dtype != np.int64 or (self.counts < 0).any():
+        if self.counts.shape != (BINS,) or self.counts.dtype != np.int64 or self.counts.min() < 0:
             raise RangeError(f"a histogram has {BINS} counts that are not negative")
         if not 0 <= self.maximum < np.inf:
             raise RangeError(f"the largest magnitude of a histogram is finite and not negative, unlike {self.maximum}")
-        if self.exponent != exponent_of(self.maximum) or bool(self.counts.any()) != (self.maximum > 0):
+        if self.exponent != exponent_of(self.maximum) or bool(self.counts.max() > 0) != (self.maximum > 0):
             raise RangeError("a histogram's range, maximum and counts do not belong together")
 
     @classmethod
@@ -108,12 +112,15 @@ class Histogram:
     __hash__ = None  # type: ignore[assignment]
 
     def widened(self, exponent: int) -> Counts:
-        """The counts over [0, 2**exponent), for an exponent not below this histogram's."""
+        """The counts over [0, 2**exponent), for an exponent not below this histogram's: its own where that is equal."""
         step = min(exponent - self.exponent, LOG_BINS)
         if step == 0:
-            return self.counts.copy()
+            return self.counts
+        merged = self.counts
+        for _ in range(step):
+            merged = merged[::2] + merged[1::2]
         counts = np.zeros(BINS, np.int64)
-        counts[: BINS >> step] = self.counts.reshape(-1, 1 << step).sum(1)
+        counts[: merged.size] = merged
         return counts
 
     def over(self, amax: float, bins: int) -> npt.NDArray[np.float64]:
@@ -126,7 +133,8 @@ class Histogram:
         places = (wanted / self.width).astype(np.int64)
         starts = places * self.width
         within = (wanted - starts) / (np.minimum(starts + self.width, end) - starts)
-        below = np.concatenate([[0.0], np.cumsum(self.counts, dtype=np.float64)])
+        below = np.zeros(BINS + 1)
+        below[1:] = np.cumsum(self.counts)
         found = below[places] + self.counts[places] * within
         if amax >= self.maximum:
             found[-1] = below[-1]
@@ -139,7 +147,7 @@ def exponent_of(magnitude: float) -> int:
 
 
 @kernel
-def count_values(values, ceiling, counts, exponents, peaks, places):  # type: ignore[no-untyped-def]
+def count_values(values, ceiling, counts, exponents, peaks):  # type: ignore[no-untyped-def]
     """Add one sample's values to a tensor's counts.
 
     Values are counted on three sides: below 0, above 0 and at or above `ceiling`, each in a histogram of its own range.
@@ -150,19 +158,18 @@ def count_values(values, ceiling, counts, exponents, peaks, places):  # type: ig
         counts: uint32 of shape (3 * BINS + SPREAD,): the sides positive, negative, high, then exact zeros; added to.
         exponents: int64 of shape (3,): each side's range; raised as needed.
         peaks: uint32 of shape (3,): the bits of each side's largest magnitude; raised as needed.
-        places: Scratch memory, uint16 of shape (BLOCK,).
 
     Returns:
         The bits of the sample's largest positive and negative magnitude; one of them is `INFINITE` or more where a
         value is infinite or NaN, in which case the counts are no longer of use.
     """
-    bits = values.view(np.uint32)
+    bits, places = values.view(np.uint32), np.empty(RUN, np.uint32)
     highest, lowest = np.uint32(0), np.uint32(0)
     if values.size > FEW:
         _fetch(counts, peaks)
     for start in range(0, values.size, BLOCK):
         block, block_bits = values[start : start + BLOCK], bits[start : start + BLOCK]
-        up, down = _place(block, block_bits, ceiling, exponents, peaks, places)
+        up, down = _largest(block_bits)
         highest, lowest = max(highest, up), max(lowest, down)
         if max(up, down) >= np.uint32(INFINITE):
             break
@@ -170,12 +177,10 @@ def count_values(values, ceiling, counts, exponents, peaks, places):  # type: ig
         known = peaks[2] if 2.0 ** exponents[0] >= ceiling else peaks[0]
         if up > known or down > peaks[1]:
             below, above = _around(block, block_bits, ceiling)
-            grown = _raise(counts, exponents, peaks, 0, below)
-            grown |= _raise(counts, exponents, peaks, 1, down)
-            grown |= _raise(counts, exponents, peaks, 2, above)
-            if grown:
-                _place(block, block_bits, ceiling, exponents, peaks, places)
-        _count(counts, places, block.size, bits[start + BLOCK : start + 2 * BLOCK])
+            _raise(counts, exponents, peaks, 0, below)
+            _raise(counts, exponents, peaks, 1, down)
+            _raise(counts, exponents, peaks, 2, above)
+        _count(block, bits[start + BLOCK : start + 2 * BLOCK], ceiling, counts, exponents, peaks, places)
     return highest, lowest
 
 
@@ -189,55 +194,60 @@ def _fetch(counts, peaks):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _place(block, bits, ceiling, exponents, peaks, places):  # type: ignore[no-untyped-def]
-    """Find each value's counter by the present ranges, and the bits of the largest positive and negative magnitude.
-
-    Where a magnitude is beyond its range, its place is of no use: raise the range and place again.
-    """
-    least = np.int64(LOG_BINS - 125)  # of a side that is still empty, too: its range is of no consequence
-    e0 = exponents[0] if peaks[0] else least
-    e1 = exponents[1] if peaks[1] else least
-    e2 = exponents[2] if peaks[2] else least
-    if min(e0, e1, e2) >= least:
-        positive, negative, high = 2.0 ** (LOG_BINS - e0), 2.0 ** (LOG_BINS - e1), 2.0 ** (LOG_BINS - e2)
-        return _place_by(block, bits, ceiling, np.float32(positive), np.float32(negative), np.float32(high), places)
-    return _place_by(  # a factor itself would be infinite in float32
-        block,
-        bits,
-        ceiling,
-        2.0 ** (LOG_BINS - exponents[0]),
-        2.0 ** (LOG_BINS - exponents[1]),
-        2.0 ** (LOG_BINS - exponents[2]),
-        places,
-    )
-
-
-@kernel
-def _place_by(block, bits, ceiling, positive, negative, high, places):  # type: ignore[no-untyped-def]
-    """As `_place`: multiplication by a power of two is exact, and the bits of floats of one sign are in order."""
+def _largest(bits):  # type: ignore[no-untyped-def]
+    """The bits of the largest positive and negative magnitude: those of floats of one sign are in order."""
     up, down = np.int32(0), np.uint32(0x80000000)
-    for i in range(block.size):
-        value, pattern = block[i], bits[i]
-        up, down = max(up, np.int32(pattern)), max(down, pattern)
-        factor = positive if value >= 0 else negative
-        first = np.int32(0) if value >= 0 else np.int32(BINS)
-        factor = high if value >= ceiling else factor
-        first = np.int32(2 * BINS) if value >= ceiling else first
-        place = np.int32(abs(value) * factor) + first
-        places[i] = np.uint16(np.int32(3 * BINS) + np.int32(i & (SPREAD - 1))) if value == 0 else np.uint16(place)
+    for i in range(bits.size):
+        up, down = max(up, np.int32(bits[i])), max(down, bits[i])
     return np.uint32(up), down & np.uint32(0x7FFFFFFF)
 
 
 @kernel
-def _count(counts, places, size, following):  # type: ignore[no-untyped-def]
-    """Count a block, and meanwhile fetch each cache line of the next one, so that it is there when its turn comes."""
-    lines = min(size, following.size) // LINE
-    for line in range(lines):
-        prefetch(following, line * LINE)  # type: ignore[call-arg]
-        for i in range(line * LINE, (line + 1) * LINE):
+def _count(block, following, ceiling, counts, exponents, peaks, places):  # type: ignore[no-untyped-def]
+    """Count a block whose magnitudes are all within their ranges."""
+    least = np.int64(LOG_BINS - 125)  # of a side that is still empty, too: its range is of no consequence
+    e0 = exponents[0] if peaks[0] else least
+    e1 = exponents[1] if peaks[1] else least
+    e2 = exponents[2] if peaks[2] else least
+    positive, negative, high = 2.0 ** (LOG_BINS - e0), 2.0 ** (LOG_BINS - e1), 2.0 ** (LOG_BINS - e2)
+    if min(e0, e1, e2) < least:  # a factor itself would be infinite in float32
+        _count_by(block, following, ceiling, positive, negative, high, counts, places)
+        return
+    _count_by(block, following, ceiling, np.float32(positive), np.float32(negative), np.float32(high), counts, places)
+
+
+@kernel
+def _count_by(block, following, ceiling, positive, negative, high, counts, places):  # type: ignore[no-untyped-def]
+    """As `_count`, a run of values at a time, and meanwhile fetch the next block, so that it is there in its turn.
+
+    Of a run whose length the compiler knows, places are found by vector instructions, which the processor does while it
+    still counts the run before.
+    """
+    whole = block.size // RUN
+    fetched = min(whole, following.size // RUN)
+    for run in range(whole):
+        first = run * RUN
+        if run < fetched:
+            for line in range(RUN // LINE):
+                prefetch(following, first + line * LINE)  # type: ignore[call-arg]
+        values = block[first : first + RUN]
+        for i in range(RUN):
+            places[i] = _place(values[i], i, ceiling, positive, negative, high)
+        for i in range(RUN):
             counts[places[i]] += 1
-    for i in range(lines * LINE, size):
-        counts[places[i]] += 1
+    for i in range(whole * RUN, block.size):
+        counts[_place(block[i], i, ceiling, positive, negative, high)] += 1
+
+
+@kernel
+def _place(value, i, ceiling, positive, negative, high):  # type: ignore[no-untyped-def]
+    """Which counter is that of the i-th value: multiplication by a power of two is exact."""
+    factor = positive if value >= 0 else negative
+    first = np.int32(0) if value >= 0 else np.int32(BINS)
+    factor = high if value >= ceiling else factor
+    first = np.int32(2 * BINS) if value >= ceiling else first
+    place = np.int32(abs(value) * factor) + first
+    return np.uint32(np.int32(3 * BINS) + np.int32(i & (SPREAD - 1))) if value == 0 else np.uint32(place)
 
 
 @kernel
@@ -254,13 +264,9 @@ def _around(block, bits, ceiling):  # type: ignore[no-untyped-def]
 
 @kernel
 def _raise(counts, exponents, peaks, side, bits):  # type: ignore[no-untyped-def]
-    """Raise a side's peak and range until they hold the magnitude with these float32 bits; true if the range grew.
-
-    Bins merge in pairs.
-    """
+    """Raise a side's peak and range until they hold the magnitude with these float32 bits: bins merge in pairs."""
     if bits <= peaks[side]:
-        return False
-    fresh = peaks[side] == 0
+        return
     peaks[side] = bits
     exponent = np.int64(bits >> np.uint32(23)) - 126
     if exponent == -126:  # subnormal: the leading one tells
@@ -270,7 +276,7 @@ def _raise(counts, exponents, peaks, side, bits):  # type: ignore[no-untyped-def
             exponent += 1
     step = exponent - exponents[side]
     if step <= 0:
-        return fresh
+        return
     exponents[side] = exponent
     run = np.int64(1) << min(step, np.int64(LOG_BINS))
     first = side * BINS
@@ -280,4 +286,3 @@ def _raise(counts, exponents, peaks, side, bits):  # type: ignore[no-untyped-def
             total += counts[j]
         counts[first + i] = total
     counts[first + BINS // run : first + BINS] = 0
-    return True

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -44,6 +45,10 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "best": Method(best_range),
     }
 )
+
+SEARCHERS = 2
+"""Threads that search the ranges of a model's tensors: compiled loops run side by side, and what is between them, which
+does not, is too much for more."""
 
 ALIASES: Mapping[str, str] = MappingProxyType({"absmax": "minmax"})
 """Other names of methods."""
@@ -154,11 +159,13 @@ def encodings(
 
 def _ranges(statistics: Statistics, names: Sequence[str], method: str, grid: Grid) -> dict[str, Range]:
     """The ranges of some tensors; what several names share, as both sides of a reshape do, is looked at once."""
-    found: dict[int, Range] = {}
-    for name in names:
-        tensor = statistics[name]
-        if id(tensor) not in found:
-            found[id(tensor)] = range_of(tensor, method, grid)
+    different = list({id(statistics[name]): statistics[name] for name in names}.values())
+
+    def search(first: int) -> list[tuple[int, Range]]:
+        return [(id(tensor), range_of(tensor, method, grid)) for tensor in different[first::SEARCHERS]]
+
+    with ThreadPoolExecutor(SEARCHERS) as searchers:
+        found = dict(pair for part in searchers.map(search, range(SEARCHERS)) for pair in part)
     return {name: found[id(statistics[name])] for name in names}
 
 

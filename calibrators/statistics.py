@@ -7,13 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from calibrators.errors import RangeError
-from calibrators.histogram import BINS, BLOCK, INFINITE, LOWEST_EXPONENT, SIDES, SPREAD, Histogram, count_values
+from calibrators.histogram import BINS, INFINITE, LOWEST_EXPONENT, SIDES, SPREAD, Histogram, count_values
 
 SMALLEST = 2.0**-149
 """The smallest subnormal float32: every float32 is a whole number of these, so sums of them are exact integers."""
 
 MOST = 2**32 - 1
 """Values after which a counter of 32 bits could be full."""
+
+EMPTY = Histogram.empty()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -47,7 +49,7 @@ class TensorStatistics:
     @classmethod
     def empty(cls) -> "TensorStatistics":
         """The statistics of no sample: the neutral element of `+`."""
-        return cls(Histogram.empty(), Histogram.empty(), 0, 0, 0, 0, 0)
+        return cls(EMPTY, EMPTY, 0, 0, 0, 0, 0)
 
     @classmethod
     def of(cls, *samples: npt.ArrayLike) -> "TensorStatistics":
@@ -103,9 +105,7 @@ class TensorStatistics:
     def after_relu(self) -> "TensorStatistics":
         """The statistics of max(x, 0), exactly those that a pass over it would give."""
         zeros = self.zeros + self.negative.total
-        return TensorStatistics(
-            self.positive, Histogram.empty(), zeros, self.samples, self.highest_sum, 0, self.highest_sum
-        )
+        return TensorStatistics(self.positive, EMPTY, zeros, self.samples, self.highest_sum, 0, self.highest_sum)
 
     def __add__(self, other: "TensorStatistics") -> "TensorStatistics":
         """The statistics over both sets of samples."""
@@ -132,9 +132,6 @@ class TensorStatistics:
         return (self.positive, self.negative, self.zeros, self.samples, *sums)
 
 
-EMPTY = Histogram.empty()
-
-
 class Accumulator:
     """Gathers a tensor's statistics sample by sample, from any number of threads; its memory does not grow.
 
@@ -150,7 +147,6 @@ class Accumulator:
         self._counts = np.zeros(SIDES * BINS + SPREAD, np.uint32)  # int64 would take twice the processor's cache
         self._exponents = np.full(SIDES, LOWEST_EXPONENT, np.int64)
         self._peaks = np.zeros(SIDES, np.uint32)
-        self._places = np.empty(BLOCK, np.uint16)
         self._counted = 0
         self._earlier, self._earlier_zeros = [EMPTY] * SIDES, 0
         self._samples = 0
@@ -185,11 +181,10 @@ class Accumulator:
     def clipped(self) -> TensorStatistics:
         """The statistics of min(max(x, 0), ceiling), exactly those that a pass over it would give."""
         with self._lock:
-            positive, negative, high = map(self._side, range(SIDES))
-            at_ceiling = Histogram.repeated(float(self._ceiling), high.total)
-            zeros = self._zeros() + negative.total
+            at_ceiling = Histogram.repeated(float(self._ceiling), self._total(2))
+            zeros = self._zeros() + self._total(1)
             return TensorStatistics(
-                positive + at_ceiling, Histogram.empty(), zeros, self._samples, self._sums[3], 0, self._sums[3]
+                self._side(0) + at_ceiling, EMPTY, zeros, self._samples, self._sums[3], 0, self._sums[3]
             )
 
     def _count(self, values: npt.NDArray[np.float32]) -> tuple[int, int]:
@@ -198,7 +193,7 @@ class Accumulator:
             self._earlier, self._earlier_zeros = list(map(self._side, range(SIDES))), self._zeros()
             self._counts[:], self._exponents[:], self._peaks[:], self._counted = 0, LOWEST_EXPONENT, 0, 0
         self._counted += values.size
-        up, down = count_values(values, self._ceiling, self._counts, self._exponents, self._peaks, self._places)
+        up, down = count_values(values, self._ceiling, self._counts, self._exponents, self._peaks)
         return int(up), int(down)
 
     def _side(self, side: int) -> Histogram:
@@ -207,6 +202,10 @@ class Accumulator:
         counts = self._counts[side * BINS : (side + 1) * BINS].astype(np.int64)
         peak = float(self._peaks[side : side + 1].view(np.float32)[0])
         return self._earlier[side] + Histogram(counts, int(self._exponents[side]), peak)
+
+    def _total(self, side: int) -> int:
+        """The number of values on a side."""
+        return self._earlier[side].total + int(self._counts[side * BINS : (side + 1) * BINS].sum(dtype=np.int64))
 
     def _zeros(self) -> int:
         return self._earlier_zeros + int(self._counts[SIDES * BINS :].sum(dtype=np.int64))

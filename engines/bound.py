@@ -11,11 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibrators.batches import Array
-from engines.blocked import Fetch
-from engines.session import DTYPES
-
-FLOATS = {name: dtype for name, dtype in DTYPES.items() if issubclass(dtype, np.floating)}
-"""The types of activations, by ONNX Runtime's names."""
+from engines.fetch import FLOATS, Fetch
 
 ALIGNMENT = 256
 """Bytes: a multiple of every cache line and vector."""

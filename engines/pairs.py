@@ -77,12 +77,14 @@ class Pairs:
             site.node.replace_input_with(site.weight.input, self._kept(weight, str(weight.name), site.node))
 
     def half(self, site: Site) -> None:
-        """Round a site's activation and weight to FP16, as an FP16 layer reads them; sums stay in FP32."""
+        """Round a site's activation and weight to FP16, as an FP16 layer reads them, and its result, as it writes it.
+
+        Sums stay in FP32. A result that is an output of the graph stays as it is.
+        """
         name, tensor = site.tensor, site.node.inputs[site.activation]
         assert tensor is not None
         if tensor not in self._halved:
-            rounded = self._cast(tensor, f"{name}_fp16", onnx.TensorProto.FLOAT16, site.node)
-            self._halved[tensor] = self._cast(rounded, f"{name}_from_fp16", onnx.TensorProto.FLOAT, site.node)
+            self._halved[tensor] = self._rounded(tensor, name, site.node)
         site.node.replace_input_with(site.activation, self._halved[tensor])
         if site.weight is not None:
             weight = site.node.inputs[site.weight.input]
@@ -90,6 +92,18 @@ class Pairs:
             with np.errstate(over="ignore"):  # what FP16 cannot hold is infinite there, too
                 floats = weight.const_value.numpy().astype(np.float16).astype(np.float32)
             site.node.replace_input_with(site.weight.input, self._writer.constant(f"{weight.name}_fp16", floats))
+        (result,) = site.node.outputs[:1]
+        readers = tuple(result.uses())
+        if readers:
+            rounded = self._rounded(result, str(result.name), site.node)  # the graph is sorted when all is written
+            self._halved[rounded] = rounded
+            for reader, place in readers:
+                reader.replace_input_with(place, rounded)
+
+    def _rounded(self, tensor: ir.Value, name: str, before: ir.Node) -> ir.Value:
+        """A tensor through FP16 and back."""
+        rounded = self._cast(tensor, f"{name}_fp16", onnx.TensorProto.FLOAT16, before)
+        return self._cast(rounded, f"{name}_from_fp16", onnx.TensorProto.FLOAT, before)
 
     def _clipped(self, tensor: ir.Value | None, name: str, encoding: Encoding, reader: ir.Node) -> ir.Value | None:
         """The values that a grid holds, where its type holds more."""

@@ -43,8 +43,8 @@ LARGEST_FILE = 2**31 - 2**20
 """Bytes that fit in one ONNX file: protobuf's limit, with room for the graph."""
 
 
-LayerChoice = WeightOptions | str
-"""How a layer's weights are quantized, or why the layer stays in float."""
+LayerChoice = WeightOptions | Encoding | str
+"""How a layer's weights are quantized, by options or by an encoding, or why the layer stays in float."""
 
 OWN_PAIRS = (
     "{} tensor(s), such as {}, have a pair for each range that layers want of them: TensorRT quantizes them as often"
@@ -209,7 +209,9 @@ def quantize(
 
 
 def _block_size(choice: LayerChoice) -> int | None:
-    return None if isinstance(choice, str) else choice.granularity.block_size
+    if isinstance(choice, str):
+        return None
+    return choice.granularity.block_size if isinstance(choice, WeightOptions) else choice.block_size
 
 
 def _once(names: Iterable[str]) -> tuple[str, ...]:

@@ -98,26 +98,27 @@ def require_blocks_possible(sites: Iterable[Site]) -> None:
             )
 
 
-def site_weight(site: Site, options: WeightOptions) -> tuple[str, npt.NDArray[np.int32], Encoding]:
-    """Name, levels and encoding of the weight that a site has.
+def site_weight(site: Site, choice: WeightOptions | Encoding) -> tuple[str, npt.NDArray[np.int32], Encoding]:
+    """Name, levels and encoding of the weight that a site has, by options or on a given encoding.
 
     Raises:
-        ModelError: It holds what is no number.
+        ModelError: It holds what is no number, or the encoding does not fit it.
     """
     assert site.weight is not None
     weight = site.node.inputs[site.weight.input]
     assert weight is not None and weight.const_value is not None and weight.name is not None
     floats = weight.const_value.numpy()
     axes = {"channel": site.weight.axis, "tensor": None, "block": 1 - site.weight.axis}
-    granularity = options.granularity
     try:
+        if isinstance(choice, Encoding):
+            return weight.name, choice.quantize(floats), choice
         encoding = weight_encoding(
             floats,
-            axis=axes[granularity.kind],
-            grid=options.grid,
-            method=options.method,
-            block_size=granularity.block_size,
+            axis=axes[choice.granularity.kind],
+            grid=choice.grid,
+            method=choice.method,
+            block_size=choice.granularity.block_size,
         )
+        return weight.name, encoding.quantize(floats), encoding
     except RangeError as error:
         raise ModelError(f"{weight.name}, the weight of {label(site.node)}: {error}") from None
-    return weight.name, encoding.quantize(floats), encoding

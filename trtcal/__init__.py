@@ -29,10 +29,14 @@ if TYPE_CHECKING:
     from trtcal.comparison import Comparison, compare
     from trtcal.config import QuantConfig
     from trtcal.images import ImageLoader
+    from trtcal.layer_analysis import LayerAnalysis, analyse_layers
     from trtcal.layer_settings import LayerSettings
+    from trtcal.mixed_precision import MixedPrecision
     from trtcal.pipeline import quantize, quantize_dynamic
+    from trtcal.precision_run import PrecisionRun, choose_precisions
     from trtcal.preprocess import Preprocess
     from trtcal.quantsim import QuantSim
+    from trtcal.recovery_run import quantize_recovered
 
 _HOMES = {
     "BuildOptions": "engines.backends.backend",
@@ -44,9 +48,12 @@ _HOMES = {
     "Grid": "calibrators.grid",
     "ImageLoader": "trtcal.images",
     "LayerSettings": "trtcal.layer_settings",
+    "LayerAnalysis": "trtcal.layer_analysis",
     "LegacyCalibrator": "calibrators.int8",
     "MinMaxCalibrator": "calibrators.int8",
+    "MixedPrecision": "trtcal.mixed_precision",
     "OnnxRuntimeSession": "engines.session",
+    "PrecisionRun": "trtcal.precision_run",
     "Preprocess": "trtcal.preprocess",
     "QuantConfig": "trtcal.config",
     "QuantSim": "trtcal.quantsim",
@@ -56,14 +63,17 @@ _HOMES = {
     "TensorRTSession": "engines.tensorrt_session",
     "TensorStatistics": "calibrators.statistics",
     "TrtcalError": "calibrators.errors",
+    "analyse_layers": "trtcal.layer_analysis",
     "build_engine": "engines.builder",
     "calibrate": "calibrators.ranges",
+    "choose_precisions": "trtcal.precision_run",
     "collect": "engines.collect",
     "compare": "trtcal.comparison",
     "encodings": "calibrators.ranges",
     "evaluate": "trtcal.accuracy",
     "quantize": "trtcal.pipeline",
     "quantize_dynamic": "trtcal.pipeline",
+    "quantize_recovered": "trtcal.recovery_run",
 }
 
 __all__ = [
@@ -76,9 +86,12 @@ __all__ = [
     "Grid",
     "ImageLoader",
     "LayerSettings",
+    "LayerAnalysis",
     "LegacyCalibrator",
     "MinMaxCalibrator",
+    "MixedPrecision",
     "OnnxRuntimeSession",
+    "PrecisionRun",
     "Preprocess",
     "QuantConfig",
     "QuantSim",
@@ -88,14 +101,17 @@ __all__ = [
     "TensorRTSession",
     "TensorStatistics",
     "TrtcalError",
+    "analyse_layers",
     "build_engine",
     "calibrate",
+    "choose_precisions",
     "collect",
     "compare",
     "encodings",
     "evaluate",
     "quantize",
     "quantize_dynamic",
+    "quantize_recovered",
 ]
 
 

@@ -27,7 +27,9 @@ def abilities(machine: Machine) -> tuple[Ability, ...]:
     return (
         _judged(machine, "demo", (*_GRAPHS, "onnxruntime", "numba", "PIL", "sklearn", _RTX), "demo", _DEMO),
         _judged(machine, "calibrate", ("onnx", "onnxruntime", "numba", "PIL"), "", "in ONNX Runtime on the CPU"),
-        _judged(machine, "compare", (*_GRAPHS, "onnxruntime", "numba", "PIL"), "", "in ONNX Runtime on the CPU"),
+        _judged(machine, "compare", _SEARCHES, "", "in ONNX Runtime on the CPU"),
+        _judged(machine, "sensitivity", _SEARCHES, "", "in ONNX Runtime on the CPU"),
+        _judged(machine, "mixed-precision", _SEARCHES, "", "in ONNX Runtime on the CPU"),
         _judged(machine, "quantize", _GRAPHS, "", "an ONNX model with Q/DQ nodes, for any TensorRT"),
         _judged(machine, "build --backend tensorrt-rtx", (*_GRAPHS, _RTX), "rtx", _rtx_remark(machine)),
         _tensorrt(machine),
@@ -41,6 +43,7 @@ def abilities(machine: Machine) -> tuple[Ability, ...]:
 
 
 _GRAPHS = ("onnx", "onnx_ir", "onnxscript")
+_SEARCHES = (*_GRAPHS, "onnxruntime", "numba", "PIL")
 _RTX = "tensorrt_rtx"
 _CUDA = ("pycuda.driver", "cuda.bindings.runtime")
 """Either will do."""

@@ -192,9 +192,19 @@ def note(message: str) -> None:
 
 
 def emit_json(value: Any) -> None:
-    """Print `value` as JSON on standard output; null for NaN and infinity, which JSON has not."""
+    """Print `value` as JSON on standard output, as `as_json` has it."""
     spelled = (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")  # else a letter it lacks becomes no JSON
-    sys.stdout.write(json.dumps(_finite(value), indent=2, ensure_ascii=spelled, allow_nan=False) + "\n")
+    sys.stdout.write(as_json(value, spelled=spelled))
+
+
+def as_json(value: Any, *, spelled: bool = False) -> str:
+    """`value` as JSON; null for NaN and infinity, which JSON has not.
+
+    Args:
+        value: Of dictionaries, lists, text and numbers.
+        spelled: Spell out what is not ASCII.
+    """
+    return json.dumps(_finite(value), indent=2, ensure_ascii=spelled, allow_nan=False) + "\n"
 
 
 def _finite(value: Any) -> Any:

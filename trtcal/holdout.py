@@ -85,26 +85,42 @@ def divided(available: int, count: int, test_count: int) -> tuple[int, int]:
     return available - second, second
 
 
+def further(parts: Parts, count: int) -> ImageLoader | None:
+    """Images of the source that is judged by which are in neither part, nor copies of any; None where there are none.
+
+    Args:
+        parts: From `parted`.
+        count: How many at most, each class its share.
+    """
+    return _others(parts.test, count, (parts.calibration, parts.test))[0]
+
+
 def _with_test(calibration: ImageLoader, source: ImageLoader, count: int, *, notes: tuple[str, ...] = ()) -> Parts:
     """Take the test part of `source`, without what is calibrated on, be it under other names."""
-    known = set(calibration.contents)
-    without = set(calibration.names) if source.source == calibration.source else set[str]()
-    copies = list[str]()
-    while True:
-        if len(without) == source.available:
-            raise DataError(
-                f"no image of {source.source} is left to judge by: all {source.available} are among those calibrated "
-                "on, or copies of them; give others"
-            )
-        test = source.sampled(count, without=without)
-        found = [name for name, content in zip(test.names, test.contents, strict=True) if content in known]
-        if not found:
-            break
-        copies += found
-        without.update(found)
+    test, copies = _others(source, count, (calibration,))
+    if test is None:
+        raise DataError(
+            f"no image of {source.source} is left to judge by: all {source.available} are among those calibrated "
+            "on, or copies of them; give others"
+        )
     if copies:
         notes = (
             *notes,
             f"{len(copies)} images, such as {copies[0]}, are copies of some that are calibrated on: not judged by",
         )
     return Parts(calibration, test, notes)
+
+
+def _others(source: ImageLoader, count: int, taken: Sequence[ImageLoader]) -> tuple[ImageLoader | None, list[str]]:
+    """Samples of `source` that are not taken, be it under other names; and those of them that are copies."""
+    known = {content for loader in taken for content in loader.contents}
+    without = {name for loader in taken if loader.source == source.source for name in loader.names}
+    copies = list[str]()
+    while len(without) < source.available:
+        others = source.sampled(count, without=without)
+        found = [name for name, content in zip(others.names, others.contents, strict=True) if content in known]
+        if not found:
+            return others, copies
+        copies += found
+        without.update(found)
+    return None, copies

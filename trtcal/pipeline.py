@@ -103,27 +103,66 @@ def quantize(
     if output is not None:
         read = [path for path in (cache, config) if isinstance(path, (str, os.PathLike))]
         require_outputs([output, sidecar_path(output)], inputs=[*files_of(model), *read])
-    plan = None if config is None else _plan(config, model, weights, granularity)
-    ranges = cache if isinstance(cache, (CalibrationCache, Statistics)) else CalibrationCache.load(cache)
-    if isinstance(ranges, Statistics):
-        require_same_model(ranges, model)
-    else:
-        name = name if isinstance(cache, CalibrationCache) else str(cache)
-        require_fit(ranges, model, name)
+    plan = None if config is None else planned_layers(config, model, weights, granularity)
+    ranges = ranges_for(model, cache, name=name)
+    name = name if isinstance(cache, (CalibrationCache, Statistics)) else str(cache)
     scales, others = scales_for(plan or LayerPlan({}), ranges, name=name)
     layers = None if plan is None else plan.choices
     quantized = qdq.quantize(model, scales, weights=weights, granularity=granularity, layers=layers, caches=others)
     if plan is not None:
-        told = plan.described(quantized.layer_scales, method_of(scales) or "unknown")
-        quantized = replace(quantized, configured=told, remarks=(*plan.notes, *_typed(plan), *quantized.remarks))
+        quantized = as_planned(quantized, plan, scales)
     if output is not None:
-        _write(output, quantized.model, _sidecar(quantized, scales, model))
+        write_quantized(output, quantized, scales, model)
     return quantized
 
 
-def _plan(
+def ranges_for(
+    model: ModelSource, cache: CalibrationCache | Statistics | str | os.PathLike[str], *, name: str = "it"
+) -> CalibrationCache | Statistics:
+    """A cache, read if it is a path, or statistics, once they are known to be this model's.
+
+    Raises:
+        CacheMismatchError: They are another's.
+        CacheError: The cache cannot be read.
+    """
+    if isinstance(cache, Statistics):
+        require_same_model(cache, model)
+        return cache
+    ranges = cache if isinstance(cache, CalibrationCache) else CalibrationCache.load(cache)
+    require_fit(ranges, model, name if isinstance(cache, CalibrationCache) else str(cache))
+    return ranges
+
+
+def write_quantized(
+    output: str | os.PathLike[str],
+    quantized: qdq.QuantizedModel,
+    cache: CalibrationCache,
+    model: ModelSource,
+    **about: Any,
+) -> None:
+    """Write a model with Q/DQ nodes and its side-car.
+
+    Args:
+        output: Where to.
+        quantized: The model.
+        cache: That it was quantized with.
+        model: The float model that the user has.
+        about: What else its side-car holds.
+
+    Raises:
+        TrtcalError: As `engines.qdq.save` raises it.
+    """
+    _write(output, quantized.model, {**_sidecar(quantized, cache, model), **about})
+
+
+def planned_layers(
     config: QuantConfig | str | os.PathLike[str], model: ModelSource, weights: WeightMethod, granularity: str
 ) -> LayerPlan:
+    """What a configuration makes of a model's layers.
+
+    Raises:
+        ConfigError: It cannot be read or followed, or `weights` or `granularity` say something beside it.
+    """
     if (weights, granularity) != ("absmax", "channel"):
         raise ConfigError(
             "a configuration says how weights are quantized: put weight and granularity into its [default], and leave "
@@ -131,6 +170,12 @@ def _plan(
         )
     settings = config if isinstance(config, QuantConfig) else QuantConfig.load(config)
     return settings.plan(layers_of(model))
+
+
+def as_planned(quantized: qdq.QuantizedModel, plan: LayerPlan, cache: CalibrationCache) -> qdq.QuantizedModel:
+    """A quantized model with what is to be told of its plan; `cache` is that of most of its layers."""
+    told = plan.described(quantized.layer_scales, method_of(cache) or "unknown")
+    return replace(quantized, configured=told, remarks=(*plan.notes, *_typed(plan), *quantized.remarks))
 
 
 def _typed(plan: LayerPlan) -> tuple[str, ...]:

@@ -1,25 +1,18 @@
 """Which range method suits a model best: calibrate on some images, rank on others."""
 
 import os
-import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
-from calibrators.errors import DataError
 from calibrators.statistics_file import Statistics
-from engines.collect import Tensors, collect
-from engines.graph import input_specs, loaded
-from engines.session import OnnxRuntimeSession
-from trtcal.accuracy import require_labels
-from trtcal.comparison import REFERENCE, Comparison, Singles, compare, named, units
-from trtcal.holdout import TEST_COUNT, Parts, parted
-from trtcal.images import ImageLoader, OnBadImage, PathLike
+from engines.collect import Tensors
+from trtcal.comparison import Comparison, compare, named, units
+from trtcal.holdout import TEST_COUNT, Parts
+from trtcal.images import OnBadImage, PathLike
+from trtcal.judging import Step, calibrated
 from trtcal.pipeline import COUNT
 from trtcal.preprocess import Preprocess
-
-Step = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
-"""Opens a step of the work, by its name and units, and gives what counts them: as `trtcal.console.progress`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +50,7 @@ def compare_images(
     on_bad_image: OnBadImage = "error",
     step: Step | None = None,
 ) -> Compared:
-    """Calibrate on some images of a folder, and rank range methods on others; see `parted` and `compare`.
+    """Calibrate on some images of a folder, and rank range methods on others; see `calibrated` and `compare`.
 
     Args:
         model: The float model.
@@ -75,46 +68,25 @@ def compare_images(
         step: Shows progress.
 
     Raises:
-        TrtcalError: As `parted`, `collect` and `compare` raise it.
+        TrtcalError: As `calibrated` and `compare` raise it.
     """
     names = named(methods)
     step = step or (lambda name, total: nullcontext(lambda done: None))
-    parts = parted(
+    found = calibrated(
+        model,
         images,
-        input_specs(loaded(model)),
+        step=step,
         test_images=test_images,
+        preprocess=preprocess,
         count=count,
         test_count=test_count,
-        preprocess=preprocess,
+        labels=labels,
         batch_size=batch_size,
         seed=seed,
-        labels=labels,
+        tensors=tensors,
         on_bad_image=on_bad_image,
     )
-    doubt = _doubt(model, parts.test)
-    if doubt is not None and (labels is not None or not parts.test.class_names):
-        raise doubt
-    with step("Calibrating", parts.calibration.count) as advance:
-        began = time.perf_counter()
-        statistics = collect(model, parts.calibration, tensors=tensors, progress=advance)
-        seconds = time.perf_counter() - began
-    with step("Comparing", units(model, parts.test, names)) as advance:
-        comparison = compare(model, statistics, parts.test, methods=names, labelled=doubt is None, progress=advance)
-    notes = parts.notes
-    if doubt is not None:
-        why, _, _ = str(doubt).partition(";")
-        notes = (*notes, f"the sub-folders are not taken for classes: {why}")
-    return Compared(comparison, statistics, parts, seconds, notes)
-
-
-def _doubt(model: str | os.PathLike[str], test: ImageLoader) -> DataError | None:
-    """Why the labels of `test` are not the model's classes; None where they are, or there are none."""
-    if test.labels is None:
-        return None
-    with OnnxRuntimeSession(model) as session, closing(iter(Singles(test, session.fixed_batch or 1))) as samples:
-        outputs = session.run(next(samples))
-    try:
-        require_labels(REFERENCE, outputs, test.labels, test.names, test.class_names)
-    except DataError as error:
-        return error
-    return None
+    test = found.parts.test
+    with step("Comparing", units(model, test, names)) as advance:
+        comparison = compare(model, found.statistics, test, methods=names, labelled=found.labelled, progress=advance)
+    return Compared(comparison, found.statistics, found.parts, found.seconds, found.notes)

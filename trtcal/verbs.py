@@ -6,7 +6,20 @@ from typing import Annotated
 import typer
 
 from trtcal import __version__
-from trtcal.commands import accuracy, benchmark, build, cache, calibrate, compare, demo, doctor, inspect, quantize
+from trtcal.commands import (
+    accuracy,
+    benchmark,
+    build,
+    cache,
+    calibrate,
+    compare,
+    demo,
+    doctor,
+    inspect,
+    mixed_precision,
+    quantize,
+    sensitivity,
+)
 
 app = typer.Typer(
     name="trtcal",
@@ -21,6 +34,10 @@ app.command("demo", short_help="Do all of it with a small network and handwritte
 app.command("calibrate", short_help="Run a model over images and write its calibration cache.")(calibrate.calibrate)
 app.command("compare", short_help="Rank range methods on images not calibrated on.")(compare.compare)
 app.command("quantize", short_help="Write a cache's scales into a model as Q/DQ nodes.")(quantize.quantize)
+app.command("sensitivity", short_help="Say what INT8 does to each layer, and which hurt.")(sensitivity.sensitivity)
+app.command("mixed-precision", short_help="Choose the layers to leave in higher precision.")(
+    mixed_precision.mixed_precision
+)
 app.command("build", short_help="Build an engine, and say in which precision it runs.")(build.build)
 app.command("accuracy", short_help="Measure the accuracy of models side by side.")(accuracy.accuracy)
 app.command("benchmark", short_help="Measure latency and throughput side by side.")(benchmark.benchmark)

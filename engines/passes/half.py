@@ -11,9 +11,10 @@ A strongly typed TensorRT takes no FP16 flag: the graph itself must say each ten
 5. What leaves FP16's range although its inputs do not (powers, exponentials, sums of squares) stays FP32 until an
    operator brings it back (root, quotient, logarithm): an unfused LayerNorm, GELU or softmax is computed in FP32.
    Convolutions and matrix products are FP16 even there, which is reported.
-6. Operators that are named to be kept stay FP32; where some are named to be FP16 alone, all others stay FP32. Between
-   one that is kept and the Cast behind it stands a maximum with the smallest number, which changes nothing: where a
-   convolution or product has a Cast on either side, TensorRT-RTX 1.7 drops both and computes in FP16.
+6. Operators that are named to be kept stay FP32, and so does what follows them up to the next convolution or matrix
+   product: an activation in FP16 would lose what they are kept for. Where some are named to be FP16 alone, all others
+   stay FP32. Between what is kept and the Cast behind it stands a maximum with the smallest number, which changes
+   nothing: where a convolution or product has a Cast on either side, TensorRT-RTX 1.7 drops both and computes in FP16.
 7. A constant beyond 65504, or one that is smaller than 2^-14 throughout and would lose digits or vanish, keeps its
    operator in FP32; so do control flow and operators of other domains. Each of these is reported. A bound of Clip
    beyond 65504 becomes infinite, which is the same.
@@ -116,6 +117,7 @@ class _Conversion:
         self._float, self._half = ir.DataType.FLOAT, ir.DataType.FLOAT16
         self._activations: set[ir.Value] = set(graph.inputs)
         self._wide: set[ir.Value] = set()
+        self._kept: set[ir.Value] = set()
         self._halved: set[ir.Value] = set()
         self._twins: dict[ir.Value, ir.Value] = {}
         self._names = {value.name for node in graph.all_nodes() for value in node.outputs}
@@ -144,6 +146,7 @@ class _Conversion:
                 self.notes.append(f"{name} stays in FP32: it computes, or computes with, what may be beyond 65504")
             return False
         if self._is_kept(node):
+            self._kept.update(node.outputs)
             return False
         if reason := self._obstacle(node):
             self.notes.append(f"{name} stays in FP32: {reason}")
@@ -153,11 +156,16 @@ class _Conversion:
         return True
 
     def _is_kept(self, node: "ir.Node") -> bool:
-        """Whether `node` is to stay FP32; a batch normalization goes with the operator that it is folded into."""
+        """Whether `node` is to stay FP32, or follows one that is.
+
+        A batch normalization goes with the operator that it is folded into.
+        """
         if node.op_type == "BatchNormalization" and node.inputs[0] is not None:
             producer = node.inputs[0].producer()
             if producer is not None and producer.op_type in WEIGHTED:
                 return self._is_kept(producer)
+        if node.op_type not in _MULTIPLYING and any(value in self._kept for value in node.inputs):
+            return True
         return label(node) in self._keep or (self._only is not None and label(node) not in self._only)
 
     def _is_wide(self, node: "ir.Node") -> bool:
@@ -259,7 +267,8 @@ class _Conversion:
 
     def _may_be_dropped(self, node: "ir.Node") -> bool:
         """Whether `node` was told to stay FP32, and casts around it may make a builder think otherwise."""
-        return label(node) in self._keep or (self._only is not None and node.op_type in WEIGHTED)
+        kept = self._only is None and any(value in self._kept for value in node.outputs)
+        return kept or label(node) in self._keep or (self._only is not None and node.op_type in WEIGHTED)
 
     def _behind_maximum(self, value: "ir.Value", producer: "ir.Node") -> "ir.Value":
         import onnx_ir as ir

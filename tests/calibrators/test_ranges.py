@@ -244,6 +244,14 @@ def test_statistics_that_several_tensors_share_are_looked_at_once(monkeypatch: p
     assert len(encodings(Statistics(tensors), "spy")) == 3 and len(seen) == 4
 
 
+@pytest.mark.parametrize("method", ["entropy", "mse", "best"])
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_tensors_that_are_searched_side_by_side_have_their_own_ranges(method: str, count: int) -> None:
+    tensors = {f"t{place}": TensorStatistics.of(RNG.standard_normal(2000) * (place + 1)) for place in range(count)}
+    cache = calibrate(Statistics(tensors), method)
+    assert dict(cache) == {name: scale_of(statistics, method) for name, statistics in tensors.items()}
+
+
 def test_the_header_is_of_the_tensorrt_asked_for() -> None:
     assert calibrate(Statistics(TENSORS), version=8601).header == "TRT-8601-EntropyCalibration2"
     assert calibrate(Statistics(TENSORS), "minmax", version=101401).header == "TRT-101401-MinMaxCalibration"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from calibrators.errors import RangeError
-from calibrators.histogram import BINS, BLOCK, LOWEST_EXPONENT
+from calibrators.histogram import BINS, BLOCK, LOWEST_EXPONENT, RUN
 from calibrators.statistics import Accumulator, TensorStatistics
 from calibrators.statistics_file import Statistics
 
@@ -105,6 +105,9 @@ SPECIAL = {
     "one outlier at the start": np.append(np.float32(-1e30), LONG),
     "small values after a large one": np.append(np.float32(1), np.full(5000, 1e-20, np.float32)),
     "rising over many binades": np.ldexp(np.float32(1.3), np.arange(-140, 120)).astype(np.float32),
+    "a run": LONG[:RUN],
+    "one less than a run": LONG[: RUN - 1],
+    "one more than a run": LONG[: RUN + 1],
     "a block": LONG[:BLOCK],
     "one less than a block": LONG[: BLOCK - 1],
     "one more than a block": LONG[: BLOCK + 1],

@@ -7,8 +7,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto
 
-from engines.blocked import Fetch
 from engines.bound import ALIGNMENT, Bound, Layout
+from engines.fetch import Fetch
 from tests.engines.networks import Net
 
 RNG = np.random.default_rng(0)

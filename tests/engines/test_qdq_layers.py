@@ -5,6 +5,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from calibrators.encoding import Encoding
 from calibrators.errors import ModelError, RangeError
 from engines.lint import structure_of
 from engines.qdq import quantizable_tensors, quantize
@@ -115,3 +116,32 @@ def test_blocks_for_products_beside_convolutions():
 def test_more_bits_than_a_grid_has():
     with pytest.raises(RangeError):
         WeightOptions(bits=17)
+
+
+def test_a_weight_on_an_encoding_that_is_given():
+    model = classifier()
+    weight = Simulation(model).weight("a/Conv")
+    encoding = Encoding.symmetric(np.full(16, 0.5), WeightOptions(bits=4).grid, axis=0)
+    made = quantize(model, scales_of(model), layers={"a/Conv": encoding})
+    found = constants(made.model)
+    np.testing.assert_array_equal(found["a_w_quantized"], encoding.quantize(weight))
+    np.testing.assert_array_equal(found["a_w_scale"], encoding.scale)
+    simulated = Simulation(model).version(
+        {
+            name: LayerForm(
+                Encoding(np.float32(0.05), np.int32(0)),
+                encoding if name == "a/Conv" else Simulation(model).weight_encoding(name, WeightOptions()),
+            )
+            for name in made.quantized
+        }
+    )
+    (batch,) = samples_of(model, 2, batch=2)
+    with OnnxRuntimeSession(made.model) as one, OnnxRuntimeSession(simulated) as other:
+        np.testing.assert_array_equal(one.run(batch)["scores"], other.run(batch)["scores"])
+
+
+def test_an_encoding_that_does_not_fit_is_refused():
+    model = classifier()
+    encoding = Encoding.symmetric(np.full(7, 0.5), WeightOptions().grid, axis=0)
+    with pytest.raises(ModelError, match="a_w, the weight of a/Conv: 7 scales along axis 0 do not go with a tensor"):
+        quantize(model, scales_of(model), layers={"a/Conv": encoding})

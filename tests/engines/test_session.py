@@ -278,3 +278,34 @@ def test_importing_the_module_loads_no_runtime():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert onnxruntime.__version__
+
+
+@pytest.mark.parametrize("weights", ["float", "integers"])
+def test_the_numbers_as_they_are_written(weights):
+    """ONNX Runtime rounds a quantized convolution's bias, and even a float weight, unless it is told not to."""
+    random = np.random.default_rng(0)
+    scales = {"s": np.float32(0.03), "z": np.int8(0), "big": np.float32(0.2), "t": np.float32(0.3)}
+    weight = np.clip(random.standard_normal((8, 8, 3, 3)) * 5, -7, 7)
+    integers = {"q": weight.astype(np.int8)} if weights == "integers" else {"w": weight.astype(np.float32)}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["a"]),
+        helper.make_node("DequantizeLinear", ["a", "s", "z"], ["b"]),
+        *([helper.make_node("DequantizeLinear", ["q", "t", "z"], ["w"])] if weights == "integers" else []),
+        helper.make_node("Conv", ["b", "w", "bias"], ["c"]),
+        helper.make_node("QuantizeLinear", ["c", "big", "z"], ["d"]),
+        helper.make_node("DequantizeLinear", ["d", "big", "z"], ["y"]),
+    ]
+    bias = {"bias": random.standard_normal(8).astype(np.float32)}
+    model = model_of(
+        nodes, [("x", TensorProto.FLOAT, ["N", 8, 8, 8])], [("y", TensorProto.FLOAT, None)], scales | integers | bias
+    )
+    x = {"x": random.standard_normal((4, 8, 8, 8)).astype(np.float32)}
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    plain = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    (expected,) = plain.run(None, x)
+    with OnnxRuntimeSession(model, arithmetic="literal") as exact, OnnxRuntimeSession(model) as default:
+        off = [np.mean(session.run(x)["y"] != expected) for session in (exact, default)]
+    assert off[0] < 1e-3  # a sum in another order may fall on the other side of half a step
+    assert off[1] > 10 * max(off[0], 1e-3)

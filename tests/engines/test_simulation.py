@@ -138,6 +138,27 @@ def test_half_rounds_both_operands():
     assert np.isinf(overflowing["y"]).all()
 
 
+def test_half_rounds_what_the_layer_writes_for_all_its_readers():
+    net = Net()
+    net.input("x", ("N", 1))
+    net.constant("w", np.array([[1.0, 300.0]], np.float32))
+    net.node("MatMul", "x w", "product")
+    net.node("Relu", "product", "y")
+    net.constant("v", np.eye(2, dtype=np.float32))
+    net.node("MatMul", "product v", "z")
+    net.node("Neg", "product", "minus")
+    simulation = Simulation(net.model("y", "z", "minus"))
+    model = simulation.version({"product/MatMul": LayerForm(half=True)})
+    assert run(model, {"x": np.float32([[300.0]])})["y"].tolist() == [[300.0, np.inf]]  # 90000 is beyond 65504
+    found = run(model, {"x": np.float32([[1 + 2**-10]])})
+    product = [1 + 2**-10, 300.25]  # 300 x (1 + 2^-10) is 300.293, between 300.25 and 300.5
+    assert (found["y"].tolist(), found["z"].tolist(), found["minus"].tolist()) == (
+        [product],
+        [product],
+        [[-value for value in product]],
+    )
+
+
 def test_readers_of_one_tensor_may_differ():
     net = Net()
     net.input("x", ("N", 4))

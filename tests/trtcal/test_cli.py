@@ -12,7 +12,8 @@ from calibrators.errors import BuildError, CacheMismatchError, CheckFailedError,
 from trtcal import verbs
 
 ROOT = Path(__file__).resolve().parents[2]
-VERBS = ["demo", "calibrate", "quantize", "build", "accuracy", "benchmark", "compare", "cache", "inspect", "doctor"]
+VERBS = ["demo", "calibrate", "quantize", "build", "accuracy", "benchmark", "compare", "sensitivity"]
+VERBS += ["mixed-precision", "cache", "inspect", "doctor"]
 
 
 def commands():

@@ -205,7 +205,7 @@ def _print(report: "Report", loader: "ImageLoader") -> None:
         console.table(
             f"SQNR by output, against {report.reference}",
             ("model", "output", "SQNR"),
-            [[name, output, _decibels(part.sqnr)] for name, parts in outputs.items() for output, part in parts.items()],
+            [[name, output, decibels(part.sqnr)] for name, parts in outputs.items() for output, part in parts.items()],
             numeric=("SQNR",),
         )
 
@@ -227,7 +227,7 @@ def cells(name: str, each: "Score", reference: str | None) -> dict[str, str]:
         "lost": lost,
         "gained": gained,
         "agree": _percent(each.agreement),
-        "SQNR": _decibels(each.distortion.sqnr) if each.distortions else "",
+        "SQNR": decibels(each.distortion.sqnr) if each.distortions else "",
         "NaN/Inf": str(each.nonfinite or ""),
     }
 
@@ -236,5 +236,6 @@ def _percent(share: "Share") -> str:
     return f"{share.percent:.2f} %" if share.total else ""
 
 
-def _decibels(value: float) -> str:
+def decibels(value: float) -> str:
+    """A signal to noise ratio as a cell."""
     return "identical" if value == math.inf else f"{round(value, 1) + 0.0:.1f} dB"  # never -0.0

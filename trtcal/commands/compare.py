@@ -19,22 +19,9 @@ if TYPE_CHECKING:
 def compare(
     model: options.Model,
     *,
-    images: Annotated[
-        Path, typer.Option(help="A folder of images, or arrays: .npz or .npy.", metavar="PATH", show_default=False)
-    ],
-    test_images: Annotated[
-        Path | None,
-        typer.Option(help="Images to rank on, instead of others of --images.", metavar="PATH", show_default=False),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            help="Labels of the images to rank on: a CSV file of rows `file,label`; for arrays an .npy of class "
-            "numbers (default: sub-folders; in an .npz, the array `labels`).",
-            metavar="FILE",
-            show_default=False,
-        ),
-    ] = None,
+    images: options.Images,
+    test_images: options.TestImages = None,
+    labels: options.TestLabels = None,
     methods: Annotated[
         str | None,
         typer.Option(
@@ -42,12 +29,8 @@ def compare(
         ),
     ] = None,
     preprocess: options.Preprocess = None,
-    count: Annotated[
-        int, typer.Option(help="Images to calibrate on at most, each class its share.", metavar="N", min=1)
-    ] = 500,
-    test_count: Annotated[
-        int, typer.Option(help="Images to rank on at most, each class its share.", metavar="N", min=1)
-    ] = 500,
+    count: options.CalibrationCount = 500,
+    test_count: options.TestCount = 500,
     batch_size: options.BatchSize = 8,
     seed: options.Seed = 0,
     on_bad_image: options.OnBadImage = "error",
@@ -220,8 +203,8 @@ def _as_dict(model: Path, found: "Compared", *, output: Path | None, statistics:
     return {
         "model": str(model),
         "preprocess": found.parts.calibration.preprocess.to_dict(),
-        "calibration": _images(found.parts.calibration),
-        "test": _images(found.parts.test),
+        "calibration": images_as_dict(found.parts.calibration),
+        "test": images_as_dict(found.parts.test),
         "tensors": len(found.statistics),
         "collection_seconds": round(found.seconds, 3),
         "criterion": comparison.criterion,
@@ -234,7 +217,8 @@ def _as_dict(model: Path, found: "Compared", *, output: Path | None, statistics:
     }
 
 
-def _images(loader: "ImageLoader") -> dict[str, Any]:
+def images_as_dict(loader: "ImageLoader") -> dict[str, Any]:
+    """Which images were used, for JSON."""
     return {
         "images": str(loader.source),
         "count": loader.count,

@@ -41,6 +41,43 @@ CalibrationBatch = Annotated[
         min=1,
     ),
 ]
+Images = Annotated[
+    Path, typer.Option(help="A folder of images, or arrays: .npz or .npy.", metavar="PATH", show_default=False)
+]
+TestImages = Annotated[
+    Path | None,
+    typer.Option(help="Images to judge by, instead of others of --images.", metavar="PATH", show_default=False),
+]
+TestLabels = Annotated[
+    Path | None,
+    typer.Option(
+        help="Labels of the images to judge by: a CSV file of rows `file,label`; for arrays an .npy of class numbers "
+        "(default: sub-folders; in an .npz, the array `labels`).",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
+CalibrationCount = Annotated[
+    int, typer.Option(help="Images to calibrate on at most, each class its share.", metavar="N", min=1)
+]
+TestCount = Annotated[int, typer.Option(help="Images to judge by at most, each class its share.", metavar="N", min=1)]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        help="How layers are quantized: bits, methods, what stays in float (default: all in INT8, as TensorRT has it).",
+        metavar="quant.toml",
+        show_default=False,
+    ),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        help="Keep the scores of trials in this file, and take those that are in it: an interrupted run goes on where "
+        "it was. They count for the same model, images and ranges only.",
+        metavar="FILE.json",
+        show_default=False,
+    ),
+]
 Count = Annotated[int, typer.Option(help="Images to use at most, each class its share.", metavar="N", min=1)]
 OnBadImage = Annotated[
     Literal["error", "skip"],
@@ -123,14 +160,6 @@ KeptStatistics = Annotated[
         show_default=False,
     ),
 ]
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        help="Which layers are quantized, and how: settings by layer, name and type.",
-        metavar="quant.toml",
-        show_default=False,
-    ),
-]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -160,8 +189,10 @@ def require_calibration_outputs(
     require_outputs(outputs, inputs=[*files_of(model), *read])
 
 
-def require_no_calibration(context: typer.Context, names: Iterable[str]) -> None:
-    """Refuse options that say how to calibrate, where there is nothing to calibrate on.
+def require_no_calibration(
+    context: typer.Context, names: Iterable[str], *, goes_with: str = "--images: give images to calibrate on"
+) -> None:
+    """Refuse options that say how to calibrate, where there is nothing to calibrate on, or nothing else to use them.
 
     Raises:
         DataError: One of them is on the command line.
@@ -169,9 +200,7 @@ def require_no_calibration(context: typer.Context, names: Iterable[str]) -> None
     for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise DataError(
-                f"--{name.replace('_', '-')} goes with --images: give images to calibrate on, or leave it out"
-            )
+            raise DataError(f"--{name.replace('_', '-')} goes with {goes_with}, or leave it out")
 
 
 def say_what_was_calibrated_on(loader: "ImageLoader", *, stated: bool) -> None:

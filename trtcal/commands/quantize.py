@@ -5,16 +5,25 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from calibrators.errors import CacheError
+from calibrators.errors import CacheError, DataError
 from trtcal import console
 from trtcal.commands import options
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from engines.dynamic import DynamicModel
     from engines.qdq import QuantizedModel
 
+_RECOVERY = (
+    *("images", "test_images", "labels", "preprocess", "method"),
+    *("count", "test_count", "batch_size", "seed", "on_bad_image"),
+)
+"""Options that --recover alone has a use for."""
+
 
 def quantize(
+    context: typer.Context,
     model: options.Model,
     *,
     cache: Annotated[
@@ -51,6 +60,48 @@ def quantize(
             metavar="channel|tensor|block:N",
         ),
     ] = "channel",
+    recover: Annotated[
+        str | None,
+        typer.Option(
+            help="Bring accuracy back that quantization loses, learning from --images: equalization, bias-correction, "
+            "adaround, or all. Each step is judged by other images, and left out where it does not help.",
+            metavar="A,B,C",
+            show_default=False,
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="For --recover: a folder of images to learn from and to judge by, or arrays: .npz or .npy.",
+            metavar="PATH",
+            show_default=False,
+        ),
+    ] = None,
+    test_images: options.TestImages = None,
+    labels: options.TestLabels = None,
+    preprocess: Annotated[
+        str | None,
+        typer.Option(
+            help="How an image becomes the model's input: a preset or a TOML file, as trtcal calibrate takes it "
+            "(default: as the ranges were found).",
+            metavar="NAME|FILE.toml",
+            show_default=False,
+        ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="How ranges are chosen where equalization makes them be found anew, as trtcal calibrate takes it "
+            "(default: as the cache's were, or entropy where it does not say).",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
+    count: options.CalibrationCount = 500,
+    test_count: options.TestCount = 500,
+    batch_size: options.BatchSize = 8,
+    seed: options.Seed = 0,
+    on_bad_image: options.OnBadImage = "error",
     json: options.Json = False,
 ) -> None:
     """Write a calibration cache's scales into the model as QuantizeLinear and DequantizeLinear nodes, for any TensorRT.
@@ -63,6 +114,12 @@ def quantize(
     A configuration says which layers are quantized, with how many bits, and by which methods; those that it has in FP16
     or FP32 stay in float here, and trtcal build --config gives them that type.
 
+    With --recover the float model's weights and biases are changed so that less is lost. equalization rescales channels
+    so that one scale fits all of a weight, and finds ranges anew; bias-correction takes out the mean error of each
+    layer; adaround rounds each weight up or down as the layer's output wants it, which takes some seconds for a layer
+    of a small network, and minutes for one of thousands of inputs and outputs. The report tells what each step did on
+    images that none was learned from.
+
     With --dynamic no cache is needed, and the model is for ONNX Runtime alone: TensorRT has no dynamic INT8.
     """
     from calibrators.files import require_apart
@@ -72,8 +129,11 @@ def quantize(
     from trtcal.pipeline import quantize_dynamic
 
     ranges = [name for name, given in (("--cache", cache), ("--statistics-from", statistics)) if given]
+    if recover is None:
+        options.require_no_calibration(context, _RECOVERY, goes_with="--recover: name steps of recovery")
     if dynamic:
-        for name in (*ranges, *(["--config"] if config is not None else [])):
+        unused = {"--config": config, "--recover": recover}
+        for name in (*ranges, *(name for name, given in unused.items() if given is not None)):
             raise CacheError(
                 f"--dynamic finds the ranges when the model runs and has no use for {name}: leave one of them out"
             )
@@ -89,12 +149,47 @@ def quantize(
             "needs none, for ONNX Runtime"
         )
     require_apart([output, sidecar_path(output)], statistics or ())
+    if recover is not None:
+        from trtcal.commands.recovery_report import report_recovery
+        from trtcal.recovery_run import quantize_recovered
+
+        if images is None:
+            raise DataError("--recover learns from images and is judged by others: give --images PATH")
+        run = quantize_recovered(
+            model,
+            source,
+            images,
+            steps=recover,
+            output=output,
+            weights=weights,
+            granularity=granularity,
+            config=config,
+            method=method,
+            test_images=test_images,
+            preprocess=preprocess,
+            count=count,
+            test_count=test_count,
+            labels=labels,
+            batch_size=batch_size,
+            seed=seed,
+            on_bad_image=on_bad_image,
+            step=console.progress,
+        )
+        report_recovery(output, run, json=json)
+        return
     result = quantized(model, source, output=output, weights=weights, granularity=granularity, config=config)
     report(output, result, json=json)
 
 
-def report(output: Path, result: "QuantizedModel", *, json: bool) -> None:
-    """Say what became of a model; on standard error, what stays in float and which scales are not the cache's."""
+def report(output: Path, result: "QuantizedModel", *, json: bool, more: "Mapping[str, Any] | None" = None) -> None:
+    """Say what became of a model; on standard error, what stays in float and which scales are not the cache's.
+
+    Args:
+        output: Where it was written.
+        result: The model.
+        json: Print JSON.
+        more: What else it holds.
+    """
     if json:
         console.emit_json(
             {
@@ -107,6 +202,7 @@ def report(output: Path, result: "QuantizedModel", *, json: bool) -> None:
                 "several": list(result.several),
                 "internal": list(result.internal),
                 "unused": list(result.unused),
+                **(more or {}),
             }
         )
     else:

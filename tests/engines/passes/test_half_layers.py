@@ -39,8 +39,23 @@ def test_what_is_kept_reads_and_gives_fp32() -> None:
     kept = node(half, "b/Conv")
     assert [found[name] for name in kept.input] == [FLOAT] * 3
     assert found["b_bn"] == FLOAT  # a batch normalization goes with its convolution
-    assert [found[name] for name in ("a", "a_relu", "c_w", "c", "b_relu")] == [HALF] * 5
+    assert found["b_relu"] == FLOAT  # as does what follows, up to the next convolution
+    assert [found[name] for name in ("a", "a_relu", "c_w", "c", "c_relu")] == [HALF] * 5
     assert found["w"] == FLOAT
+
+
+def test_what_is_beyond_fp16_gets_from_one_kept_layer_to_the_next() -> None:
+    model = chain()
+    for weight in model.graph.initializer:
+        if weight.name in ("b_w", "b_b"):
+            values = onnx.numpy_helper.to_array(weight) * np.float32(1e6)
+            weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    (batch,) = samples_of(model, 4, batch=4)
+    kept = {"one": ["b/Conv"], "all": ["b/Conv", "c/Conv", "y/MatMul"]}
+    with np.errstate(all="ignore"):
+        found = {name: run(to_half(model, keep=names).model, batch["x"]) for name, names in kept.items()}
+    assert not np.isfinite(found["one"]).all()
+    np.testing.assert_allclose(found["all"], run(model, batch["x"]), rtol=1e-2)
 
 
 def test_what_alone_is_fp16() -> None:

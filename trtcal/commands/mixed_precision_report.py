@@ -1,0 +1,209 @@
+"""What `trtcal mixed-precision` reports: tables for readers, and JSON."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trtcal import console
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trtcal.measures import Score
+    from trtcal.mixed_precision import MixedPrecision, Point
+    from trtcal.precision_ladders import Ladder
+    from trtcal.precision_run import PrecisionRun
+
+
+def show(found: "PrecisionRun") -> None:
+    """Print the tables, and what was chosen."""
+    result, parts = found.result, found.judging.parts
+    others = "" if found.further is None else f", and by {found.further.count} others what reaches the target there"
+    console.say(
+        f"calibrated on {parts.calibration.count} images of {parts.calibration.source}, judged by {parts.test.count} "
+        f"of {parts.test.source}{others}"
+    )
+    console.say(f"preprocessing: {parts.calibration.preprocess}")
+    further = f", {result.further} of them on all images" if found.further is not None else ""
+    console.say(f"target: {result.target}; {_counted(result.evaluations)}{further}; cost in {found.unit}")
+    _print_groups(found)
+    _print_choices(found)
+    if result.best is not None:
+        console.say(f"chosen: {layers_of(result, result.best)}, {in_words(result.best.score)}")
+        if result.written is not None and result.written != result.best.score:
+            console.say(f"as quantize writes it, FP16 layers in FP32 in ONNX Runtime: {in_words(result.written)}")
+
+
+def _counted(evaluations: int) -> str:
+    return "1 evaluation" if evaluations == 1 else f"{evaluations} evaluations"
+
+
+def _print_choices(found: "PrecisionRun") -> None:
+    from trtcal.commands.accuracy import cells
+    from trtcal.comparison import REFERENCE
+
+    result = found.result
+    uniform = {point.levels for point in result.uniform.values()}
+    points = [each for each in result.points if each.front or each.levels in uniform or each is result.best]
+    whole = _cost(found, result.ladders.whole["fp32"])
+    images = str(result.reference.samples)
+    rows = [{**cells("FP32", result.reference, REFERENCE), "cost": whole, "images": images, "target": ""}]
+    for each in points:
+        reached = {True: "yes", False: "no", None: "at first"}[each.reaches]
+        row = cells(layers_of(result, each), each.score, REFERENCE)
+        told = {"cost": _cost(found, each.cost), "images": str(each.score.samples), "target": reached}
+        rows.append({**row, **told})
+    first = ("model", "cost", "images")
+    columns = [*first, *(heading for heading in rows[-1] if heading not in first)]
+    columns = [heading for heading in columns if any(row[heading] for row in rows)]
+    console.table(
+        "Choices that no other beats in accuracy and cost, and all layers alike",
+        ["layers" if heading == "model" else heading for heading in columns],
+        [[row[heading] or "-" for heading in columns] for row in rows],
+        numeric=[heading for heading in columns if heading not in ("model", "target")],
+        optional=("top-5", "lost", "gained", "agree"),
+        styles=[None, *("green" if each is result.best else None for each in points)],
+    )
+
+
+def _print_groups(found: "PrecisionRun") -> None:
+    from trtcal.precision_search import changed
+
+    result, top, floor = found.result, found.result.found.top, found.result.found.floor
+    if top is None or not result.found.order:
+        return
+    places = {step.group: place for place, step in reversed(list(enumerate(result.found.order)))}
+    rows = []
+    for group in sorted(places, key=lambda each: places[each]):
+        ladder = result.ladders.groups[group]
+        alone, lifted = (result.at(changed(top, group, floor[group])), result.at(changed(floor, group, top[group])))
+        assert alone is not None and lifted is not None  # the search measures each group both ways
+        share = 100 * ladder.costs[floor[group]] / result.ladders.total(floor)
+        chosen = "" if result.best is None else ladder.names[result.best.levels[group]]
+        rows.append([_group(ladder), f"{share:.1f} %", *_effect(result, alone), *_effect(result, lifted), chosen])
+    drop = [] if result.criterion == "SQNR" else ["drop"]
+    headings = ["switch together", "cost", *drop, "SQNR", *(f"{each} if lifted" for each in (*drop, "SQNR")), "chosen"]
+    console.table(
+        "Groups in the order of noise removed for cost added: each alone at its lowest, and alone lifted",
+        headings,
+        rows,
+        numeric=headings[1:-1],
+        optional=("cost",),
+    )
+
+
+def _effect(result: "MixedPrecision", point: "Point") -> list[str]:
+    """What `_print_groups` tells of a point: the drop in points, or percent of images of another class; and SQNR."""
+    from trtcal.commands.accuracy import decibels
+
+    score, drop = point.score, list[str]()
+    if result.criterion != "SQNR":
+        drop = [f"{score.drop if result.criterion == 'top-1' else 100 - score.agreement.percent:.2f}"]
+    return [*drop, decibels(score.distortion.sqnr)]
+
+
+def _group(ladder: "Ladder") -> str:
+    others = len(ladder.layers) - 1
+    return ladder.layers[0] + (f" and {others} more" if others else "")
+
+
+def layers_of(result: "MixedPrecision", point: "Point") -> str:
+    """How many layers are in what, such as "13 int8, 7 fp16"."""
+    return ", ".join(f"{count} {name}" for name, count in result.ladders.counts(point.levels).items())
+
+
+def _cost(found: "PrecisionRun", cost: float) -> str:
+    return f"{cost:.4g} ms" if found.unit == "ms" else f"{100 * cost / found.result.ladders.whole['fp32']:.2f} %"
+
+
+def in_words(score: "Score") -> str:
+    """A score in words."""
+    from trtcal.commands.accuracy import decibels
+    from trtcal.sensitivity import drop_interval
+
+    said = []
+    if score.top1.total:
+        said.append(f"top-1 {score.top1.percent:.2f} %")
+        if score.distortions:
+            low, high = drop_interval(score)
+            said.append(f"a drop of {score.drop:.2f} points (95 % interval {low:.2f} to {high:.2f})")
+    elif score.agreement.total:
+        low, high = score.agreement.interval()
+        said.append(f"agreement {score.agreement.percent:.2f} % (95 % interval {low:.2f} to {high:.2f})")
+    if score.distortions:
+        said.append(f"SQNR {decibels(score.distortion.sqnr)}")
+    return ", ".join(said) or "nothing to compare with"
+
+
+def as_dict(model: Path, output: Path, found: "PrecisionRun", notes: "Sequence[str]") -> dict[str, Any]:
+    """All of it, for JSON."""
+    from trtcal.commands.compare import images_as_dict
+    from trtcal.sensitivity import measured
+
+    result, parts = found.result, found.judging.parts
+    return {
+        "model": str(model),
+        "preprocess": parts.calibration.preprocess.to_dict(),
+        "calibration": images_as_dict(parts.calibration),
+        "test": images_as_dict(parts.test),
+        "further": None if found.further is None else images_as_dict(found.further),
+        "target": {"kind": result.target.kind, "value": result.target.value},
+        "criterion": result.criterion,
+        "reference": measured(result.reference),
+        "cost_unit": found.unit,
+        "cost_of_whole": dict(result.ladders.whole),
+        "evaluations": result.evaluations,
+        "evaluations_on_further_images": result.further,
+        "remembered": found.remembered,
+        "config": None if result.best is None else str(output),
+        "result": None if result.best is None else _point(result, result.best),
+        "written": None if result.written is None else measured(result.written),
+        "groups": [_group_dict(result, group) for group in range(len(result.ladders.groups))],
+        "order": [
+            {
+                "group": step.group,
+                "from": result.ladders.groups[step.group].names[step.start],
+                "to": result.ladders.groups[step.group].names[step.stop],
+                "noise_removed": step.gain,
+                "cost_added": step.price,
+            }
+            for step in result.found.order
+        ],
+        "prefix": result.found.prefix,
+        "points": [_point(result, each) for each in result.points],
+        "left_float": dict(result.ladders.left),
+        "notes": list(notes),
+    }
+
+
+def _point(result: "MixedPrecision", point: "Point") -> dict[str, Any]:
+    from trtcal.sensitivity import measured
+
+    groups = zip(result.ladders.groups, point.levels, strict=True)
+    return {
+        "precisions": [ladder.names[level] for ladder, level in groups],
+        "layers": result.ladders.counts(point.levels),
+        "cost": point.cost,
+        "reaches": point.reaches,
+        "front": point.front,
+        **measured(point.score),
+    }
+
+
+def _group_dict(result: "MixedPrecision", group: int) -> dict[str, Any]:
+    from trtcal.precision_search import changed
+    from trtcal.sensitivity import measured
+
+    ladder, floor, top = result.ladders.groups[group], result.found.floor, result.found.top
+    ways: dict[str, dict[str, Any]] = {"alone": {}, "lifted": {}}
+    for way, others in (("alone", top), ("lifted", floor)):
+        for level in ladder.levels:
+            point = None if others is None else result.at(changed(others, group, level))
+            if point is not None:
+                ways[way][ladder.names[level]] = measured(point.score)
+    return {
+        "layers": list(ladder.layers),
+        "ties": list(ladder.ties),
+        "costs": {ladder.names[level]: ladder.costs[level] for level in ladder.levels},
+        **ways,
+        "chosen": None if result.best is None else ladder.names[result.best.levels[group]],
+    }

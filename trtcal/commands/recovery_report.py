@@ -1,0 +1,55 @@
+"""What `trtcal quantize --recover` says: each step with its measured effect."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trtcal import console
+from trtcal.commands import options
+from trtcal.commands.quantize import report
+
+if TYPE_CHECKING:
+    from trtcal.recovery import Recovered
+    from trtcal.recovery_run import RecoveryRun
+    from trtcal.recovery_steps import Attempt
+
+
+def report_recovery(output: Path, run: "RecoveryRun", *, json: bool) -> None:
+    """Say what became of a model, and of each step; on standard error, what a user should know."""
+    parts = run.judged.parts
+    report(output, run.recovered.quantized, json=json, more={"recovery": run.to_dict()})
+    if not json:
+        criterion = run.recovered.criterion
+        by = criterion if criterion == "SQNR" else f"{criterion}, then SQNR"
+        console.say(f"learned from {parts.calibration.count} images, judged by {parts.test.count} others by {by}")
+        _table(run.recovered)
+    options.say_what_was_read(parts.calibration, stated=True)
+    options.say_what_was_read(parts.test, stated=True)
+    options.say_if_few(parts.calibration)
+    for note in (*run.judged.notes, *run.notes):
+        console.note(f"note: {note}")
+
+
+def title(attempt: "Attempt") -> str:
+    """A step's name, and its variant's."""
+    return f"{attempt.name}, {attempt.variant}" if attempt.variant else attempt.name
+
+
+def _table(found: "Recovered") -> None:
+    from trtcal.commands.accuracy import cells
+    from trtcal.comparison import REFERENCE
+
+    rows = [cells(REFERENCE, found.reference, REFERENCE), cells("quantized", found.plain, REFERENCE)]
+    rows += [
+        cells(title(each), each.after, REFERENCE) if each.after else {"model": title(each)} for each in found.attempts
+    ]
+    told = [("", "", ""), ("", "", "")]
+    told += [("kept" if each.kept else "left out", f"{each.seconds:.1f} s", each.note) for each in found.attempts]
+    headings = [name for name in rows[1] if name in ("model", "top-1", "drop", "agree", "SQNR", "NaN/Inf")]
+    headings = [name for name in headings if any(row.get(name) for row in rows)]
+    console.table(
+        "",
+        ["step" if name == "model" else name for name in headings] + ["", "took", "what it did"],
+        [[row.get(name) or "-" for name in headings] + list(more) for row, more in zip(rows, told, strict=True)],
+        numeric=[*headings[1:], "took"],
+        styles=[None, None, *("green" if each.kept else None for each in found.attempts)],
+    )
