@@ -71,14 +71,14 @@ class FoldedBatchNorm(nn.Module):
         shift: Tensor = centred * self.factor()
         return shift if self.bias is None else shift + self.bias
 
-    def folded(self, layer: "QuantizedLayer", x: Tensor, *rest: Any) -> Tensor:
+    def folded(self, layer: "QuantizedLayer", x: Tensor, *rest: Any, **more: Any) -> Tensor:
         """What the layer and this normalization compute of a quantized input, of a quantized weight with this in it."""
         if self.frozen:
             weight = layer.weight_quantizer(self.scaled(layer.weight, layer.weight_axis))
-            return layer.product(x, weight, self.shifted(layer.bias), *rest)
-        mean, variance = self._batch(layer, x, *rest)
+            return layer.product(x, weight, self.shifted(layer.bias), *rest, **more)
+        mean, variance = self._batch(layer, x, *rest, **more)
         weight = layer.weight_quantizer(self.scaled(layer.weight, layer.weight_axis))
-        raw = layer.product(x, weight, None, *rest)
+        raw = layer.product(x, weight, None, *rest, **more)
         product = raw.float()
         inverse = torch.rsqrt(variance + self.eps)
         correction = torch.sqrt(self.running_var + self.eps) * inverse
@@ -96,9 +96,9 @@ class FoldedBatchNorm(nn.Module):
         """Take it over from a state dict."""
         self.steps = state["steps"]
 
-    def _batch(self, layer: "QuantizedLayer", x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    def _batch(self, layer: "QuantizedLayer", x: Tensor, *rest: Any, **more: Any) -> tuple[Tensor, Tensor]:
         """Mean and variance of a batch's products without bias; the running statistics follow them."""
-        product = layer.product(x, layer.weight, None, *rest).float()
+        product = layer.product(x, layer.weight, None, *rest, **more).float()
         dims = [axis for axis in range(product.dim()) if axis != 1]
         count = product.numel() // max(1, self.num_features)
         if count <= 1:

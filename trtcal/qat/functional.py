@@ -106,8 +106,9 @@ def learned_range(
 ) -> Tensor:
     """A learned range, as AIMET 2 trains it.
 
-    ``s = (high - low) / (maximum - minimum)``, ``z = minimum - round(low/s)``, both straight through: ds = round(x/s) - x/s where the level round(x/s) + z is on the grid, else the clipped level
-    less z; dz = -s where it is not on the grid, else 0; dx = 1 where it is, else 0.
+    ``s = (high - low) / (maximum - minimum)`` and ``z = minimum - round(low/s)``, both straight through. ds is
+    round(x/s) - x/s where the level round(x/s) + z is on the grid, else the clipped level less z; dz = -s where it is
+    not on the grid, else 0; dx = 1 where it is, else 0.
 
     Args:
         x: The values.

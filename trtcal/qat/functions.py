@@ -103,7 +103,7 @@ def function_sites(model: nn.Module, graph: fx.Graph) -> tuple[tuple[FunctionSit
     sites: list[FunctionSite] = []
     left: dict[str, str] = {}
     for node in graph.nodes:
-        if node.op not in ("call_function", "call_method") or not node.all_input_nodes:
+        if node.op not in ("call_function", "call_method") or not any(each in live for each in node.all_input_nodes):
             continue
         if node.target in ADDITIONS:
             skip = _skip(node, live, fusible, modules)
@@ -113,9 +113,9 @@ def function_sites(model: nn.Module, graph: fx.Graph) -> tuple[tuple[FunctionSit
             found = _product(names, node, live, model)
             if isinstance(found, FunctionSite):
                 sites.append(found)
-            elif found:
+            else:
                 left[names.of(node)] = found
-        elif node.op == "call_function" and node.target in LEFT and any(each in live for each in node.all_input_nodes):
+        elif node.op == "call_function" and node.target in LEFT:
             left[names.of(node)] = LEFT[node.target]
     return tuple(sites), left
 
@@ -167,19 +167,15 @@ def _argument(node: fx.Node, place: int) -> Any:
 
 
 def _product(names: _Names, node: fx.Node, live: Collection[fx.Node], model: nn.Module) -> FunctionSite | str:
-    """The site of a product, or why it has none ("" where there is nothing to say)."""
+    """The site of a product of what depends on an input, or why it has none."""
     first, second = _argument(node, 0), _argument(node, 1)
-    if not any(each in live for each in node.all_input_nodes):
-        return ""
     if not isinstance(first, fx.Node) or not isinstance(second, fx.Node):
         return "its operands are given by name: give them by position"
     if first not in live:
         return "its first operand is the constant one"
-    if second in live:
-        if node.target in WEIGHTED:
-            return "its weights are computed at run time"
+    if second in live and node.target in PRODUCTS:
         return FunctionSite(names.of(node), "matmul", node, ((node, 0), (node, 1)))
-    constant = _constant(model, second)
+    constant = None if second in live else _constant(model, second)
     if constant is None:
         return "its weights are computed at run time"
     if node.target in PRODUCTS and constant.dim() != 2:

@@ -50,14 +50,14 @@ class QuantizedLayer(nn.Module):
         """The batch normalization that is folded into its weight."""
         return self._norm[0]
 
-    def forward(self, x: Tensor, *rest: Any) -> Tensor:
+    def forward(self, x: Tensor, *rest: Any, **more: Any) -> Tensor:
         """What the float layer computes, of a quantized input and weight."""
         x = self.input_quantizer(x)
         if self.norm is not None:
-            return self.norm.folded(self, x, *rest)
-        return self.product(x, self.weight_quantizer(self.weight), self.bias, *rest)
+            return self.norm.folded(self, x, *rest, **more)
+        return self.product(x, self.weight_quantizer(self.weight), self.bias, *rest, **more)
 
-    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any, **more: Any) -> Tensor:
         """What the float layer computes with another weight and bias."""
         raise NotImplementedError
 
@@ -73,7 +73,7 @@ class QuantizedLayer(nn.Module):
 
 
 class _QuantizedConv(QuantizedLayer):
-    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any, **more: Any) -> Tensor:
         """The convolution."""
         result: Tensor = self._conv_forward(x, weight, bias)
         return result
@@ -97,9 +97,9 @@ class _QuantizedConvTranspose(QuantizedLayer):
     weight_axis = 1
     dimensions: ClassVar[int]
 
-    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
-        """The transposed convolution; `rest` may be the output's size."""
-        size = rest[0] if rest else None
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any, **more: Any) -> Tensor:
+        """The transposed convolution; the rest may be the output's size."""
+        size = rest[0] if rest else more.get("output_size")
         padding = self._output_padding(
             x, size, self.stride, self.padding, self.kernel_size, self.dimensions, self.dilation
         )
@@ -137,7 +137,7 @@ class QuantizedLinear(QuantizedLayer, nn.Linear):
         super().fold(norm)
         self.flat = self.flat or norm is not None
 
-    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any, **more: Any) -> Tensor:
         """The matrix product."""
         if self.flat and x.dim() != 2:
             raise ModelError(
@@ -163,6 +163,11 @@ QUANTIZED: Mapping[type[nn.Module], type[QuantizedLayer]] = MappingProxyType(
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
+HARMLESS = (nn.Embedding, nn.EmbeddingBag, nn.PReLU, nn.LayerNorm)
+"""Modules with parameters of several dimensions and no product to quantize."""
+
+MAPPING = "map its class to a quantized one with add_qat_layer_mapping, or skip it"
+
 
 def refusal(module: nn.Module) -> str | None:
     """Why a module cannot be quantized as a layer: "" where it can; None where there is nothing in it to quantize.
@@ -171,25 +176,24 @@ def refusal(module: nn.Module) -> str | None:
     """
     kind = type(module)
     base = next((each for each in QUANTIZED if isinstance(module, each)), None)
-    mapping = "map its class to a quantized one with add_qat_layer_mapping, or skip it"
     if base is not None:
-        if "parametrizations" in module._modules:
-            return "its weight is computed from others: call torch.nn.utils.parametrize.remove_parametrizations first"
-        if isinstance(module.weight, nn.parameter.UninitializedParameter):
-            return "it has no weight yet: run the model once first"
-        if kind.forward is base.forward and getattr(kind, "_conv_forward", None) is getattr(
-            base, "_conv_forward", None
-        ):
-            return ""
-        return f"its class {kind.__name__} computes something else than {base.__name__}: {mapping}"
-    if isinstance(module, CONTAINERS):
+        return _refusal_of_derived(module, base)
+    if isinstance(module, (*CONTAINERS, *HARMLESS)) or not kind.__module__.startswith("torch.nn."):
         return None
-    own = any(parameter.dim() > 1 for parameter in module.parameters(recurse=False))
-    if kind.__module__.startswith("torch.nn.") and (own or any(True for _ in module.children())):
-        if isinstance(module, (nn.Embedding, nn.EmbeddingBag, nn.PReLU, nn.LayerNorm)):
-            return None
-        return f"{kind.__name__} is no layer that is known: {mapping}"
-    return None
+    weighted = any(parameter.dim() > 1 for parameter in module.parameters(recurse=False))
+    compound = any(True for _ in module.children())
+    return f"{kind.__name__} is no layer that is known: {MAPPING}" if weighted or compound else None
+
+
+def _refusal_of_derived(module: nn.Module, base: type[nn.Module]) -> str:
+    kind = type(module)
+    if "parametrizations" in module._modules:
+        return "its weight is computed from others: call torch.nn.utils.parametrize.remove_parametrizations first"
+    if isinstance(module.weight, nn.parameter.UninitializedParameter):
+        return "it has no weight yet: run the model once first"
+    if any(getattr(kind, each, None) is not getattr(base, each, None) for each in ("forward", "_conv_forward")):
+        return f"its class {kind.__name__} computes something else than {base.__name__}: {MAPPING}"
+    return ""
 
 
 def quantized_class(module: nn.Module) -> type[QuantizedLayer]:

@@ -141,16 +141,22 @@ class WeightObserver(nn.Module):
         self.method: WeightMethod = method
         self.grid, self.axis, self.name = grid, axis, name
 
+        self._last: Tensor | None = None
+
     def forward(self, weight: Tensor) -> Tensor:
         """The weight as it is."""
+        self._last = weight.detach()
         return weight
 
-    def encoding(self, weight: Tensor) -> Encoding:
-        """The encoding of a weight.
+    def encoding(self, weight: Tensor | None = None) -> Encoding:
+        """The encoding of a weight; None for the one that passed last.
 
         Raises:
-            DataError: The weight holds what is no number.
+            DataError: The weight holds what is no number, or none has passed.
         """
+        weight = self._last if weight is None else weight
+        if weight is None:
+            raise DataError(f"{self.name} was not seen yet: run data through the model before you convert it")
         values = _array(weight.detach())
         try:
             return weight_encoding(values, axis=self.axis, grid=self.grid, method=self.method)

@@ -1,4 +1,4 @@
-"""What of a model is quantized: its layers, additions and products, in the settings that a configuration has for them."""
+"""What of a model is quantized: its layers, additions and products, in the settings of a configuration."""
 
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from calibrators.errors import ModelError
 from trtcal.config import Kind, QuantConfig, Resolved, Rule
 from trtcal.layer_settings import LayerSettings
 from trtcal.qat.functions import FunctionSite, function_sites
-from trtcal.qat.layers import foldable, refusal
+from trtcal.qat.layers import HARMLESS, foldable, refusal
 from trtcal.qat.tracing import traced
 
 Class = type
@@ -77,11 +77,7 @@ def planned(model: nn.Module, config: QuantConfig, *, modes: Collection[bool]) -
     """
     trace = traced(model, leaves=tuple(config.qat_layers), modes=modes)
     layers = list(_layers(model, config))
-    left = {
-        path or type(model).__name__: f"its forward cannot be traced ({why}), so additions and products in it "
-        "which are no layers stay in float"
-        for path, why in trace.opaque.items()
-    }
+    left = {path or type(model).__name__: _untraced(model, path, why) for path, why in trace.opaque.items()}
     sites: tuple[FunctionSite, ...] = ()
     if trace.graph is not None:
         sites, unreached = function_sites(model, trace.graph)
@@ -114,6 +110,18 @@ def planned(model: nn.Module, config: QuantConfig, *, modes: Collection[bool]) -
     norms = {layer: norm for layer, norm in _norms(model, trace.graph, trace.opaque) if layer in names}
     settings = {name: resolved.layers[name] for name in names}
     return Plan(tuple(chosen), settings, norms, left, trace.graph, _sources(chosen, trace.graph))
+
+
+def _untraced(model: nn.Module, path: str, why: str) -> str:
+    """What it means that a module's forward cannot be traced."""
+    inner = {
+        f"{path}.{module}.{name}".strip(".").replace("..", ".")
+        for module, each in model.get_submodule(path).named_modules()
+        for name, parameter in each.named_parameters(recurse=False)
+        if parameter.dim() > 1 and refusal(each) is None and not isinstance(each, HARMLESS)
+    }
+    weights = f", {', '.join(sorted(inner))} among them" if inner else ""
+    return f"its forward cannot be traced ({why}): what it adds and multiplies without layers is in float{weights}"
 
 
 def _layers(

@@ -118,13 +118,20 @@ def prepared(
         source = plan.sources.get(each.name) if shared else None
         key = (source, settings.activation, operand.grid) if source is not None else each.name
         if key not in known:
-            known[key] = activation(operand)
+            known[key] = activation(operand).to(device_of(made, each.name))
         made = _put(made, each, plan, known[key], activation, weight)
     fold(made, plan.norms)
     if graph is not None and any(each.site is not None for each in plan.chosen):
         made = TracedModel(made, graph)
     setattr(made, STATE, State(kind, dict(plan.left)))
     return made
+
+
+def settled(config: QuantConfig | None) -> QuantConfig:
+    """The configuration as it is now, whatever is added to it later."""
+    if config is None:
+        return QuantConfig()
+    return replace(config, rules=list(config.rules), qat_layers=dict(config.qat_layers))
 
 
 def require_float(model: nn.Module) -> None:
@@ -143,13 +150,18 @@ def state_of(model: nn.Module) -> State:
     Raises:
         ModelError: It was not quantized here.
     """
-    for each in (model, getattr(model, "module", None)):
-        state = getattr(each, STATE, None)
-        if isinstance(state, State):
-            return state
+    state = getattr(unwrapped(model), STATE, None)
+    if isinstance(state, State):
+        return state
     raise ModelError(
         "the model was not quantized: call PTQ(config).quantize(model) or QAT(config).quantize(model) first"
     )
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model that `DistributedDataParallel` or `DataParallel` wraps, or the model itself."""
+    inner = getattr(model, "module", None)
+    return inner if isinstance(inner, nn.Module) and hasattr(inner, STATE) else model
 
 
 def activation_grid(settings: LayerSettings) -> Grid:
@@ -177,7 +189,7 @@ def weight_operand(name: str, settings: LayerSettings, weight: torch.Tensor, axi
 
 def _put(made: nn.Module, each: Candidate, plan: Plan, first: nn.Module, activation: Make, weight: Make) -> nn.Module:
     """Quantize one layer or function of a model; the model, which the layer itself may be."""
-    settings = plan.settings[each.name]
+    settings, device = plan.settings[each.name], device_of(made, each.name)
     if each.site is None:
         layer = made.get_submodule(each.name)
         quantized = _layer(layer, each, settings, first, weight)
@@ -193,6 +205,8 @@ def _put(made: nn.Module, each: Candidate, plan: Plan, first: nn.Module, activat
     if site.weight is not None and site.axis is not None and site.constant is not None:
         quantizers[WEIGHT] = weight(weight_operand(each.name, settings, site.constant, site.axis))
         reads.append((WEIGHT, (site.node, site.weight)))
+    for quantizer in quantizers.values():
+        quantizer.to(device)
     owner, _, last = each.name.rpartition(".")
     made.get_submodule(owner).add_module(last, QuantizedFunction(site.type, **quantizers))
     for attribute, (reader, place) in reads:
@@ -200,6 +214,16 @@ def _put(made: nn.Module, each: Candidate, plan: Plan, first: nn.Module, activat
             node = graph.create_node("call_module", f"{each.name}.{attribute}", (reader.args[place],))
         reader.update_arg(place, node)
     return made
+
+
+def device_of(model: nn.Module, path: str) -> torch.device:
+    """The device of what is at a path, or else of the model's first tensor."""
+    inner = dict(model.named_modules()).get(path)
+    for module in (inner, model):
+        tensors = (*module.parameters(), *module.buffers()) if module is not None else ()
+        if tensors:
+            return tensors[0].device
+    return torch.device("cpu")
 
 
 def _layer(layer: nn.Module, each: Candidate, settings: LayerSettings, first: nn.Module, weight: Make) -> nn.Module:
@@ -212,11 +236,11 @@ def _layer(layer: nn.Module, each: Candidate, settings: LayerSettings, first: nn
         )
     operand = weight_operand(each.name, settings, values, getattr(target, "weight_axis", 0))
     make = target.from_float if issubclass(target, QuantizedLayer) else target
-    made = make(layer, input_quantizer=first, weight_quantizer=weight(operand))
+    made = make(layer, input_quantizer=first, weight_quantizer=weight(operand).to(values.device))
     for attribute in (INPUTS[0], WEIGHT):
         if not isinstance(getattr(made, attribute, None), nn.Module):
             raise ModelError(
-                f"{target.__name__}, which takes the place of {type(layer).__name__}, has no module {attribute}: keep what "
-                "its constructor is given under that name"
+                f"{target.__name__}, which takes the place of {type(layer).__name__}, has no module {attribute}: keep "
+                "what its constructor is given under that name"
             )
     return made

@@ -1,6 +1,5 @@
 """Post-training quantization of PyTorch models: observe, then simulate integers."""
 
-import copy
 from collections.abc import Mapping
 
 from torch import nn
@@ -12,7 +11,7 @@ from trtcal.qat.batches import SampleAxes
 from trtcal.qat.conversion import converted
 from trtcal.qat.layers import bake_norms, fold_norms
 from trtcal.qat.observers import Observer, WeightObserver
-from trtcal.qat.preparation import Operand, prepared, state_of
+from trtcal.qat.preparation import Operand, prepared, settled, state_of
 from trtcal.quantizer_names import TRAINED_ACTIVATIONS, TRAINED_WEIGHTS
 
 METHOD = "entropy"
@@ -28,7 +27,7 @@ class PTQ:
     """
 
     def __init__(self, config: QuantConfig | None = None) -> None:
-        self.config = copy.copy(config) if config is not None else QuantConfig()
+        self.config = settled(config)
 
     def quantize(self, model: nn.Module, inplace: bool = False) -> nn.Module:
         """A model with observers; it computes what the float one does. Batch normalization is folded.

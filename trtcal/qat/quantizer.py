@@ -121,10 +121,13 @@ class Quantizer(nn.Module):
 
         Raises:
             ModelError: It has no range yet, or what it has learned is none.
+            RangeError: It has seen only zeros.
         """
         with torch.no_grad():
             if weight is not None and self.of == "weight":
                 self.observe(weight)
+            if not self.started and self._batches:
+                raise RangeError(f"{self.name} was 0 throughout: leave it in float")
             if not self.started:
                 raise ModelError(f"{self.name} has no range yet: train the model first")
             scale, zero = self.scale(), self.zero_points()

@@ -1,6 +1,5 @@
 """Quantization-aware training: learnable quantizers in a PyTorch model."""
 
-import copy
 from collections.abc import Mapping
 
 from torch import nn
@@ -9,7 +8,7 @@ from calibrators.errors import ConfigError, ModelError
 from trtcal.config import QuantConfig
 from trtcal.qat.conversion import converted
 from trtcal.qat.layers import fold_norms
-from trtcal.qat.preparation import Operand, prepared, state_of
+from trtcal.qat.preparation import Operand, prepared, settled, state_of
 from trtcal.qat.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
 
 QUANTIZER = "lsq"
@@ -33,11 +32,11 @@ class QAT:
         fold_batch_norm: bool = True,
         freeze_batch_norm_after: int | None = None,
     ) -> None:
-        self.config = copy.copy(config) if config is not None else QuantConfig()
+        self.config = settled(config)
         self.fold_batch_norm, self.freeze_batch_norm_after = fold_batch_norm, freeze_batch_norm_after
 
     def quantize(self, model: nn.Module, inplace: bool = False) -> nn.Module:
-        """A model with learnable quantizers, to be trained. Its parameters keep their names, and the float model's load.
+        """A model with learnable quantizers, to be trained; the float model's state dict loads into it.
 
         What cannot be quantized is left in float and named in a warning. A model with additions or products to quantize
         that are no layers comes back as a `TracedModel` of the same modules; use what is returned, also where
