@@ -15,7 +15,8 @@ class SampleAxes:
     cannot be run so: then it is the first axis that is this long or a multiple of it.)
 
     Attributes:
-        size: Samples in the batch that runs; None where its inputs do not agree on one, or no batch runs.
+        size: Samples in the batch that runs; where its inputs do not agree on one, it counts as a single sample. None
+            without a model.
         alone: Whether the sample that runs is that first one alone: it is not to be counted.
         run: Counts the runs, so that an observer knows when a new one begins.
     """
@@ -31,9 +32,9 @@ class SampleAxes:
         if self.alone:
             return
         sizes = {len(each) if each.dim() else None for each in _tensors((args, kwargs))}
-        self.size = sizes.pop() if len(sizes) == 1 else None
+        self.size = (sizes.pop() if len(sizes) == 1 else None) or 1
         self.run += 1
-        if not self._known and self.size is not None and self.size > 1:
+        if not self._known and self.size > 1:
             self._known = True
             self._run_one(model, args, kwargs)
             self.run += 1
@@ -58,7 +59,7 @@ class SampleAxes:
         axis = self._axis(tuple(x.shape), single)
         if axis is None:
             return (x,)
-        count = x.shape[0] if self.size is None else self.size
+        count = len(x) if self.size is None else self.size
         samples: tuple[Tensor, ...] = torch.tensor_split(x, count, dim=axis)
         return samples
 

@@ -71,7 +71,8 @@ class Quantizer(nn.Module):
         if self.observing and (self.of == "weight" or self.training):
             with torch.no_grad():
                 self.observe(x.detach())
-        if not self.enabled:
+        zeros = self._batches > 0 and not self.started and not bool(x.any())
+        if zeros or not self.enabled:
             return linked(x, *self.parameters())
         if not self.started:
             raise ModelError(
