@@ -12,7 +12,7 @@ from trtcal.config import Kind, QuantConfig, Resolved, Rule
 from trtcal.layer_settings import LayerSettings
 from trtcal.qat.functions import FunctionSite, function_sites
 from trtcal.qat.layers import HARMLESS, foldable, refusal
-from trtcal.qat.tracing import traced
+from trtcal.qat.tracing import Trace, traced
 
 Class = type
 """The built-in type, where an attribute takes its name."""
@@ -75,7 +75,8 @@ def planned(model: nn.Module, config: QuantConfig, *, modes: Collection[bool]) -
     Raises:
         ModelError: There is nothing to quantize.
     """
-    trace = traced(model, leaves=tuple(config.qat_layers), modes=modes)
+    whole = type(model) in config.qat_layers or refusal(model) is not None
+    trace = Trace(None, {}) if whole else traced(model, leaves=tuple(config.qat_layers), modes=modes)
     layers = list(_layers(model, config))
     left = {path or type(model).__name__: _untraced(model, path, why) for path, why in trace.opaque.items()}
     sites: tuple[FunctionSite, ...] = ()
