@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from calibrators.errors import ConfigError
 from engines.simulation import Simulation
 from tests.engines.networks import classifier
+from tests.engines.zoo import ZOO
 from trtcal.config import LayerSettings, QuantConfig
 
 
@@ -160,6 +161,24 @@ def test_layers_of_a_model():
         ("int8", 8),
     ]
     assert found.unused == ()
+
+
+def test_a_residual_addition_goes_with_its_convolution():
+    layers = Simulation(ZOO["identity_skip"]().model).layers
+    (addition,) = (layer for layer in layers if layer.partner is not None)
+
+    def of(config):
+        return settings(config, addition.name, layers).precision
+
+    assert of(QuantConfig()) == "int8"
+    assert of(QuantConfig().skip(types="Conv")) == "float"
+    assert of(QuantConfig().add_layer_config(addition.partner, precision="fp16")) == "fp16"
+    for rule in ("add_layer_config", "add_name_config"):
+        config = QuantConfig().add_layer_config(addition.partner, precision="fp16")
+        assert of(getattr(config, rule)(addition.name, precision="int8")) == "int8"
+    config = QuantConfig().add_type_config(addition.type, precision="int8").skip(types="Conv")
+    assert of(config) == "int8"
+    assert of(QuantConfig().add_type_config("Conv", weight_bits=4)) == "int8"
 
 
 class _ConvNd:
