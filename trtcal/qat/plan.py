@@ -33,6 +33,7 @@ class Candidate:
         site: The function.
         target: The user's class that takes its place.
         refusal: Why it cannot be quantized; empty where it can.
+        partner: Of a residual addition: the name of the convolution that it is fused into.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Candidate:
     site: FunctionSite | None = None
     target: Class | None = None
     refusal: str = ""
+    partner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,17 @@ def _run(layers: Sequence[Candidate], graph: fx.Graph) -> list[Candidate]:
 
 
 def _ordered(layers: Sequence[Candidate], sites: Sequence[FunctionSite], graph: fx.Graph | None) -> list[Candidate]:
-    functions = [Candidate(site.name, site.type, site=site, refusal=site.refusal) for site in sites]
+    named = {site.node: site.name for site in sites}
+    functions = [
+        Candidate(
+            site.name,
+            site.type,
+            site=site,
+            refusal=site.refusal,
+            partner=None if site.partner is None else named.get(site.partner, str(site.partner.target)),
+        )
+        for site in sites
+    ]
     if graph is None:
         return [*layers, *functions]
     place: dict[str, int] = {}

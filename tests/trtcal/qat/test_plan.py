@@ -82,7 +82,7 @@ def test_types_are_classes_with_those_derived_from_them_names_of_classes_and_fun
     assert bits(model, QuantConfig().add_type_config(nn.Conv2d, weight_bits=4)) == {"0": 4, "1": 4, "3": 8}
     assert bits(model, QuantConfig().add_type_config("Own", weight_bits=4)) == {"0": 4, "1": 8, "3": 8}
     assert bits(model, QuantConfig().add_type_config("Linear", weight_bits=4)) == {"0": 8, "1": 8, "3": 4}
-    found = plan(Residual(), QuantConfig().add_type_config("add", precision="float"))
+    found = plan(Residual(), QuantConfig().add_type_config("add", precision="fp32"))
     assert set(found.left) == {"layer1.0.add", "layer1.1.add", "layer2.add"}
 
 
@@ -109,6 +109,13 @@ def test_skipped_layers_stay_in_float_with_their_normalization():
     assert plan(Residual(), QuantConfig().add_name_config("fc", precision="fp16")).left == {
         "fc": "fp16 is what the configuration has for it"
     }
+
+
+def test_an_addition_follows_the_convolution_that_it_is_fused_into():
+    found = plan(Residual(), QuantConfig().add_name_config(["layer1.0.conv2", "layer2.conv1"], precision="fp16"))
+    assert set(found.left) == {"layer1.0.conv2", "layer1.0.add", "layer2.conv1"}
+    told = QuantConfig().add_name_config("layer1.0.conv2", precision="fp16").add_type_config("add", precision="int8")
+    assert set(plan(Residual(), told).left) == {"layer1.0.conv2"}
 
 
 def test_a_rule_that_fits_nothing_is_told_of():
