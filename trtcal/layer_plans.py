@@ -44,8 +44,8 @@ def _require_possible(int8: Mapping[str, LayerSettings], weighted: Mapping[str, 
         trained = {each.activation} & {*TRAINED_ACTIVATIONS} | {each.weight} & {*TRAINED_WEIGHTS}
         if trained:
             raise ConfigError(
-                f"{trained.pop()!r}, which the configuration has for {name}, is a quantizer to train a PyTorch model with: "
-                "train with trtcal.qat.QAT, or choose a range method"
+                f"{trained.pop()!r}, which the configuration has for {name}, is a quantizer to train a PyTorch model "
+                "with: train with trtcal.qat.QAT, or choose a range method"
             )
     for found, what, has in (
         ([name for name, each in int8.items() if each.activation_bits != TENSORRT_BITS], "activation_bits", "8"),

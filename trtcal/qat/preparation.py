@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -82,7 +82,6 @@ class Operand:
 
 
 Make = Callable[[Operand], nn.Module]
-Model = TypeVar("Model", bound=nn.Module)
 
 
 def prepared(

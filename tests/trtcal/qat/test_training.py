@@ -149,6 +149,50 @@ def test_layers_that_read_the_same_tensor_share_its_quantizer():
     assert isinstance(apart.layer1[0].add.input_quantizer, LSQ)
 
 
+class SkipFirst(nn.Module):
+    """Reads the tensor of its first layer before that does, behind a move."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(3, 3, 3, 2, 1), nn.Conv2d(3, 3, 3, 1, 1)
+
+    def forward(self, x):
+        skip = x[:, :, ::2, ::2]
+        return self.conv2(torch.relu(self.conv1(x))) + skip
+
+
+def test_the_first_to_read_a_tensor_has_its_quantizer():
+    made = QAT(settings()).quantize(SkipFirst())
+    assert isinstance(made.add.input_quantizer, LSQ)
+    assert made.conv1.input_quantizer.leader is made.add.input_quantizer
+    assert train(made, images(), 3)[-1] > 0
+    assert encodings(made)["conv1"]["input_quantizer"] == encodings(made)["add"]["input_quantizer"]
+
+
+class OwnConv(nn.Conv2d):
+    """Of the user's, in the known way."""
+
+
+class QuantizedOwnConv(nn.Module):
+    def __init__(self, layer, input_quantizer, weight_quantizer):
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+        self.input_quantizer, self.weight_quantizer = input_quantizer, weight_quantizer
+
+    def forward(self, x):
+        return functional.conv2d(self.input_quantizer(x), self.weight_quantizer(self.weight), self.bias)
+
+
+def test_the_normalization_behind_a_user_s_layer_stays_where_it_is():
+    model = nn.Sequential(OwnConv(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), OwnConv(4, 4, 1))
+    made = QAT(settings().add_qat_layer_mapping(OwnConv, QuantizedOwnConv)).quantize(model)
+    assert type(made[1]) is nn.BatchNorm2d and type(made[0]) is QuantizedOwnConv
+    losses = train(made, images(), 4)
+    assert losses[-1] < losses[0]
+    folded = QAT(settings()).quantize(model)
+    assert isinstance(folded[1], FoldedBatchNorm)
+
+
 def test_the_float_model_s_state_dict_loads_strictly():
     model, x = model_and_batch("residual")
     other = settled(Residual(), *IMAGES, seed=3).train()
