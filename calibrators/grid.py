@@ -1,6 +1,7 @@
 """Integer grids: the numbers a quantized value can take."""
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TypeVar
 
 import numpy as np
@@ -32,8 +33,8 @@ class Grid:
     power_of_two: bool = False
 
     def __post_init__(self) -> None:
-        if not 2 <= self.bits <= 16:
-            raise RangeError(f"a grid has from 2 to 16 bits, not {self.bits}: choose among these")
+        if not isinstance(self.bits, Integral) or not 2 <= self.bits <= 16:
+            raise RangeError(f"a grid has from 2 to 16 bits, not {self.bits!r}: choose among these")
         if self.narrow and not self.signed:
             raise RangeError("only a signed grid can be narrow: an unsigned one starts at 0")
 

@@ -2,7 +2,8 @@
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 
@@ -36,6 +37,23 @@ class Interrupts:
         except BaseException as error:
             self._report(error)
             raise
+
+
+@contextmanager
+def postponed() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of what must be done in one go; no more is done than by `Interrupts`."""
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler) or not _in_main_thread():
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if came:
+        handler(*came[0])
 
 
 def _in_main_thread() -> bool:

@@ -23,6 +23,12 @@ Times = Mapping[str, float]
 _KEYS = ("averageMs", "medianMs", "timeMs")
 """Where trtexec has an entry's time: per run, or over all of them."""
 
+MOST_BYTES = 2**26
+"""No profile is larger: a layer takes some 100 bytes."""
+
+MOST_MILLISECONDS = 1e9
+"""No layer takes longer: 11 days."""
+
 _FORM = (
     "give what trtexec --exportProfile writes, or JSON such as "
     '{"conv1": {"int8": 0.012, "fp16": 0.02, "fp32": 0.05}} in milliseconds'
@@ -58,7 +64,10 @@ def read_times(path: str | os.PathLike[str], precision: Precision | None = None)
     """
     try:
         with opened(path) as file:
-            content = json.loads(file.read())
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise DataError(f"{path} is over {MOST_BYTES >> 20} MiB, which no profile is: {_FORM}")
+        content = json.loads(data)
     except FileNotFoundError:
         raise DataError(f"there is no profile {path}: {_FORM}") from None
     except OSError as error:
@@ -175,6 +184,6 @@ def _milliseconds(entry: Mapping[str, Any], runs: int, path: object) -> float:
 
 
 def _time(value: Any, name: object, path: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise DataError(f"{path}: the time of {name} must be a number, 0 or more, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MOST_MILLISECONDS:
+        raise DataError(f"{path}: the time of {name} must be a number from 0 to {MOST_MILLISECONDS:.0e}, not {value!r}")
     return float(value)

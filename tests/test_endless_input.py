@@ -10,6 +10,7 @@ from calibrators.errors import TrtcalError
 from calibrators.files import opened
 from calibrators.sidecar import Sidecar
 from calibrators.statistics_file import Statistics
+from engines.layer_times import read_times
 from trtcal.config import QuantConfig
 from trtcal.conversion import read
 from trtcal.labels import read_csv
@@ -21,6 +22,7 @@ READERS = {
     "any format": read,
     "a stated format": lambda path: read(path, "ppq"),
     "labels": lambda path: read_csv(path, ["a.png"]),
+    "a profile": read_times,
 }
 
 each = pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
@@ -56,6 +58,10 @@ def test_statistics_from_a_device(device):
 
 def test_a_side_car_without_end():
     refused(Sidecar.load, "/dev/zero")
+
+
+def test_a_profile_without_end():
+    refused(read_times, "/dev/zero")
 
 
 def test_a_configuration_without_end_or_beginning(tmp_path):

@@ -205,7 +205,7 @@ def _evaluated(
             if batch.labels is not None:
                 require_labels(name, outputs, batch.labels, batch.names, named)
             other = expected if name != reference else None
-            scores[name] += score(outputs, labels=batch.labels, reference=other)
+            scores[name] += score(outputs, labels=batch.labels, reference=other, samples=batch.size)
         if progress is not None:
             progress(batch.size)
     if not any(each.samples for each in scores.values()):

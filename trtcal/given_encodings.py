@@ -1,16 +1,17 @@
 """Encodings that a simulation is given: from files, caches and mappings, to the tensors that it quantizes."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 
-from calibrators.cache import CalibrationCache
+from calibrators.cache import CalibrationCache, usable
 from calibrators.codecs.encodings import Encodings, of_scale
 from calibrators.codecs.losses import listed
 from calibrators.encoding import Encoding
-from calibrators.errors import CacheMismatchError, ModelError, RangeError
+from calibrators.errors import CacheError, CacheMismatchError, ModelError, RangeError
 from calibrators.range import Range
 from engines.graph import COMMUTES, ModelSource, loaded, scale_groups
 from engines.parameters import completed
@@ -84,9 +85,9 @@ class Tensors:
             ModelError: It does not, or there is no such tensor.
         """
         self.require(name)
-        if value is None or not isinstance(value, Encoding):
-            if value is None:
-                return None
+        if value is None:
+            return None
+        if not isinstance(value, Encoding):
             raise ModelError(f"{name} is given a {type(value).__name__}: give a trtcal.Encoding, or None for float")
         if name in self.activations:
             if value.axis is not None:
@@ -113,43 +114,45 @@ class Tensors:
             CacheMismatchError: A name is not the model's.
             TrtcalError: The source cannot be read, or an encoding does not fit its tensor.
         """
-        from trtcal.conversion import read
-
-        absent: dict[str, None] = {}
-        cache: CalibrationCache | None = None
-        if isinstance(source, (str, os.PathLike)):
-            where, file = str(source), read(source, whole=True)
-            found, cache = file.encodings, file.encodings.cache if file.format == "tensorrt" else None
-        elif isinstance(source, Encodings):
-            where, found = "the encodings", source
-        elif isinstance(source, CalibrationCache):
-            where, found, cache = "the cache", Encodings.of_cache(source), source
-        else:
-            where, found = "the mapping", Encodings(dict(_encodings(source)))
-            absent = {name: None for name, value in source.items() if value is None}
-        self._require_known((*found.activations, *found.weights, *found.unusable, *absent), where)
-        notes = list(found.notes)
-        found = completed(found, self._simulation.floats)
-        chosen: dict[str, Encoding | None] = {**dict.fromkeys(found.unusable), **absent, **found.weights}
-        if cache is not None:
-            scales = shared_scales(cache, self._simulation.floats)
-            chosen |= {name: _of_scale(scales[name]) for name in self.activations if name in scales}
+        read = _read(source)
+        names = (*read.encodings.activations, *read.encodings.weights, *read.encodings.unusable, *read.absent)
+        self._require_known(names, read.where)
+        found = completed(read.encodings, self._simulation.floats)
+        chosen: dict[str, Encoding | None] = {**dict.fromkeys((*found.unusable, *read.absent)), **found.weights}
+        if read.cache is not None:
+            scales = shared_scales(read.cache, self._simulation.floats)
+            chosen |= {name: of_scale(scales[name]) for name in self.activations if usable(scales.get(name))}
         else:
             chosen |= self._spread(found.activations)
-        names = {*found.activations, *found.weights, *found.unusable, *absent}
-        unquantized = [name for name in names if name not in self.activations and name not in self.weights]
-        for name in [name for name in chosen if name not in self.activations and name not in self.weights]:
-            del chosen[name]
-        if unquantized:
-            notes.append(
-                f"{len(unquantized)} encoding(s), such as {min(unquantized)}'s, are of tensors not quantized here"
-            )
-        zero = [name for name in found.unusable if name in chosen and chosen[name] is None]
-        if zero:
-            notes.append(
-                f"{len(zero)} scale(s), such as {zero[0]}'s, are 0 or no number: what reads them stays in float"
-            )
-        return Given({name: self.fitted(name, value) for name, value in chosen.items()}, tuple(notes))
+        every = set(self.names)
+        taken = {name: self.fitted(name, value) for name, value in chosen.items() if name in every}
+        notes = self._notes([name for name in names if name not in every], found.unusable, taken)
+        return Given(taken, (*read.encodings.notes, *notes))
+
+    def _notes(self, others: list[str], unusable: Iterable[str], taken: Mapping[str, Encoding | None]) -> Iterator[str]:
+        zero = [name for name in unusable if name in taken and taken[name] is None]
+        odd = [name for name, value in taken.items() if value is not None and self._misses(name, value)]
+        told = (
+            (others, "{} encoding(s), such as {}'s, are of tensors not quantized here"),
+            (zero, "{} scale(s), such as {}'s, are 0 or no number: what reads them stays in float"),
+            (
+                odd,
+                "{} weight(s), such as {}, go badly with their encodings, which cut many off or leave most levels "
+                "unused: were they made before batch normalization was folded?",
+            ),
+        )
+        return (line.format(len(names), names[0]) for names, line in told if names)
+
+    def _misses(self, name: str, value: Encoding) -> bool:
+        """Whether a weight's encoding is of other values: it cuts off one in ten, or uses a quarter of its levels."""
+        if name not in self.weights:
+            return False
+        weight = self._simulation.weight(self.weights[name][0])
+        levels = value.quantize(weight)
+        step = value.dequantize(np.ones(weight.shape, np.int32)) - value.dequantize(np.zeros(weight.shape, np.int32))
+        cut = np.abs(value.dequantize(levels) - weight) > step
+        reach = value.grid.maximum - value.grid.zero_point if value.grid.symmetric else 0
+        return value.grid.bits >= 8 and bool(cut.mean() > 0.1 or np.abs(levels).max(initial=0) < reach / 4)
 
     def _spread(self, own: Mapping[str, Encoding]) -> dict[str, Encoding]:
         """`own`, and what tensors without an encoding have from those that they share their values with."""
@@ -174,7 +177,42 @@ class Tensors:
             )
 
     def _near(self, name: str) -> str:
-        return nearest(name, self.names, closeness=0.4)
+        return nearest(name, self.names, closeness=0.6)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What a source holds.
+
+    Attributes:
+        where: What messages call it.
+        encodings: By name.
+        absent: Names of tensors to leave in float.
+        cache: Where it is a calibration cache.
+    """
+
+    where: str
+    encodings: Encodings
+    absent: tuple[str, ...] = ()
+    cache: CalibrationCache | None = None
+
+
+def _read(source: Source) -> _Source:
+    from trtcal.conversion import read
+
+    if isinstance(source, (str, os.PathLike)):
+        file = read(source, whole=True)
+        return _Source(str(source), file.encodings, cache=file.encodings.cache if file.format == "tensorrt" else None)
+    if isinstance(source, Encodings):
+        return _Source("the encodings", source)
+    if isinstance(source, CalibrationCache):
+        return _Source("the cache", Encodings.of_cache(source), cache=source)
+    if isinstance(source, Mapping):
+        encodings = Encodings(dict(_encodings(source)))
+        return _Source("the mapping", encodings, tuple(name for name, value in source.items() if value is None))
+    raise CacheError(
+        f"encodings do not come from a {type(source).__name__}: give a path, a cache, or encodings by name"
+    )
 
 
 def _names(graph: onnx.GraphProto) -> Iterable[str]:
@@ -186,6 +224,8 @@ def _names(graph: onnx.GraphProto) -> Iterable[str]:
 
 def _encodings(source: Mapping[str, Encoding | float | None]) -> Iterable[tuple[str, Encoding]]:
     for name, value in source.items():
+        if not isinstance(name, str):
+            raise CacheError(f"a tensor has a text for a name, not {name!r}")
         if isinstance(value, Encoding):
             yield name, value
         elif value is not None:
@@ -195,12 +235,6 @@ def _encodings(source: Mapping[str, Encoding | float | None]) -> Iterable[tuple[
                 raise RangeError(
                     f"{name} is given {value!r}: give a trtcal.Encoding, or the scale of an INT8 one"
                 ) from error
-
-
-def _of_scale(scale: float) -> Encoding | None:
-    from calibrators.cache import usable
-
-    return of_scale(scale) if usable(scale) else None
 
 
 def _widest(known: list[Encoding]) -> Encoding | None:

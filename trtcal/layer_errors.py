@@ -144,8 +144,8 @@ def errors_by_layer(
     for batch, floats, integers in _side_by_side(pair, images, labelled=labelled):
         found.add(floats, integers)
         given, wanted = ({name: each[name] for name in outputs} for each in (integers, floats))
-        reference += score(wanted, labels=batch.labels)
-        whole += score(given, labels=batch.labels, reference=wanted)
+        reference += score(wanted, labels=batch.labels, samples=batch.size)
+        whole += score(given, labels=batch.labels, reference=wanted, samples=batch.size)
         if progress is not None:
             progress(batch.size)
     weights = {

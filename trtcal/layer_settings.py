@@ -9,6 +9,7 @@ from calibrators.ranges import ALIASES, METHODS, method_named
 from calibrators.weights import WeightMethod
 from engines.layer_plan import LayerPrecision as Precision
 from engines.qdq_weights import Granularity
+from trtcal.quantizer_names import TRAINED_ACTIVATIONS, TRAINED_WEIGHTS
 from trtcal.toml_file import nearest
 
 __all__ = ["CLOSENESS", "KEYS", "LayerSettings", "Precision"]
@@ -23,8 +24,9 @@ class LayerSettings:
 
     Attributes:
         precision: "int8" quantizes it, on the grids below.
-        activation: The range method of its input; None takes the cache's, or a simulation's scheme.
-        weight: How scales of its weight are chosen.
+        activation: The range method of its input; None takes the cache's, or a simulation's scheme. To train with
+            (`trtcal.qat.QAT`), a quantizer: lsq, lsq+, pact, learned-range, moving-average-absmax.
+        weight: How scales of its weight are chosen; to train with, absmax, lsq, lsq+ or learned-range.
         activation_bits: 2 to 16; TensorRT has 8.
         weight_bits: 2 to 16; fewer than 8 are INT8 weights of fewer levels.
         symmetric: Whether its input has zero point 0, as TensorRT wants it.
@@ -36,7 +38,7 @@ class LayerSettings:
 
     precision: Precision = "int8"
     activation: str | None = None
-    weight: WeightMethod = "absmax"
+    weight: str = "absmax"
     activation_bits: int = 8
     weight_bits: int = 8
     symmetric: bool = True
@@ -44,15 +46,15 @@ class LayerSettings:
 
     def __post_init__(self) -> None:
         _require_word("precision", self.precision, get_args(Precision))
-        _require_word("weight", self.weight, get_args(WeightMethod))
+        _require_word("weight", self.weight, (*get_args(WeightMethod), *TRAINED_WEIGHTS))
         for key in ("activation_bits", "weight_bits"):
             bits = getattr(self, key)
             if not isinstance(bits, int) or isinstance(bits, bool) or not 2 <= bits <= 16:
                 raise ConfigError(f"{key} must be a whole number from 2 to 16, not {bits!r}")
         if not isinstance(self.symmetric, bool):
             raise ConfigError(f"symmetric must be true or false, not {self.symmetric!r}")
-        if self.activation is not None:
-            known = (*METHODS, *ALIASES, "percentile:99.9")
+        if self.activation is not None and self.activation not in TRAINED_ACTIVATIONS:
+            known = (*METHODS, *ALIASES, "percentile:99.9", *TRAINED_ACTIVATIONS)
             _require_known("activation", self.activation, known, method_named)
         _require_known("granularity", self.granularity, ("channel", "tensor", "block:32"), Granularity.parse)
 

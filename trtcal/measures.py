@@ -130,7 +130,11 @@ class Score:
 
 
 def score(
-    outputs: Mapping[str, Array], *, labels: Labels | None = None, reference: Mapping[str, Array] | None = None
+    outputs: Mapping[str, Array],
+    *,
+    labels: Labels | None = None,
+    reference: Mapping[str, Array] | None = None,
+    samples: int | None = None,
 ) -> Score:
     """Measure one batch of outputs.
 
@@ -138,7 +142,9 @@ def score(
         outputs: By name, samples on the first axis.
         labels: Each from 0 to classes - 1.
         reference: Outputs of the same names and shapes to compare with.
+        samples: How many they are of; None takes the length of the first output.
     """
+    samples = len(next(iter(outputs.values()))) if samples is None else samples
     name = class_output(outputs)
     scores = _class_scores(outputs[name]) if name else None
     expected = _class_scores(reference[name]) if name and reference else None
@@ -146,7 +152,7 @@ def score(
     before = in_top(expected, labels, 1) if expected is not None and labels is not None else None
     top5 = in_top(scores, labels, 5) if scores is not None and labels is not None and scores.shape[1] > 5 else None
     return Score(
-        samples=len(next(iter(outputs.values()))),
+        samples=samples,
         classes=0 if scores is None else scores.shape[1],
         top1=_share(right),
         top5=_share(top5),
@@ -156,7 +162,7 @@ def score(
         distortions={
             key: distortion(value, outputs[key]) for key, value in (reference or {}).items() if value.dtype.kind == "f"
         },
-        nonfinite=_nonfinite_samples(outputs),
+        nonfinite=_nonfinite_samples(outputs, samples),
     )
 
 
@@ -212,11 +218,10 @@ def _share(hits: Hits | None) -> Share:
     return Share() if hits is None else Share(int(hits.sum()), hits.size)
 
 
-def _nonfinite_samples(outputs: Mapping[str, Array]) -> int:
-    samples = len(next(iter(outputs.values())))
+def _nonfinite_samples(outputs: Mapping[str, Array], samples: int) -> int:
     hit = np.zeros(samples, bool)
     for value in outputs.values():
         if value.dtype.kind == "f":
             bad = ~np.isfinite(value)
-            hit |= bad.reshape(samples, -1).any(axis=1) if len(value) == samples else bad.any()
+            hit |= bad.reshape(samples, -1).any(axis=1) if value.shape[:1] == (samples,) else bad.any()
     return int(hit.sum())

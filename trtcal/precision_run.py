@@ -114,6 +114,7 @@ def choose_precisions(
     target = Target.of(max_drop, target_accuracy, target_sqnr)
     method_named(method)
     measured = [read_times(path, precision) for path, precision in profiles]
+    cache = TrialCache(trials_file)
     simulation = Simulation(model)
     step = step or (lambda name, total: nullcontext(lambda done: None))
     judging = calibrated(
@@ -134,7 +135,7 @@ def choose_precisions(
     others = further(judging.parts, confirm_count) if confirm_count else None
     images_in_all = test.count + (0 if others is None else others.count)
     costs, notes = _costs(simulation, test, config or QuantConfig(), measured)
-    with TrialCache(trials_file) as cache, closing(_Steps(step)) as steps:
+    with cache, closing(_Steps(step)) as steps:
         judge, *further_judge = (
             _Measurer(simulation, loader, labelled=judging.labelled, cache=cache, steps=steps)
             for loader in (test, others)
@@ -197,6 +198,7 @@ class _Measurer:
         self._cache = cache
         self._steps = steps
         self.remembered = 0
+        self._measured: set[str] = set()
 
     @property
     def reference(self) -> Score:
@@ -217,11 +219,12 @@ class _Measurer:
         key = trial_key(self._context, forms)
         known = self._cache.get(key)
         if known is not None:
-            self.remembered += 1
+            self.remembered += key not in self._measured
             self._steps.advance(known.samples)
             return known
         found = self._trials.score(forms)
         self._cache.put(key, found)
+        self._measured.add(key)
         return found
 
     @cached_property

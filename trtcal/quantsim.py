@@ -12,7 +12,7 @@ import onnx
 from calibrators.batches import Array, Batches, TensorSpec
 from calibrators.codecs.encodings import Encodings
 from calibrators.encoding import Encoding
-from calibrators.errors import CacheMismatchError, DataError, ModelError, RangeError
+from calibrators.errors import CacheMismatchError, ConfigError, DataError, ModelError, RangeError
 from calibrators.grid import Grid
 from calibrators.statistics_file import Statistics
 from engines.collect import collect
@@ -72,7 +72,7 @@ class QuantSim:
         config: QuantConfig | str | os.PathLike[str] | None = None,
         threads: int | None = None,
     ) -> None:
-        chosen = config if isinstance(config, QuantConfig) else QuantConfig.load(config) if config else QuantConfig()
+        chosen = _configuration(config)
         self._method = method_of(scheme)
         self._model = model
         self._threads = threads
@@ -344,3 +344,13 @@ class QuantSim:
         if self._session is not None:
             self._session.close()
             self._session = None
+
+
+def _configuration(config: QuantConfig | str | os.PathLike[str] | None) -> QuantConfig:
+    if config is None:
+        return QuantConfig()
+    if isinstance(config, QuantConfig):
+        return config
+    if isinstance(config, (str, os.PathLike)):
+        return QuantConfig.load(config)
+    raise ConfigError(f"config is a QuantConfig or the path of a TOML file, not a {type(config).__name__}")

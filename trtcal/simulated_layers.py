@@ -39,13 +39,14 @@ def method_of(scheme: str) -> str:
     Raises:
         RangeError: There is no such scheme.
     """
+    known = "choose tf, tf_enhanced, percentile (or percentile:99.9), or a range method"
+    if not isinstance(scheme, str):
+        raise RangeError(f"a scheme is a text, not {scheme!r}: {known}")
     method = SCHEMES.get(scheme, scheme)
     try:
         method_named(method)
     except RangeError as error:
-        raise RangeError(
-            f"there is no scheme {scheme!r}: choose tf, tf_enhanced, percentile (or percentile:99.9), or a range method"
-        ) from error
+        raise RangeError(f"there is no scheme {scheme!r}: {known}") from error
     return method
 
 

@@ -18,6 +18,7 @@ from calibrators.encoding import Encoding
 from calibrators.errors import CacheError, OutputError
 from calibrators.files import explained, require_outputs, whole_file
 from calibrators.grid import TENSORRT_INT8
+from calibrators.interrupts import postponed
 from calibrators.ranges import method_named
 from calibrators.sidecar import Sidecar, installed_versions, sidecar_path
 from calibrators.statistics_file import Provenance, Statistics
@@ -132,10 +133,11 @@ def _write_all(folder: Path, files: Mapping[Path, bytes], inputs: Sequence[Path]
     except OSError as error:
         raise explained(folder, error) from error
     require_outputs(list(files), inputs=inputs)
-    with ExitStack() as stack:
+    with ExitStack() as last, ExitStack() as stack:
         temporary = {path: stack.enter_context(whole_file(path)) for path in files}
         for path, data in files.items():
             temporary[path].write_bytes(data)
+        last.enter_context(postponed())  # or Ctrl-C would leave new files among old ones
 
 
 def _about(contents: Contents) -> dict[str, object]:

@@ -24,7 +24,7 @@ def read_toml(path: Path, *, error: type[TrtcalError] = DataError) -> dict[str, 
     if len(data) > MOST_BYTES:
         raise error(f"is over {MOST_BYTES >> 20} MiB, which no settings are")
     try:
-        return parse_toml(data.decode(), error=error)
+        return parse_toml(data.decode("utf-8-sig"), error=error)  # editors on Windows begin a file with a mark
     except UnicodeDecodeError as failure:
         raise error("is not UTF-8 text") from failure
 
@@ -34,7 +34,7 @@ def parse_toml(text: str, *, error: type[TrtcalError] = DataError) -> dict[str, 
     tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
         content: dict[str, Any] = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as failure:
+    except (ValueError, RecursionError) as failure:  # beside TOMLDecodeError: a number of thousands of digits
         raise error(f"is not TOML: {failure}") from failure
     return content
 

@@ -89,7 +89,8 @@ class TrialCache(AbstractContextManager["TrialCache"]):
         """
         if self._path is not None and self._unwritten:
             scores = {key: _as_dict(score) for key, score in sorted(self._scores.items())}
-            write_whole(self._path, json.dumps({"trtcal_trials": FORMAT, "scores": scores}, indent=1) + "\n")
+            content = {"trtcal_trials": FORMAT, "sha256": _sha256(scores), "scores": scores}
+            write_whole(self._path, json.dumps(content, indent=1) + "\n")
             self._written, self._unwritten = time.monotonic(), False
 
     def __exit__(
@@ -151,7 +152,10 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Score]:
             content = json.loads(file.read())
         if content["trtcal_trials"] != FORMAT:
             raise ValueError(f"its format is {content['trtcal_trials']}, not {FORMAT}")
-        return {str(key): _score(value) for key, value in content["scores"].items()}
+        scores = {str(key): _score(value) for key, value in content["scores"].items()}
+        if content["sha256"] != _sha256(content["scores"]):
+            raise ValueError("its numbers are not those that were written")
+        return scores
     except FileNotFoundError:
         return {}
     except OSError as error:

@@ -71,7 +71,7 @@ class Trials:
                 if batch.labels is not None:
                     require_labels(REFERENCE, outputs, batch.labels, batch.names, images.class_names)
                 self._expected.append(outputs)
-                self.reference += score(outputs, labels=batch.labels)
+                self.reference += score(outputs, labels=batch.labels, samples=batch.size)
                 held += sum(array.nbytes for array in batch.values())
                 if self._held is not None:
                     self._held.append(batch)
@@ -93,7 +93,8 @@ class Trials:
         found = Score()
         with OnnxRuntimeSession(model, arithmetic="literal") as session:
             for batch, expected in zip(self._images if self._held is None else self._held, self._expected, strict=True):
-                found += score(session.run(batch), labels=batch.labels, reference=expected)
+                outputs = session.run(batch)
+                found += score(outputs, labels=batch.labels, reference=expected, samples=batch.size)
                 self._progress(batch.size)
         return found
 

@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from calibrators.errors import ModelError
+from calibrators.errors import ModelError, TrtcalError
 from engines.graph import ModelSource, load_model, loaded
 from engines.placement import label
 
@@ -41,8 +41,8 @@ def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET, light: bool = Fal
     """
     from onnxscript.optimizer import fold_constants
 
-    graph = _read_light(model) if light and not isinstance(model, onnx.ModelProto) else _read(model)
-    with quiet():
+    with quiet(), _told():
+        graph = _read_light(model) if light and not isinstance(model, onnx.ModelProto) else _read(model)
         common.InlinePass()(graph)
         common.RemoveInitializersFromInputsPass()(graph)
         for node in graph.graph:  # before a pass numbers those without a name
@@ -84,6 +84,23 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Make a `ModelError` of whatever the libraries raise at a model that the ONNX checker passes all the same."""
+    try:
+        yield
+    except (TrtcalError, MemoryError):
+        raise
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = " ".join(str(cause).split()) or type(cause).__name__
+        raise ModelError(
+            f"the model is damaged, or has what cannot be prepared for quantization ({reason}): export it again"
+        ) from error
 
 
 def _raised(graph: ir.Model, wanted: int) -> ir.Model:

@@ -65,6 +65,12 @@ def test_other_widths_are_refused(bits: int) -> None:
         Grid(bits=bits)
 
 
+@pytest.mark.parametrize("bits", [8.0, "8", None])
+def test_widths_that_are_no_whole_number_are_refused(bits: Any) -> None:
+    with pytest.raises(RangeError, match=f"from 2 to 16 bits, not {bits!r}"):
+        Grid(bits=bits)
+
+
 def test_an_unsigned_grid_is_not_narrow() -> None:
     with pytest.raises(RangeError, match="only a signed grid can be narrow"):
         Grid(signed=False, narrow=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from calibrators.interrupts import Interrupts
+from calibrators.interrupts import Interrupts, postponed
 from tests.calibrators.builder import from_c
 
 
@@ -88,3 +88,30 @@ def test_another_thread_changes_nothing() -> None:
     thread.start()
     thread.join()
     assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+
+
+def test_ctrl_c_waits_for_the_end() -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt), postponed():
+        signal.raise_signal(signal.SIGINT)
+        done.append("all of it")
+    assert done == ["all of it"]
+
+
+def test_errors_go_before_ctrl_c() -> None:
+    with pytest.raises(ValueError, match="first"), postponed():
+        signal.raise_signal(signal.SIGINT)
+        raise ValueError("first")
+
+
+def test_in_another_thread_nothing_waits() -> None:
+    inside: list[object] = []
+
+    def work() -> None:
+        with postponed():
+            inside.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert inside == [signal.default_int_handler]

@@ -231,7 +231,10 @@ def test_the_classes_of_quantization_aware_training():
         ({"activation": "entrpy"}, " (did you mean 'entropy'?)"),
         ({"activation": "percentile:101"}, "activation: "),
         ({"activation": 3}, "activation must be text, such as "),
-        ({"weight": "max"}, "weight must be one of absmax, mse, not 'max' (did you mean 'absmax'?)"),
+        (
+            {"weight": "max"},
+            "weight must be one of absmax, mse, lsq, lsq+, learned-range, not 'max' (did you mean 'absmax'?)",
+        ),
         ({"weight_bits": 1}, "weight_bits must be a whole number from 2 to 16, not 1"),
         ({"activation_bits": 17}, "activation_bits must be a whole number from 2 to 16, not 17"),
         ({"weight_bits": 4.0}, "weight_bits must be a whole number from 2 to 16, not 4.0"),

@@ -7,7 +7,7 @@ import trtcal
 from calibrators.cache import CalibrationCache
 from calibrators.codecs.encodings import Encodings
 from calibrators.encoding import Encoding
-from calibrators.errors import CacheMismatchError, ModelError, RangeError
+from calibrators.errors import CacheError, CacheMismatchError, ModelError, RangeError
 from calibrators.grid import TENSORRT_INT8, Grid
 from calibrators.ranges import encodings
 from engines.collect import collect
@@ -196,6 +196,21 @@ class TestLoading:
         with pytest.raises(CacheMismatchError, match=r"no tensor 'imag', which .*m\.cache has"):
             sim.load_encodings(tmp_path / "m.cache")
         assert sim.frozen == frozenset()
+
+    def test_weights_of_before_the_folding_are_noticed(self):
+        """Batch normalization is folded into the first convolution, whose weights become others of the same name."""
+        model = classifier()
+        sim = QuantSim(model)
+        folded = sim.load_encodings({"a_w": Encoding.symmetric(np.full(16, 0.01), axis=0)}, frozen=False)
+        assert len(folded) == 1 and "batch normalization" in folded[0] and "a_w" in folded[0]
+        assert sim.load_encodings({"a_w": Encoding.symmetric(np.full(16, 90.0), axis=0)}, frozen=False) == folded
+        sim.compute_encodings(samples_of(model, 2))
+        assert sim.load_encodings(sim.encodings) == ()
+
+    @pytest.mark.parametrize("source", [3, None, [("image", 0.1)], {3: 0.1}])
+    def test_what_holds_no_encodings_is_refused(self, source):
+        with pytest.raises(CacheError, match=r"do not come from a|a text for a name"):
+            QuantSim(classifier()).load_encodings(source)
 
     def test_scales_of_zero_leave_a_layer_in_float(self):
         model = classifier()

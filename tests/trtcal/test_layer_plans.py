@@ -37,6 +37,18 @@ def test_a_skip_input_has_no_weight():
     assert addition not in plan.weights
 
 
+@pytest.mark.parametrize("settings", [{"activation": "lsq+"}, {"weight": "learned-range"}])
+def test_quantizers_to_train_with_are_refused(settings):
+    (name,) = settings.values()
+    config = QuantConfig().add_layer_config("b/Conv", **settings)
+    with pytest.raises(ConfigError) as refused:
+        config.plan(LAYERS)
+    assert str(refused.value) == (
+        f"{name!r}, which the configuration has for b/Conv, is a quantizer to train a PyTorch model with: train with "
+        "trtcal.qat.QAT, or choose a range method"
+    )
+
+
 def test_rules_that_fit_nothing_are_noted():
     plan = QuantConfig().add_type_config("conv", weight_bits=4).plan(LAYERS)
     assert plan.notes == ("the configuration has a rule that fits no layer: type 'conv' (did you mean 'Conv'?)",)

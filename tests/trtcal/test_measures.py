@@ -173,6 +173,12 @@ class TestScore:
         assert score(outputs).nonfinite == 2
         assert score({"a": np.array([1.0, 2.0, 3.0]), "b": np.array([NAN])}).nonfinite == 3
 
+    def test_one_number_for_all_samples(self):
+        whole = {"y": np.array(2.0)}
+        result = score({"y": np.array(NAN)}, reference=whole, samples=5)
+        assert (result.samples, result.classes, result.nonfinite) == (5, 0, 5)
+        assert score(whole, reference={"y": np.array(1.0)}, samples=5).distortions["y"] == Distortion(1, 1)
+
     @given(st.integers(0, 2**32 - 1), st.integers(1, 29))
     def test_adds_up_over_any_split(self, seed, cut):
         rng = np.random.default_rng(seed)

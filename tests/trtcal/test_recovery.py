@@ -198,7 +198,7 @@ def test_what_hurts_is_left_out(tmp_path):
     found = recovered(model, parts, steps=["equalization"])
     (attempt,) = found.attempts
     assert not attempt.kept
-    assert attempt.after.distortion.sqnr < attempt.before.distortion.sqnr - 10
+    assert attempt.after.distortion.sqnr < attempt.before.distortion.sqnr - 5
     assert found.kept == ()
     assert found.score == found.plain
     assert found.model.SerializeToString() == Simulation(model).floats.SerializeToString()

@@ -36,9 +36,9 @@ class TestSchemes:
             found[scheme] = float(sim.encodings.activations["x"].scale)
         assert found["percentile:99"] < found["tf_enhanced"] < found["tf"]
 
-    @pytest.mark.parametrize("scheme", ["tf_enhnaced", "", "percentile:101", "percentile:x"])
+    @pytest.mark.parametrize("scheme", ["tf_enhnaced", "", "percentile:101", "percentile:x", None])
     def test_others_are_refused(self, scheme):
-        with pytest.raises(RangeError, match="no scheme"):
+        with pytest.raises(RangeError, match=r"no scheme|a scheme is a text"):
             QuantSim(two_products(), scheme)
 
     @pytest.mark.parametrize("bits", [1, 17, 0, 8.5])
@@ -103,6 +103,8 @@ class TestConfiguration:
         assert len(sim.notes) == 1 and "nowhere" in sim.notes[0]
         with pytest.raises(ConfigError, match="absent"):
             QuantSim(model, config=tmp_path / "absent.toml")
+        with pytest.raises(ConfigError, match="not a dict"):
+            QuantSim(model, config={"weight_bits": 4})
 
     def test_blocks_are_for_products(self):
         blocks = QuantConfig(LayerSettings(granularity="block:2"))

@@ -1,6 +1,8 @@
 """What a simulation exports: names that match, numbers that come back, files that are whole or absent."""
 
 import json
+import signal
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -183,6 +185,24 @@ def test_a_full_disk_changes_nothing(sim, tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="no space left"):
         sim.export(tmp_path, "m", qdq=True)
     assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
+
+
+def test_ctrl_c_among_the_last_moves_waits_for_all_of_them(sim, tmp_path, monkeypatch):
+    sim.export(tmp_path, "m", qdq=True)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    sim.set_encoding("image", Encoding.symmetric(9.0))
+    moved = Path.replace
+
+    def interrupted(self, target):
+        signal.raise_signal(signal.SIGINT)
+        return moved(self, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sim.export(tmp_path, "m", qdq=True)
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert after.keys() == before.keys()
+    assert {name for name in after if after[name] != before[name]} == {"m.encodings", "m.qdq.onnx", "m.qdq.onnx.json"}
 
 
 def test_the_model_that_is_read_is_not_overwritten(tmp_path):

@@ -29,6 +29,16 @@ def test_what_cannot_be_read(tmp_path, content, why, error):
         read_toml(path, error=error)
 
 
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    (tmp_path / "a.toml").write_bytes(b"\xef\xbb\xbfx = 1\r\n")
+    assert read_toml(tmp_path / "a.toml") == {"x": 1}
+
+
+def test_a_number_of_more_digits_than_python_reads():
+    with pytest.raises(DataError, match="is not TOML: "):
+        parse_toml("x = " + "9" * 10_000)
+
+
 def test_brackets_without_end():
     with pytest.raises(DataError, match="is not TOML: "):
         parse_toml("x = " + "[" * 100_000)

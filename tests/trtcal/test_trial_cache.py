@@ -88,6 +88,7 @@ def test_nothing_kept_is_nothing_written(tmp_path):
         b'{"scores": {}}',
         b'{"trtcal_trials": 99, "scores": {}}',
         b'{"trtcal_trials": 1, "scores": []}',
+        b'{"trtcal_trials": 1, "scores": {}}',
         b'{"trtcal_trials": 1, "scores": {"a": {}}}',
         b'{"trtcal_trials": 1, "scores": {"a": null}}',
         b"[" * 100_000,
@@ -125,6 +126,19 @@ def test_numbers_that_no_score_has_are_refused(tmp_path, field, value):
     content["scores"]["key"][field] = value
     path.write_text(json.dumps(content))
     with pytest.raises(CacheError, match="holds no trials"):
+        TrialCache(path)
+
+
+@pytest.mark.parametrize(("field", "value"), [("samples", 1000), ("top1", [0, 0]), ("distortions", {"y": [1, -1]})])
+def test_numbers_that_were_changed_are_refused(tmp_path, field, value):
+    """A score may have them, this one has not."""
+    path = tmp_path / "trials.json"
+    with TrialCache(path) as cache:
+        cache.put("key", SCORE)
+    content = json.loads(path.read_text())
+    content["scores"]["key"][field] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(CacheError, match="its numbers are not those that were written"):
         TrialCache(path)
 
 

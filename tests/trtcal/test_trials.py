@@ -112,6 +112,18 @@ def test_a_detector_is_judged_by_its_outputs(tmp_path):
         measured.drop(found)
 
 
+def test_one_number_for_all_images(tmp_path):
+    net = Net()
+    net.conv(net.input("x", ("N", 3, 8, 8)), "a", 4, 3, 3, 3)
+    net.node("ReduceMean", "a", "mean", keepdims=0)
+    simulation = Simulation(net.model("mean"))
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(0, 1, (5, 3, 8, 8)).astype(np.float32))
+    with OnnxRuntimeSession(simulation.floats) as session:
+        measured = Trials(simulation, open_images(tmp_path / "x.npy", session.inputs))
+    assert (measured.criterion, measured.samples) == ("SQNR", 5)
+    assert measured.score(coarse(simulation)).samples == 5
+
+
 def test_labels_that_are_no_classes_are_refused(work, tmp_path):
     simulation, _ = work
     np.savez(tmp_path / "x.npz", image=np.zeros((2, 3, 16, 16), np.float32), labels=np.array([0, 9]))

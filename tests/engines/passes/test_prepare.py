@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from calibrators.errors import ModelError
 from engines.passes.prepare import prepared
-from tests.engines.networks import Net, samples_of
+from tests.engines.networks import Net, classifier, samples_of
 from tests.engines.zoo import ZOO
 
 
@@ -305,3 +305,27 @@ def test_an_opset_that_cannot_be_raised_is_refused():
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(ModelError, match="no model"):
         prepared(tmp_path / "missing.onnx")
+
+
+def damaged_weight(model):
+    """Fewer elements than there are, which the checker does not count."""
+    weight = next(each for each in model.graph.initializer if each.name == "a_w")
+    weight.dims[:] = [2, 3, 3, 3]
+    model.graph.node.append(helper.make_node("Relu", ["a_w"], ["folded"]))
+
+
+def unknown_type(model):
+    model.graph.initializer[0].data_type = 99
+
+
+def no_opset(model):
+    del model.opset_import[:]
+
+
+@pytest.mark.parametrize("damage", [damaged_weight, unknown_type, no_opset])
+def test_what_the_libraries_fail_at_is_told(damage):
+    model = classifier()
+    damage(model)
+    with pytest.raises(ModelError, match="export it again") as raised:
+        prepared(model)
+    assert "\n" not in str(raised.value)

@@ -278,6 +278,7 @@ def test_what_cannot_be_is_refused_before_anything_is_done(search, command, fold
     refused(search("--max-drop", 1, "--config", tmp_path / "skip.toml"), "leaves every layer in float")
     (tmp_path / "trials.json").write_text("{}")
     refused(search("--max-drop", 1, "--resume", tmp_path / "trials.json"), "trials.json")
+    refused(search("--max-drop", 1, "--resume", tmp_path / "trials.json", images="absent.npz"), "trials.json")
     assert not (tmp_path / "quant.toml").exists()
 
 

@@ -130,6 +130,17 @@ def test_a_detector_is_ranked_by_sqnr(sensitivity, job):
     refused(sensitivity("--by", "agreement", model=job / "detector.onnx"), "rank by SQNR")
 
 
+def test_one_number_for_all_images(sensitivity, job):
+    model = onnx.load(job / "model.onnx")
+    model.graph.node.append(onnx.helper.make_node("ReduceMean", ["scores"], ["mean"], keepdims=0))
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("mean", onnx.TensorProto.FLOAT, ()))
+    onnx.save(model, job / "mean.onnx")
+    code, out, err = sensitivity("--json", model=job / "mean.onnx")
+    assert code == 0, err
+    value = json.loads(out)
+    assert (value["reference"]["samples"], value["sensitivity"]["criterion"]) == (6, "SQNR")
+
+
 def test_what_the_configuration_says(sensitivity, job):
     config = QuantConfig().add_name_config("b/*", precision="float")
     config.add_type_config(["Gelu", "MatMul"], weight_bits=4).save(job / "quant.toml")

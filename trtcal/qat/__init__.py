@@ -1,0 +1,53 @@
+"""Quantization in PyTorch, after training or while training. Needs the extra [torch]."""
+
+from trtcal.torch_library import require_torch
+
+require_torch()
+
+from trtcal.qat.checks import require_finite
+from trtcal.qat.conversion import encodings, left_in_float
+from trtcal.qat.layers import QuantizedLayer
+from trtcal.qat.observers import Observer, WeightObserver
+from trtcal.qat.plan import QuantizationWarning
+from trtcal.qat.preparation import quantized_modules
+from trtcal.qat.ptq import PTQ
+from trtcal.qat.quantizer import FixedQuantizer, Quantizer
+from trtcal.qat.quantizers import LSQ, PACT, Absmax, LearnedRange, LSQPlus, MovingAverageAbsmax
+from trtcal.qat.switches import (
+    disable_observers,
+    disable_quantizers,
+    enable_observers,
+    enable_quantizers,
+    freeze_batch_norm,
+    pact_penalty,
+)
+from trtcal.qat.tracing import TracedModel
+from trtcal.qat.training import QAT
+
+__all__ = [
+    "Absmax",
+    "FixedQuantizer",
+    "LSQ",
+    "LSQPlus",
+    "LearnedRange",
+    "MovingAverageAbsmax",
+    "Observer",
+    "PACT",
+    "PTQ",
+    "QAT",
+    "QuantizationWarning",
+    "QuantizedLayer",
+    "Quantizer",
+    "TracedModel",
+    "WeightObserver",
+    "disable_observers",
+    "disable_quantizers",
+    "enable_observers",
+    "enable_quantizers",
+    "encodings",
+    "freeze_batch_norm",
+    "left_in_float",
+    "pact_penalty",
+    "quantized_modules",
+    "require_finite",
+]

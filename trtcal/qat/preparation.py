@@ -1,0 +1,261 @@
+"""Puts observers or quantizers into a model, where a plan wants them."""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from calibrators.errors import ConfigError, ModelError
+from calibrators.grid import TENSORRT_WEIGHTS, Grid
+from engines.qdq_weights import Granularity
+from trtcal.config import QuantConfig
+from trtcal.layer_settings import LayerSettings
+from trtcal.qat.layers import QuantizedLayer, quantized_class, replaced
+from trtcal.qat.plan import Candidate, Plan, planned
+from trtcal.qat.quantizer import Follower
+from trtcal.qat.tracing import TracedModel
+
+INPUTS = ("input_quantizer", "second_quantizer")
+"""What the activations of a layer or function pass: a matrix product of two has both."""
+
+WEIGHT = "weight_quantizer"
+
+STATE = "trtcal_state"
+"""The attribute of a model that says what was done with it."""
+
+
+@dataclass(slots=True)
+class State:
+    """What was done with a model.
+
+    Attributes:
+        kind: "ptq" observes it, "qat" trains it.
+        left: Name of each layer or function that stays in float -> why.
+        converted: Whether it computes with encodings that do not change.
+    """
+
+    kind: Literal["ptq", "qat"]
+    left: dict[str, str] = field(default_factory=dict)
+    converted: bool = False
+
+
+class QuantizedFunction(nn.Module):
+    """The quantizers of a function's arguments; the model's graph has them before the function.
+
+    Attributes:
+        input_quantizer: Of its activation, or first one; of a residual addition, the skip input.
+        second_quantizer: Of the second activation of a matrix product that has two.
+        weight_quantizer: Of its weight, where it has one.
+    """
+
+    def __init__(self, kind: str, **quantizers: nn.Module) -> None:
+        super().__init__()
+        self.kind = kind
+        for name, module in quantizers.items():
+            self.add_module(name, module)
+
+    def extra_repr(self) -> str:
+        """The function."""
+        return self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """What an observer or quantizer is made for.
+
+    Attributes:
+        name: For messages: "the input of conv1".
+        settings: The layer's.
+        grid: The levels.
+        axis: Of a weight's output channels; None for one scale, and for activations.
+        channels: How many.
+    """
+
+    name: str
+    settings: LayerSettings
+    grid: Grid
+    axis: int | None = None
+    channels: int = 0
+
+
+Make = Callable[[Operand], nn.Module]
+
+
+def prepared(
+    model: nn.Module,
+    config: QuantConfig,
+    *,
+    kind: Literal["ptq", "qat"],
+    activation: Make,
+    weight: Make,
+    fold: Callable[[nn.Module, Mapping[str, str]], None],
+    shared: bool,
+    inplace: bool,
+) -> nn.Module:
+    """A model with observers or quantizers in it.
+
+    Args:
+        model: In float.
+        config: Settings by layer.
+        kind: What for.
+        activation: Makes what an activation passes.
+        weight: Makes what a weight passes.
+        fold: Folds batch normalizations: path of the quantized layer -> path of the normalization.
+        shared: Whether one quantizer is made for all that read the same tensor in the same settings.
+        inplace: Change this model, not a copy.
+    """
+    plan = planned(model, config, modes=(True, False) if kind == "qat" else (False,))
+    graph = plan.graph
+    made = model if inplace else copy.deepcopy(model)
+    known: dict[Any, Any] = {}
+    for each in plan.chosen:
+        settings = plan.settings[each.name]
+        operand = Operand(f"the input of {each.name or 'the model'}", settings, activation_grid(settings))
+        source = plan.sources.get(each.name) if shared else None
+        key = (source, settings.activation, operand.grid) if source is not None else each.name
+        if key in known:
+            first: nn.Module = Follower(known[key])
+        else:
+            first = known[key] = activation(operand)
+        made = _put(made, each, plan, first, activation, weight)
+    for name, module in quantized_modules(made):
+        _settle(made, name, module)
+    fold(made, plan.norms)
+    if graph is not None and any(each.site is not None for each in plan.chosen):
+        made = TracedModel(made, graph)
+    setattr(made, STATE, State(kind, dict(plan.left)))
+    return made
+
+
+def settled(config: QuantConfig | None) -> QuantConfig:
+    """The configuration as it is now, whatever is added to it later."""
+    if config is None:
+        return QuantConfig()
+    return replace(config, rules=list(config.rules), qat_layers=dict(config.qat_layers))
+
+
+def require_float(model: nn.Module) -> None:
+    """Refuse a model that is quantized already."""
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"a PyTorch model (torch.nn.Module) is wanted, not {type(model).__name__}")
+    if hasattr(model, STATE) or any(
+        isinstance(module, (QuantizedLayer, QuantizedFunction)) for module in model.modules()
+    ):
+        raise ModelError("the model is quantized already: give the float model")
+
+
+def state_of(model: nn.Module) -> State:
+    """What was done with a model, also with one that is wrapped for several processes.
+
+    Raises:
+        ModelError: It was not quantized here.
+    """
+    state = getattr(unwrapped(model), STATE, None)
+    if isinstance(state, State):
+        return state
+    raise ModelError(
+        "the model was not quantized: call PTQ(config).quantize(model) or QAT(config).quantize(model) first"
+    )
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model that `DistributedDataParallel` or `DataParallel` wraps, or the model itself."""
+    inner = getattr(model, "module", None)
+    return inner if isinstance(inner, nn.Module) and hasattr(inner, STATE) else model
+
+
+def activation_grid(settings: LayerSettings) -> Grid:
+    """The levels of an activation: those of TensorRT's INT8 for 8 bits.
+
+    Fewer bits on an asymmetric grid are counted from 0: behind a ReLU the zero point is 0 then, as TensorRT wants it.
+    """
+    bits = settings.activation_bits
+    return Grid(bits, signed=settings.symmetric or bits >= 8, symmetric=settings.symmetric)
+
+
+def weight_operand(name: str, settings: LayerSettings, weight: torch.Tensor, axis: int) -> Operand:
+    """What a weight's observer or quantizer is made for.
+
+    Raises:
+        ConfigError: Its scales are to be by blocks.
+    """
+    granularity = Granularity.parse(settings.granularity).kind
+    if granularity == "block":
+        raise ConfigError(f"{name}: PyTorch models have scales per channel or tensor, not by {settings.granularity}")
+    grid = replace(TENSORRT_WEIGHTS, bits=settings.weight_bits)
+    along = axis if granularity == "channel" else None
+    return Operand(f"the weight of {name or 'the model'}", settings, grid, along, weight.shape[axis])
+
+
+def _put(made: nn.Module, each: Candidate, plan: Plan, first: nn.Module, activation: Make, weight: Make) -> nn.Module:
+    """Quantize one layer or function of a model; the model, which the layer itself may be."""
+    settings = plan.settings[each.name]
+    if each.site is None:
+        layer = made.get_submodule(each.name)
+        quantized = _layer(layer, each, settings, first, weight)
+        return replaced(made, each.name, quantized)
+    site, graph = each.site, plan.graph
+    assert graph is not None
+    quantizers = {INPUTS[0]: first}
+    if len(site.inputs) > 1:
+        quantizers[INPUTS[1]] = activation(
+            Operand(f"the second input of {each.name}", settings, activation_grid(settings))
+        )
+    reads = list(zip(quantizers, site.inputs, strict=True))
+    if site.weight is not None and site.axis is not None and site.constant is not None:
+        quantizers[WEIGHT] = weight(weight_operand(each.name, settings, site.constant, site.axis))
+        reads.append((WEIGHT, (site.node, site.weight)))
+    owner, _, last = each.name.rpartition(".")
+    made.get_submodule(owner).add_module(last, QuantizedFunction(site.type, **quantizers))
+    for attribute, (reader, place) in reads:
+        with graph.inserting_before(reader):
+            node = graph.create_node("call_module", f"{each.name}.{attribute}", (reader.args[place],))
+        reader.update_arg(place, node)
+    return made
+
+
+def quantized_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The quantized layers and functions of a model, by path: what has an `input_quantizer`."""
+    for name, module in model.named_modules():
+        quantizer = getattr(module, INPUTS[0], None)
+        if isinstance(quantizer, nn.Module) and not isinstance(quantizer, nn.Identity):
+            yield name, module
+
+
+def device_of(model: nn.Module, module: nn.Module) -> torch.device:
+    """The device of a module of a model: of its parameters, or else of the model's."""
+    tensor = next(iter((*module.parameters(recurse=False), *model.parameters(), *model.buffers())), None)
+    return torch.device("cpu") if tensor is None else tensor.device
+
+
+def _settle(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put quantizers where their layer is, in its mode; those of a function in that of the module it is in."""
+    if isinstance(module, QuantizedFunction):
+        module.train(model.get_submodule(name.rpartition(".")[0]).training)
+    for attribute in (*INPUTS, WEIGHT):
+        if isinstance(quantizer := getattr(module, attribute, None), nn.Module):
+            quantizer.to(device_of(model, module)).train(module.training)
+
+
+def _layer(layer: nn.Module, each: Candidate, settings: LayerSettings, first: nn.Module, weight: Make) -> nn.Module:
+    """The quantized layer: of the class that is known, or that the user has for it."""
+    target: Any = each.target or quantized_class(layer)
+    values = getattr(layer, "weight", None)
+    if not isinstance(values, torch.Tensor) or values.dim() < 2:
+        raise ModelError(
+            f"{each.name}, a {type(layer).__name__}, has no attribute weight to quantize: do not map its class"
+        )
+    operand = weight_operand(each.name, settings, values, getattr(target, "weight_axis", 0))
+    make = target.from_float if issubclass(target, QuantizedLayer) else target
+    made = make(layer, input_quantizer=first, weight_quantizer=weight(operand))
+    made.train(layer.training)
+    for attribute in (INPUTS[0], WEIGHT):
+        if not isinstance(getattr(made, attribute, None), nn.Module):
+            raise ModelError(
+                f"{target.__name__}, which takes the place of {type(layer).__name__}, has no module {attribute}: keep "
+                "what its constructor is given under that name"
+            )
+    return made

@@ -1,0 +1,223 @@
+"""A model's forward as a graph (torch.fx), so that additions and products which are no modules can be quantized."""
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx, nn
+
+from calibrators.errors import ModelError
+from trtcal.qat.folding import taken_over
+from trtcal.qat.layers import refusal
+
+OWNER = "trtcal.owner"
+"""Where a node's meta has the path of the module in whose forward it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What is known of a model's forward.
+
+    Attributes:
+        graph: Its graph, of the original's parameters without a default; None where it cannot be traced.
+        opaque: Path of each module whose own forward cannot be traced ("" for the model) -> why.
+    """
+
+    graph: fx.Graph | None
+    opaque: Mapping[str, str]
+
+
+class Untraceable(Exception):  # noqa: N818  # it is no error: the module is taken as a whole
+    """The forward of one module cannot be traced."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(reason)
+        self.path = path
+
+
+def traced(model: nn.Module, *, leaves: Collection[type], modes: Collection[bool]) -> Trace:
+    """Trace a model.
+
+    Modules that cannot be traced are taken as they are, so that one of them costs only what is in it.
+
+    Args:
+        model: The model; it is left in the mode that it is in.
+        leaves: Classes of modules not to look into, beside those of `torch.nn`.
+        modes: Of training that the graph is for; for both, a value that is `training` itself follows the mode.
+    """
+    opaque: dict[str, str] = {}
+    while "" not in opaque:
+        try:
+            return Trace(_graph(model, leaves, opaque, modes), opaque)
+        except Untraceable as what:
+            if what.path in opaque:
+                opaque[""] = str(what)
+            opaque.setdefault(what.path, str(what))
+    return Trace(None, opaque)
+
+
+class TracedModel(nn.Module):
+    """A model that computes by a graph of its forward; its modules, parameters and attributes are the original's.
+
+    Args:
+        model: The original.
+        graph: Of its forward.
+    """
+
+    def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
+        super().__init__()
+        self.__dict__.update(taken_over(model))
+        self.signature, self.original = inspect.signature(model.forward), type(model).__qualname__
+        self.graph = graph
+        self._compiled: Callable[..., Any] | None = None
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the original computes.
+
+        Raises:
+            ModelError: An optional argument is given another value than its default: the graph has that one in it.
+        """
+        required: list[Any] = []
+        for name, value in _bound(self.signature, args, kwargs).items():
+            default = self.signature.parameters[name].default
+            if default is inspect.Parameter.empty:
+                required.append(value)
+            elif value is not default and not (isinstance(value, (bool, int, float, str)) and value == default):
+                raise ModelError(
+                    f"{self.original} was quantized with {name}={default!r}, and is given another value: "
+                    "give that argument no default, or wrap the model"
+                )
+        if self._compiled is None:
+            self._compiled = type(fx.GraphModule(self, self.graph)).forward
+        return self._compiled(self, *required)
+
+    def _get_name(self) -> str:
+        return f"Traced{self.original}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_compiled": None}
+
+
+def _bound(signature: inspect.Signature, args: Any, kwargs: Any) -> dict[str, Any]:
+    try:
+        return dict(signature.bind(*args, **kwargs).arguments)
+    except TypeError as error:
+        raise TypeError(f"forward(): {error}") from None
+
+
+class _Tracer(fx.Tracer):
+    def __init__(self, leaves: Collection[type] = (), opaque: Collection[str] = ()) -> None:
+        super().__init__()
+        self._leaves, self._opaque = tuple(leaves), opaque
+        self._owners = [""]
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Also layers of derived classes, and what is not to be looked into."""
+        known = isinstance(m, self._leaves) or module_qualified_name in self._opaque or refusal(m) is not None
+        return known or bool(super().is_leaf_module(m, module_qualified_name))
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        """Note whose forward it is, and which one fails."""
+        self._owners.append(self.path_of_module(m))
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except Untraceable:
+            raise
+        except Exception as error:  # whatever a forward does to what is no tensor
+            raise Untraceable(self._owners[-1], _line(error)) from error
+        finally:
+            self._owners.pop()
+
+    def create_node(self, kind: str, target: Any, *rest: Any, **more: Any) -> fx.Node:
+        """A node that knows whose forward it is in."""
+        node = super().create_node(kind, target, *rest, **more)
+        depth = -2 if kind == "call_module" and len(self._owners) > 1 else -1
+        node.meta[OWNER] = self._owners[depth]
+        return node
+
+
+def _graph(model: nn.Module, leaves: Collection[type], opaque: Mapping[str, str], modes: Collection[bool]) -> fx.Graph:
+    graphs = [_in_mode(model, leaves, opaque, training=mode) for mode in modes]
+    for other in graphs[1:]:
+        _unite(graphs[0], other)
+    return graphs[0]
+
+
+def _in_mode(model: nn.Module, leaves: Collection[type], opaque: Mapping[str, str], *, training: bool) -> fx.Graph:
+    before = {module: module.training for module in model.modules()}
+    model.train(training)
+    try:
+        return _one(model, leaves, opaque)
+    finally:
+        for module, mode in before.items():
+            module.training = mode
+
+
+def _one(model: nn.Module, leaves: Collection[type], opaque: Mapping[str, str]) -> fx.Graph:
+    parameters = inspect.signature(model.forward).parameters.values()
+    if any(each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in parameters):
+        raise Untraceable("", "its forward takes any number of arguments")
+    given = {each.name: each.default for each in parameters if each.default is not each.empty}
+    try:
+        graph = _Tracer(leaves, opaque).trace(model, given or None)
+    except Untraceable:
+        raise
+    except Exception as error:
+        raise Untraceable("", _line(error)) from error
+    for node in reversed(list(graph.nodes)):
+        checks = node.op == "call_function" and getattr(node.target, "__name__", "") in ("_assert_is_none", "_assert")
+        compares = (
+            node.op == "call_function" and not node.users and set(node.all_input_nodes) <= _optional(graph, given)
+        )
+        if checks or compares:
+            graph.erase_node(node)
+    for node in _optional(graph, given):
+        if node.users:
+            raise Untraceable("", f"its argument {node.target} has a default that decides what is computed")
+        graph.erase_node(node)
+    return graph
+
+
+def _optional(graph: fx.Graph, given: Mapping[str, Any]) -> set[fx.Node]:
+    """The placeholders of arguments that have a default: named with a number behind, when that is put in."""
+    names = {each for node in graph.nodes if node.op == "placeholder" for each in [str(node.target)]}
+    found = {name for name in names if name in given or name.rpartition("_")[0] in given}
+    return {node for node in graph.nodes if node.op == "placeholder" and str(node.target) in found}
+
+
+def _unite(graph: fx.Graph, other: fx.Graph) -> None:
+    """Make a graph right in the other mode too, where they differ in nothing but what `training` is.
+
+    Raises:
+        Untraceable: They differ in more.
+    """
+    ours, theirs = list(graph.nodes), list(other.nodes)
+    place = {node: index for nodes in (ours, theirs) for index, node in enumerate(nodes)}
+    for node, same in zip(ours, theirs, strict=False):
+        if (node.op, str(node.target)) != (same.op, str(same.target)):
+            raise Untraceable(node.meta.get(OWNER, ""), "its forward computes other things in training")
+        node.args = _united(graph, node, node.args, same.args, place)
+        node.kwargs = _united(graph, node, node.kwargs, same.kwargs, place)
+    if len(ours) != len(theirs):
+        raise Untraceable("", "its forward computes other things in training")
+
+
+def _united(graph: fx.Graph, node: fx.Node, ours: Any, theirs: Any, place: Mapping[fx.Node, int]) -> Any:
+    if isinstance(ours, fx.Node) and isinstance(theirs, fx.Node) and place[ours] == place[theirs]:
+        return ours
+    if type(ours) is type(theirs) and isinstance(ours, (tuple, list)) and len(ours) == len(theirs):
+        return type(ours)(_united(graph, node, a, b, place) for a, b in zip(ours, theirs, strict=True))
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping) and ours.keys() == theirs.keys():
+        return {key: _united(graph, node, ours[key], theirs[key], place) for key in ours}
+    if ours is True and theirs is False:
+        owner = node.meta.get(OWNER, "")
+        with graph.inserting_before(node):
+            return graph.create_node("get_attr", f"{owner}.training".lstrip("."))
+    if isinstance(ours, fx.Node) or isinstance(theirs, fx.Node) or bool(ours != theirs):
+        raise Untraceable(node.meta.get(OWNER, ""), "its forward computes other things in training")
+    return ours
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,24 @@
+"""PyTorch, which the extra [torch] installs."""
+
+import importlib
+
+from calibrators.errors import MissingDependencyError
+
+
+def require_torch() -> None:
+    """Import PyTorch.
+
+    Raises:
+        MissingDependencyError: It is not installed, or does not import.
+    """
+    try:
+        importlib.import_module("torch")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "torch":
+            raise MissingDependencyError(f"PyTorch does not import ({error}): install it again") from error
+        raise MissingDependencyError(
+            'quantization in PyTorch needs PyTorch, which is not installed: pip install "trtcal[torch]"'
+        ) from error
+    except (ImportError, OSError) as error:
+        said = " ".join(str(error).split())
+        raise MissingDependencyError(f"PyTorch does not import ({said}): install it again") from error
