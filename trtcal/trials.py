@@ -85,13 +85,9 @@ class Trials:
         return self.score_of(self.simulation.version(forms))
 
     def score_of(self, model: onnx.ModelProto) -> Score:
-        """What a version of the model does, against the float model.
-
-        It is computed to the letter: for its INT8 kernels ONNX Runtime rounds biases to 32 bits, in which one beside
-        weights that are next to nothing does not fit; TensorRT has them in float.
-        """
+        """What a version of the model does, against the float model."""
         found = Score()
-        with OnnxRuntimeSession(model, arithmetic="literal") as session:
+        with OnnxRuntimeSession(model) as session:
             for batch, expected in zip(self._images if self._held is None else self._held, self._expected, strict=True):
                 outputs = session.run(batch)
                 found += score(outputs, labels=batch.labels, reference=expected, samples=batch.size)
