@@ -108,4 +108,4 @@ def test_what_only_training_can_honour_is_refused(setting):
     with pytest.raises(ConfigError, match=r"is a quantizer to train a PyTorch model with: train with trtcal\.qat"):
         layer_forms(simulation, Statistics({}), "minmax", layers)
     floats = {name: replace(each, precision="float") for name, each in layers.items()}
-    assert not layer_forms(simulation, Statistics({}), "minmax", floats).forms
+    assert not layer_forms(simulation, Statistics({}), "minmax", floats).quantized
