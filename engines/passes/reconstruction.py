@@ -74,9 +74,7 @@ def targets_of(
         told: Is told the number of samples done since the last call.
     """
     shapes, places, parts = (dict[str, list[Any]]() for _ in range(3))
-    with OnnxRuntimeSession(
-        with_outputs(model, [str(layer.output.name) for layer in layers]), arithmetic="literal"
-    ) as session:
+    with session_of(model, [str(layer.output.name) for layer in layers]) as session:
         for number, batch in enumerate(batches):
             outputs = session.run(batch)
             for layer in layers:

@@ -180,14 +180,14 @@ def test_without_labels_by_agreement(small, tmp_path):
 
 
 def hurt_by_equalization():
-    """A channel that a tiny weight gives and a large bias: rescaled, it leaves no levels for the others."""
+    """A channel that small weights give and a large bias: rescaled, it leaves no levels for the others."""
     net = Net()
     net.conv(net.input("image", ("N", 3, 16, 16)), "a", 8, 3, 3, 3)
     net.node("Relu", "a", "b")
     net.conv("b", "c", 6, 8, 3, 3)
     net.node("GlobalAveragePool", "c", "p")
     net.node("Flatten", "p", "scores")
-    net.constants["a_w"][3] *= 1e-6
+    net.constants["a_w"][3] *= 1e-4
     net.constants["a_b"][3] = 1
     return net.model("scores")
 
@@ -198,7 +198,7 @@ def test_what_hurts_is_left_out(tmp_path):
     found = recovered(model, parts, steps=["equalization"])
     (attempt,) = found.attempts
     assert not attempt.kept
-    assert attempt.after.distortion.sqnr < attempt.before.distortion.sqnr - 5
+    assert attempt.after.distortion.sqnr < attempt.before.distortion.sqnr - 10
     assert found.kept == ()
     assert found.score == found.plain
     assert found.model.SerializeToString() == Simulation(model).floats.SerializeToString()
