@@ -313,3 +313,10 @@ def test_the_float_model_is_told_where_labels_are_wrong(search, command, folder,
         *("-o", tmp_path / "q.toml"),
     )
     refused(result, "is none of the 4 classes")
+
+
+def test_its_tables_have_room_in_a_terminal_of_80_columns(search, terminal):
+    terminal(80)
+    code, out, err = search("--target-sqnr", 45)
+    assert code == 0, err
+    assert max(map(len, out.splitlines())) <= 80
