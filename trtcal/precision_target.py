@@ -37,10 +37,8 @@ class Target:
         if self.kind == "max-drop":
             require_bound(self.value)
         elif self.kind == "target-accuracy" and not 1 < self.value <= 100:
-            meant = f"; in percent that is {100 * self.value:g}" if 0 < self.value <= 1 else ""
-            raise TrtcalError(
-                f"the accuracy to reach is in percent, above 1 and at most 100, not {self.value:g}{meant}"
-            )
+            meant = f"; did you mean {100 * self.value:g}?" if 0 < self.value <= 1 else ""
+            raise TrtcalError(f"the accuracy to reach must be above 1 and at most 100 %, not {self.value:g}{meant}")
         elif not math.isfinite(self.value):
             raise TrtcalError(f"the signal to noise ratio to reach must be a number of dB, not {self.value:g}")
 
