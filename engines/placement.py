@@ -113,6 +113,8 @@ def _read(node: ir.Node) -> Iterator[ir.Value | None]:
 
 def _weighted(node: ir.Node, live: set[ir.Value]) -> Site | str:
     """The site of a weighted operator, or why it has none ("" where there is nothing to say)."""
+    if len(node.inputs) < 2:
+        return "it has no weights"
     data, weight = node.inputs[0], node.inputs[1]
     if data not in live:
         return "its first operand is the constant one" if weight in live else ""

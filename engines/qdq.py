@@ -98,8 +98,8 @@ class QuantizedModel:
         told = (
             (
                 self.from_sidecar,
-                "{} scale(s), such as {}'s, taken from the side-car: TensorRT's caches repeat the scale before an "
-                "average pooling behind it, which Q/DQ nodes need not",
+                "{} scale(s), such as {}'s, finer than the cache's (kept in its side-car): TensorRT's caches repeat "
+                "the scale before an average pooling behind it, which Q/DQ nodes need not",
             ),
             (
                 self.shared,

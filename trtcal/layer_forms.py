@@ -9,9 +9,8 @@ from calibrators.grid import TENSORRT_INT8
 from calibrators.ranges import encodings
 from calibrators.statistics_file import Statistics
 from engines.placement import CONVOLUTIONS
-from engines.qdq_weights import Granularity, WeightOptions
 from engines.simulation import FLOAT, Layer, LayerForm, Simulation
-from trtcal.config import LayerSettings
+from trtcal.layer_settings import LayerSettings, require_untrained
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +43,14 @@ def layer_forms(
         settings: By layer name, as `QuantConfig.settings` gives them; layers without any have the defaults.
 
     Raises:
+        ConfigError: A setting is one to train with.
         RangeError: There is no such method, number of bits or granularity.
         ModelError: A weight holds what is no number.
     """
     activations = _Activations(statistics, method)
     forms, left = dict[str, LayerForm](), dict(simulation.left)
     quantized = list[str]()
+    require_untrained(settings or {})
     for layer in simulation.layers:
         wanted = (settings or {}).get(layer.name, LayerSettings())
         form = _form(simulation, layer, wanted, activations)
@@ -89,7 +90,7 @@ def _form(simulation: Simulation, layer: Layer, wanted: LayerSettings, activatio
     activation = activations.of(layer.activation, wanted)
     if isinstance(activation, str):
         return f"its input {layer.activation} {activation}"
-    options = WeightOptions(wanted.weight, Granularity.parse(wanted.granularity), wanted.weight_bits)
+    options = wanted.weight_options()
     if options.granularity.kind == "block" and layer.type in CONVOLUTIONS:
         raise ModelError(
             f"{layer.name} is a {layer.type}, and blocks divide the weights of MatMul and Gemm alone: give it another "

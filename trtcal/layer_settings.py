@@ -1,14 +1,14 @@
 """How a layer is quantized: the settings that there are, and what they may be."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import get_args
+from typing import cast, get_args
 
 from calibrators.errors import ConfigError, RangeError
 from calibrators.ranges import ALIASES, METHODS, method_named
 from calibrators.weights import WeightMethod
 from engines.layer_plan import LayerPrecision as Precision
-from engines.qdq_weights import Granularity
+from engines.qdq_weights import Granularity, WeightOptions
 from trtcal.quantizer_names import TRAINED_ACTIVATIONS, TRAINED_WEIGHTS
 from trtcal.toml_file import nearest
 
@@ -58,8 +58,28 @@ class LayerSettings:
             _require_known("activation", self.activation, known, method_named)
         _require_known("granularity", self.granularity, ("channel", "tensor", "block:32"), Granularity.parse)
 
+    def weight_options(self, bits: int | None = None) -> WeightOptions:
+        """How scales of its weight are found without training, with another number of bits where one is given."""
+        method = cast(WeightMethod, self.weight)  # others are refused by `require_untrained`
+        return WeightOptions(method, Granularity.parse(self.granularity), bits or self.weight_bits)
+
 
 KEYS = tuple(each.name for each in fields(LayerSettings))
+
+
+def require_untrained(layers: Mapping[str, LayerSettings]) -> None:
+    """Refuse, of quantized layers by name, settings that only training can honour.
+
+    Raises:
+        ConfigError: One names a quantizer to train with; the message names the layer.
+    """
+    for name, each in layers.items():
+        trained = {each.activation} & {*TRAINED_ACTIVATIONS} | {each.weight} & {*TRAINED_WEIGHTS}
+        if trained and each.precision == "int8":
+            raise ConfigError(
+                f"{trained.pop()!r}, which the configuration has for {name}, is a quantizer to train a PyTorch model "
+                "with: train with trtcal.qat.QAT, or choose a range method"
+            )
 
 
 def _require_word(key: str, value: object, valid: tuple[str, ...]) -> None:

@@ -36,8 +36,9 @@ class Target:
     def __post_init__(self) -> None:
         if self.kind == "max-drop":
             require_bound(self.value)
-        elif self.kind == "target-accuracy" and not 0 < self.value <= 100:
-            raise TrtcalError(f"the accuracy to reach must be above 0 and at most 100 %, not {self.value:g}")
+        elif self.kind == "target-accuracy" and not 1 < self.value <= 100:
+            meant = f"; did you mean {100 * self.value:g}?" if 0 < self.value <= 1 else ""
+            raise TrtcalError(f"the accuracy to reach must be above 1 and at most 100 %, not {self.value:g}{meant}")
         elif not math.isfinite(self.value):
             raise TrtcalError(f"the signal to noise ratio to reach must be a number of dB, not {self.value:g}")
 

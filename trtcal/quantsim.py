@@ -5,6 +5,7 @@ Construct, compute encodings, run as a session, export.
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import TracebackType
 
 import onnx
@@ -28,6 +29,12 @@ from trtcal.simulation_files import Contents, Exported, Version, write
 
 Feed = Batches | Statistics | Callable[[Session], object]
 """What encodings are computed from."""
+
+
+_LITERAL = (
+    "ONNX Runtime rounds biases between Q/DQ nodes unless the session option session.disable_quant_qdq is 1: with it "
+    "the Q/DQ model gives the simulation's results"
+)
 
 
 class QuantSim:
@@ -274,7 +281,9 @@ class QuantSim:
             folder: Where to; it is made if it does not exist.
             prefix: What the files' names begin with.
             version: Of AIMET's encodings.
-            qdq: Write ``prefix.qdq.onnx``, too: the model that was simulated, with Q/DQ nodes, and its side-car.
+            qdq: Write ``prefix.qdq.onnx``, too: the model that was simulated, with Q/DQ nodes, and its side-car. Where
+                grids are others than TensorRT's INT8, ONNX Runtime gives the simulation's results with its session
+                option ``session.disable_quant_qdq`` set to 1 alone: else it rounds biases, which TensorRT does not.
             cache: Write ``prefix.cache``, too: TensorRT's calibration cache of the activations, and its side-car.
 
         Returns:
@@ -294,7 +303,10 @@ class QuantSim:
             settings=self._layers.settings,
             statistics=self._statistics,
         )
-        return write(contents, folder, prefix, version=version, cache=cache, inputs=files_of(self._model))
+        written = write(contents, folder, prefix, version=version, cache=cache, inputs=files_of(self._model))
+        if qdq and arithmetic_of(self._complete().forms.values()) == "literal":
+            return replace(written, notes=(*written.notes, _LITERAL))
+        return written
 
     @property
     def _forms(self) -> Formed:

@@ -12,11 +12,11 @@ from calibrators.ranges import encodings, method_named
 from calibrators.statistics_file import Statistics
 from engines.exactness import default_is_exact
 from engines.placement import CONVOLUTIONS
-from engines.qdq_weights import Granularity, WeightOptions
+from engines.qdq_weights import WeightOptions
 from engines.session import Arithmetic
 from engines.simulation import FLOAT, Layer, LayerForm, Simulation
 from trtcal.config import QuantConfig
-from trtcal.layer_settings import LayerSettings
+from trtcal.layer_settings import LayerSettings, require_untrained
 
 SCHEMES: Mapping[str, str] = MappingProxyType(
     {
@@ -116,10 +116,12 @@ class SimulatedLayers:
         settings: By layer name, nothing left open.
 
     Raises:
+        ConfigError: A setting is one to train with.
         ModelError: A convolution's weights are to be divided into blocks.
     """
 
     def __init__(self, simulation: Simulation, settings: Mapping[str, LayerSettings]) -> None:
+        require_untrained(settings)
         self.simulation, self.settings = simulation, settings
         self._weights: dict[tuple[str, WeightOptions], Encoding] = {}
         for layer in simulation.layers:
@@ -186,8 +188,7 @@ class SimulatedLayers:
         if layer.weight is None or layer.weight in given:
             return None if layer.weight is None else given[layer.weight]
         settings = self.settings[layer.name]
-        granularity = Granularity.parse(settings.granularity)
-        options = WeightOptions(settings.weight, granularity, bits.get(layer.weight, settings.weight_bits))
+        options = settings.weight_options(bits.get(layer.weight))
         if (layer.name, options) not in self._weights:
             self._weights[layer.name, options] = self.simulation.weight_encoding(layer.name, options)
         return self._weights[layer.name, options]

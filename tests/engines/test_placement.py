@@ -1,6 +1,7 @@
 """Where quantization goes: operators with weights, skip inputs, and reasons for the rest."""
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 
@@ -274,3 +275,12 @@ class TestRefusals:
         net.node("MatMul", net.input(shape=(8, 8)) + " x", "y")
         message = self.refused(net.model("y"))
         assert message.endswith("; y/MatMul is not one, for both of its operands are activations")
+
+
+def test_an_operator_without_weights_is_no_layer():
+    """As in a damaged model; the checker knows no operators of opsets to come."""
+    net = Net()
+    net.conv(net.input(), "a", 8, 8, 3, 3)
+    net.node("Conv", "a", "b")
+    plan = planned(ir.from_proto(net.model("b")))
+    assert ([site.node.name for site in plan.sites], dict(plan.left)) == (["a/Conv"], {"b/Conv": "it has no weights"})

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calibrators.errors import ModelError
+from calibrators.errors import ConfigError, ModelError
 from calibrators.ranges import encodings
+from calibrators.statistics_file import Statistics
 from engines.collect import collect
 from engines.qdq import quantize
 from engines.session import OnnxRuntimeSession
@@ -15,6 +16,7 @@ from tests.engines.networks import Net, classifier, samples_of
 from tests.engines.zoo import identity_skip
 from trtcal.config import QuantConfig
 from trtcal.layer_forms import layer_forms
+from trtcal.layer_settings import LayerSettings
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +99,13 @@ def test_what_cannot_be_quantized_is_told():
     model = net.model("scores")
     forms = layer_forms(Simulation(model), collect(model, samples_of(model, 2)))
     assert forms.left == {"scores/MatMul": "both of its operands are activations"}
+
+
+@pytest.mark.parametrize("setting", [{"activation": "lsq"}, {"weight": "lsq+"}])
+def test_what_only_training_can_honour_is_refused(setting):
+    simulation = Simulation(classifier())
+    layers = {layer.name: LayerSettings(**setting) for layer in simulation.layers}
+    with pytest.raises(ConfigError, match=r"is a quantizer to train a PyTorch model with: train with trtcal\.qat"):
+        layer_forms(simulation, Statistics({}), "minmax", layers)
+    floats = {name: replace(each, precision="float") for name, each in layers.items()}
+    assert not layer_forms(simulation, Statistics({}), "minmax", floats).quantized

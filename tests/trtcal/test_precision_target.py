@@ -70,6 +70,7 @@ def test_one_of_them_is_given():
         ("max-drop", math.nan),
         ("max-drop", 101),
         ("target-accuracy", 0),
+        ("target-accuracy", 0.91),
         ("target-accuracy", 100.1),
         ("target-accuracy", math.nan),
         ("target-sqnr", math.inf),
@@ -85,7 +86,7 @@ def test_what_is_not_measured_is_refused():
     Target("max-drop", 1).require_measured("top-1")
     Target("max-drop", 1).require_measured("agreement")
     Target("target-sqnr", 1).require_measured("SQNR")
-    Target("target-accuracy", 1).require_measured("top-1")
+    Target("target-accuracy", 2).require_measured("top-1")
     with pytest.raises(ModelError, match="give --target-sqnr"):
         Target("max-drop", 1).require_measured("SQNR")
     with pytest.raises(DataError, match="give --labels"):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -258,3 +259,21 @@ class TestSession:
         sim.compute_encodings(samples_of(model, 2))
         with pytest.raises(DataError, match="the model takes"):
             sim.run({"image": np.zeros((1, 1, 16, 16), np.float32)})
+
+
+@pytest.mark.parametrize(("bits", "told"), [(8, False), (4, True)])
+def test_how_onnx_runtime_gives_the_simulations_results(bits, told, tmp_path):
+    model = classifier()
+    sim = QuantSim(model, default_param_bw=bits)
+    sim.compute_encodings(samples_of(model, 4))
+    notes = sim.export(tmp_path, "m", qdq=True).notes
+    assert any("session.disable_quant_qdq" in note for note in notes) == told
+    assert not any("session.disable_quant_qdq" in note for note in sim.export(tmp_path, "n").notes)
+    options = onnxruntime.SessionOptions()
+    if told:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    session = onnxruntime.InferenceSession(tmp_path / "m.qdq.onnx", options, providers=["CPUExecutionProvider"])
+    (batch,) = samples_of(model, 1)
+    if told or default_is_exact():
+        for name, values in zip((each.name for each in session.get_outputs()), session.run(None, batch), strict=True):
+            np.testing.assert_array_equal(values, sim.run(batch)[name])

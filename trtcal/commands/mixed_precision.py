@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from calibrators.errors import CheckFailedError, DataError
+from calibrators.errors import CheckFailedError, DataError, OutputError
 from trtcal import console
 from trtcal.commands import options
 
@@ -89,9 +89,15 @@ def mixed_precision(
     seed: options.Seed = 0,
     on_bad_image: options.OnBadImage = "error",
     output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="The settings to write, which quantize and build obey.", metavar="FILE"),
-    ] = Path("quant.toml"),
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The settings to write, which quantize and build obey. [default: quant.toml, which must not be there]",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
     save_cache: Annotated[
         Path | None,
         typer.Option(
@@ -131,6 +137,8 @@ def mixed_precision(
     profiles = [_profile(text) for text in profile or ()]
     read = [Path(path) for path in (images, test_images, labels, preprocess, config) if path is not None]
     read += [path for path, _ in profiles]
+    if output is None:
+        output = _default_output()
     written = [path for path in (output, resume) if path is not None]
     require_outputs(written, inputs=[*files_of(model), *read])
     options.require_calibration_outputs(model, save_cache, statistics, inputs=[*read, *written])
@@ -258,3 +266,11 @@ def _profile(text: str) -> "tuple[Path, Precision | None]":
         if text.startswith(f"{precision}="):
             return Path(text[len(precision) + 1 :]), precision
     return Path(text), None
+
+
+def _default_output() -> Path:
+    """Where settings go that are given no place: a file of that name may be the user's own configuration."""
+    path = Path("quant.toml")
+    if path.exists():
+        raise OutputError(f"{path} is there already: name the settings to write, such as -o mixed.toml or -o {path}")
+    return path

@@ -60,7 +60,7 @@ def _print_choices(found: "PrecisionRun") -> None:
         ["layers" if heading == "model" else heading for heading in columns],
         [[row[heading] or "-" for heading in columns] for row in rows],
         numeric=[heading for heading in columns if heading not in ("model", "target")],
-        optional=("top-5", "lost", "gained", "agree"),
+        optional=("images", "top-5", "lost", "gained", "agree"),
         styles=[None, *("green" if each is result.best else None for each in points)],
     )
 

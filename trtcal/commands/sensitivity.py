@@ -253,7 +253,7 @@ def _harm(score: "Score", ranking: "Sensitivity") -> list[str]:
     if ranking.criterion == "agreement":
         return [f"{score.agreement.percent:.2f} %"]
     low, high = drop_interval(score)
-    return [f"{score.drop:.2f}", f"{low:.2f} to {high:.2f}"]
+    return [f"{score.drop:.2f}", f"{low:.1f} to {high:.1f}"]
 
 
 def _decibels(value: float) -> str:

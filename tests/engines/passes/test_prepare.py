@@ -329,3 +329,14 @@ def test_what_the_libraries_fail_at_is_told(damage):
     with pytest.raises(ModelError, match="export it again") as raised:
         prepared(model)
     assert "\n" not in str(raised.value)
+
+
+def test_constants_that_are_infinite_once_folded_are_no_matter(recwarn):
+    net = Net()
+    net.conv(net.input("x", ("N", 3, 4, 4)), "a", 4, 3, 1, 1)
+    net.constant("mask", np.array([0, 1, 1, 1], np.float32))
+    net.node("Log", "mask", "floor")
+    net.node("Max", "a floor", "y")
+    found = prepared(net.model("y"))
+    assert np.isneginf(found.graph.initializers["floor"].const_value.numpy()[0])
+    assert [str(each.message) for each in recwarn] == []

@@ -49,7 +49,7 @@ def test_to_qdq_is_what_quantize_writes(convert, job, cache, qdq):
     code, out, err = convert(cache, "--to", "qdq", job / "model.onnx", "-o", job / "converted.onnx")
     assert code == 0
     assert out == f"{job / 'converted.onnx'}: 3 operators in INT8, 3 activation scales\n"
-    assert "flat's, taken from the side-car" in err
+    assert "flat's, finer than the cache's" in err
     assert (job / "converted.onnx").read_bytes() == qdq.read_bytes()
     assert (job / "converted.onnx.json").read_text() == (job / "int8.onnx.json").read_text()
 

@@ -313,3 +313,20 @@ def test_the_float_model_is_told_where_labels_are_wrong(search, command, folder,
         *("-o", tmp_path / "q.toml"),
     )
     refused(result, "is none of the 4 classes")
+
+
+def test_its_tables_have_room_in_a_terminal_of_80_columns(search, terminal):
+    terminal(80)
+    code, out, err = search("--target-sqnr", 45)
+    assert code == 0, err
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_settings_of_the_users_are_not_replaced_unasked(command, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quant.toml").write_text("[default]\nweight_bits = 4\n")
+    arguments = ["mixed-precision", folder / "model.onnx", "--images", folder / "images.npz", "--max-drop", 50]
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    assert "quant.toml is there already: name the settings to write" in err
+    assert (tmp_path / "quant.toml").read_text() == "[default]\nweight_bits = 4\n"

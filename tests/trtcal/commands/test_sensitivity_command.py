@@ -227,3 +227,10 @@ def test_a_real_network(command, shared_data, tmp_path):
     assert value["sensitivity"]["layers"][0]["layer"] == "conv0/conv"
     assert any(each["tensor"] == "input_1" and each["reason"] == "saturation" for each in value["errors"]["suspicions"])
     assert not re.search("NaN|Infinity", out)
+
+
+def test_its_tables_have_room_in_a_terminal_of_80_columns(sensitivity, terminal):
+    terminal(80)
+    code, out, err = sensitivity()
+    assert code == 0, err
+    assert max(map(len, out.splitlines())) <= 80
