@@ -13,8 +13,9 @@ from calibrators.errors import TrtcalError
 from calibrators.ranges import calibrate
 from calibrators.statistics_file import Statistics
 from engines import qdq
-from engines.graph import ModelSource
+from engines.graph import ModelSource, loaded
 from engines.layer_plan import METHOD, method_of
+from engines.qdq_caches import foreign
 from engines.qdq_weights import WeightOptions
 from trtcal.accuracy import score_as_dict
 from trtcal.holdout import Parts
@@ -131,12 +132,20 @@ def recover(
         best = max(better, key=lambda made: run.key(made.score), default=state)
         attempts += [replace(attempt, kept=best is made and best is not state) for attempt, made in found]
         state, unbiased = best, unbiased if name == "bias-correction" or best is state else best
+    others = foreign(
+        state.cache, loaded(model).graph
+    )  # by the model as it is given: batch normalization has names, too
+    quantized = replace(
+        state.quantized,
+        internal=tuple(name for name, internal in others.items() if internal),
+        unused=tuple(name for name, internal in others.items() if not internal),
+    )
     return Recovered(
         state.model,
         state.cache,
         state.caches,
         state.layers,
-        state.quantized,
+        quantized,
         tuple(attempts),
         run.trials.reference,
         plain.score,

@@ -157,6 +157,4 @@ def _notes(recovered: Recovered, method: str, *, known: str | None) -> list[str]
         )
         if known is None:
             told.append(f"the cache does not say by which method its ranges were found: {method} was taken")
-    if any(each.name == "adaround" and each.kept for each in recovered.attempts):
-        told.append("weights that AdaRound rounded lie on the levels that it chose, in the float model, too")
     return told

@@ -66,6 +66,7 @@ def test_what_it_says(recover, job):
     assert "note: 6 images are few to calibrate on" in err
     assert "holds 12 samples, not the 500 to calibrate on and 500 others" in err
     assert "weights of 3 bits" in err
+    assert "in the cache, such as" not in err  # the names of batch normalization's tensors are the model's
 
 
 def test_json_and_the_sidecar_say_all_of_it(recover, job):
