@@ -6,6 +6,7 @@ require_torch()
 
 from trtcal.qat.checks import require_finite
 from trtcal.qat.conversion import encodings, left_in_float, quantized_modules
+from trtcal.qat.export import Exported, export_onnx
 from trtcal.qat.layers import QuantizedLayer
 from trtcal.qat.observers import Observer, WeightObserver
 from trtcal.qat.plan import QuantizationWarning
@@ -25,6 +26,7 @@ from trtcal.qat.training import QAT
 
 __all__ = [
     "Absmax",
+    "Exported",
     "FixedQuantizer",
     "LSQ",
     "LSQPlus",
@@ -44,6 +46,7 @@ __all__ = [
     "enable_observers",
     "enable_quantizers",
     "encodings",
+    "export_onnx",
     "freeze_batch_norm",
     "left_in_float",
     "pact_penalty",
