@@ -5,11 +5,12 @@ from trtcal.torch_library import require_torch
 require_torch()
 
 from trtcal.qat.checks import require_finite
-from trtcal.qat.conversion import encodings, left_in_float, quantized_modules
+from trtcal.qat.conversion import encodings, left_in_float
 from trtcal.qat.export import Exported, export_onnx
 from trtcal.qat.layers import QuantizedLayer
 from trtcal.qat.observers import Observer, WeightObserver
 from trtcal.qat.plan import QuantizationWarning
+from trtcal.qat.preparation import quantized_modules
 from trtcal.qat.ptq import PTQ
 from trtcal.qat.quantizer import FixedQuantizer, Quantizer
 from trtcal.qat.quantizers import LSQ, PACT, Absmax, LearnedRange, LSQPlus, MovingAverageAbsmax

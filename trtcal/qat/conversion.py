@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -13,17 +13,10 @@ from trtcal.qat.batches import SampleAxes
 from trtcal.qat.layers import QuantizedLayer, bake_norms
 from trtcal.qat.observers import Observer
 from trtcal.qat.plan import QuantizationWarning
-from trtcal.qat.preparation import INPUTS, WEIGHT, QuantizedFunction, device_of, state_of, unwrapped
+from trtcal.qat.preparation import INPUTS, WEIGHT, QuantizedFunction, device_of, quantized_modules, state_of, unwrapped
 from trtcal.qat.quantizer import FixedQuantizer
 
 ZEROS = "its input was 0 throughout: there is no scale for it"
-
-
-def quantized_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The quantized layers and functions of a model, by path: what has an `input_quantizer`."""
-    for name, module in model.named_modules():
-        if isinstance(getattr(module, INPUTS[0], None), nn.Module):
-            yield name, module
 
 
 def encodings(model: nn.Module) -> dict[str, dict[str, Encoding]]:
@@ -71,7 +64,7 @@ def converted(model: nn.Module, *, inplace: bool) -> nn.Module:
             warnings.warn(f"{name} stays in float: {ZEROS}", QuantizationWarning, stacklevel=3)
             _leave(modules[name])
         else:
-            _fix(modules[name], each, fixed, device_of(made, name))
+            _fix(modules[name], each, fixed, device_of(made, modules[name]))
     bake_norms(made)
     _forget_batches(made)
     state_of(made).converted = True

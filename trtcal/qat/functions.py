@@ -79,6 +79,7 @@ class FunctionSite:
         weight: Which argument is a weight; None where there is none.
         axis: Its output channels.
         constant: The weight.
+        refusal: Why it stays in float; empty where it need not.
     """
 
     name: str
@@ -88,10 +89,11 @@ class FunctionSite:
     weight: int | None = None
     axis: int | None = None
     constant: Tensor | None = None
+    refusal: str = ""
 
 
-def function_sites(model: nn.Module, graph: fx.Graph) -> tuple[tuple[FunctionSite, ...], dict[str, str]]:
-    """The functions to quantize, in order, and the name of each product that stays in float -> why."""
+def function_sites(model: nn.Module, graph: fx.Graph) -> tuple[FunctionSite, ...]:
+    """The residual additions and the products of a graph, in order."""
     live, modules = _live(graph), dict(model.named_modules())
     fusible = {
         node
@@ -101,7 +103,6 @@ def function_sites(model: nn.Module, graph: fx.Graph) -> tuple[tuple[FunctionSit
     }
     names = _Names(model)
     sites: list[FunctionSite] = []
-    left: dict[str, str] = {}
     for node in graph.nodes:
         if node.op not in ("call_function", "call_method") or not any(each in live for each in node.all_input_nodes):
             continue
@@ -110,14 +111,10 @@ def function_sites(model: nn.Module, graph: fx.Graph) -> tuple[tuple[FunctionSit
             if skip is not None:
                 sites.append(FunctionSite(names.of(node), "add", node, (skip,)))
         elif node.target in PRODUCTS or node.target in WEIGHTED:
-            found = _product(names, node, live, model)
-            if isinstance(found, FunctionSite):
-                sites.append(found)
-            else:
-                left[names.of(node)] = found
+            sites.append(_product(names, node, live, model))
         elif node.op == "call_function" and node.target in LEFT:
-            left[names.of(node)] = LEFT[node.target]
-    return tuple(sites), left
+            sites.append(_refused(names, node, LEFT[node.target]))
+    return tuple(sites)
 
 
 def kind_of(node: fx.Node) -> str:
@@ -166,22 +163,26 @@ def _argument(node: fx.Node, place: int) -> Any:
     return node.args[place] if place < len(node.args) else None
 
 
-def _product(names: _Names, node: fx.Node, live: Collection[fx.Node], model: nn.Module) -> FunctionSite | str:
-    """The site of a product of what depends on an input, or why it has none."""
+def _product(names: _Names, node: fx.Node, live: Collection[fx.Node], model: nn.Module) -> FunctionSite:
+    """A product of what depends on an input."""
     first, second = _argument(node, 0), _argument(node, 1)
     if not isinstance(first, fx.Node) or not isinstance(second, fx.Node):
-        return "its operands are given by name: give them by position"
+        return _refused(names, node, "its operands are given by name: give them by position")
     if first not in live:
-        return "its first operand is the constant one"
+        return _refused(names, node, "its first operand is the constant one")
     if second in live and node.target in PRODUCTS:
         return FunctionSite(names.of(node), "matmul", node, ((node, 0), (node, 1)))
     constant = None if second in live else _constant(model, second)
     if constant is None:
-        return "its weights are computed at run time"
+        return _refused(names, node, "its weights are computed at run time")
     if node.target in PRODUCTS and constant.dim() != 2:
-        return f"its constant operand has {constant.dim()} dimensions, not 2"
+        return _refused(names, node, f"its constant operand has {constant.dim()} dimensions, not 2")
     axis = WEIGHTED.get(node.target, 1)
     return FunctionSite(names.of(node), kind_of(node), node, ((node, 0),), weight=1, axis=axis, constant=constant)
+
+
+def _refused(names: _Names, node: fx.Node, why: str) -> FunctionSite:
+    return FunctionSite(names.of(node), kind_of(node), node, (), refusal=why)
 
 
 def _constant(model: nn.Module, node: fx.Node) -> Tensor | None:

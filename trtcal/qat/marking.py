@@ -16,8 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from calibrators.errors import ModelError
 from engines.marked import DOMAIN, KEY, OPERATOR, Mark
-from trtcal.qat.conversion import quantized_modules
-from trtcal.qat.preparation import INPUTS, WEIGHT
+from trtcal.qat.preparation import INPUTS, WEIGHT, quantized_modules
 from trtcal.qat.quantizer import FixedQuantizer
 from trtcal.qat.tracing import TracedModel
 

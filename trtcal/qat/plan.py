@@ -12,7 +12,7 @@ from trtcal.config import Kind, QuantConfig, Resolved, Rule
 from trtcal.layer_settings import LayerSettings
 from trtcal.qat.functions import FunctionSite, function_sites
 from trtcal.qat.layers import HARMLESS, foldable, refusal
-from trtcal.qat.tracing import traced
+from trtcal.qat.tracing import Trace, traced
 
 Class = type
 """The built-in type, where an attribute takes its name."""
@@ -75,15 +75,14 @@ def planned(model: nn.Module, config: QuantConfig, *, modes: Collection[bool]) -
     Raises:
         ModelError: There is nothing to quantize.
     """
-    trace = traced(model, leaves=tuple(config.qat_layers), modes=modes)
+    whole = type(model) in config.qat_layers or refusal(model) is not None
+    trace = Trace(None, {}) if whole else traced(model, leaves=tuple(config.qat_layers), modes=modes)
     layers = list(_layers(model, config))
     left = {path or type(model).__name__: _untraced(model, path, why) for path, why in trace.opaque.items()}
     sites: tuple[FunctionSite, ...] = ()
     if trace.graph is not None:
-        sites, unreached = function_sites(model, trace.graph)
-        left |= unreached
-        layers, idle = _run(layers, trace.graph)
-        left |= {each.name: "the model's forward does not run it" for each in idle}
+        sites = function_sites(model, trace.graph)
+        layers = _run(layers, trace.graph)
     warned = dict(left)
     candidates = _ordered(layers, sites, trace.graph)
     resolved = _resolved(model, config, candidates)
@@ -144,21 +143,20 @@ def _layers(
         yield from _layers(child, config, f"{path}.{name}".lstrip("."), seen)
 
 
-def _run(layers: Sequence[Candidate], graph: fx.Graph) -> tuple[list[Candidate], list[Candidate]]:
-    """Those that a forward runs, and the others."""
+def _run(layers: Sequence[Candidate], graph: fx.Graph) -> list[Candidate]:
+    """The layers, those refused that a forward does not run."""
     called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
 
     def runs(name: str) -> bool:
         parts = name.split(".")
         return any(".".join(parts[: end + 1]) in called for end in range(len(parts)))
 
-    whether = [runs(each.name) or bool(each.refusal) for each in layers]
-    running = [each for each, does in zip(layers, whether, strict=True) if does]
-    return running, [each for each, does in zip(layers, whether, strict=True) if not does]
+    idle = "the model's forward does not run it"
+    return [each if runs(each.name) or each.refusal else replace(each, refusal=idle) for each in layers]
 
 
 def _ordered(layers: Sequence[Candidate], sites: Sequence[FunctionSite], graph: fx.Graph | None) -> list[Candidate]:
-    functions = [Candidate(site.name, site.type, site=site) for site in sites]
+    functions = [Candidate(site.name, site.type, site=site, refusal=site.refusal) for site in sites]
     if graph is None:
         return [*layers, *functions]
     place: dict[str, int] = {}

@@ -1,7 +1,7 @@
 """Puts observers or quantizers into a model, where a plan wants them."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
@@ -107,7 +107,6 @@ def prepared(
         shared: Whether one quantizer is made for all that read the same tensor in the same settings.
         inplace: Change this model, not a copy.
     """
-    require_float(model)
     plan = planned(model, config, modes=(True, False) if kind == "qat" else (False,))
     graph = plan.graph
     made = model if inplace else copy.deepcopy(model)
@@ -118,8 +117,10 @@ def prepared(
         source = plan.sources.get(each.name) if shared else None
         key = (source, settings.activation, operand.grid) if source is not None else each.name
         if key not in known:
-            known[key] = activation(operand).to(device_of(made, each.name))
+            known[key] = activation(operand)
         made = _put(made, each, plan, known[key], activation, weight)
+    for name, module in quantized_modules(made):
+        _settle(made, name, module)
     fold(made, plan.norms)
     if graph is not None and any(each.site is not None for each in plan.chosen):
         made = TracedModel(made, graph)
@@ -189,7 +190,7 @@ def weight_operand(name: str, settings: LayerSettings, weight: torch.Tensor, axi
 
 def _put(made: nn.Module, each: Candidate, plan: Plan, first: nn.Module, activation: Make, weight: Make) -> nn.Module:
     """Quantize one layer or function of a model; the model, which the layer itself may be."""
-    settings, device = plan.settings[each.name], device_of(made, each.name)
+    settings = plan.settings[each.name]
     if each.site is None:
         layer = made.get_submodule(each.name)
         quantized = _layer(layer, each, settings, first, weight)
@@ -205,8 +206,6 @@ def _put(made: nn.Module, each: Candidate, plan: Plan, first: nn.Module, activat
     if site.weight is not None and site.axis is not None and site.constant is not None:
         quantizers[WEIGHT] = weight(weight_operand(each.name, settings, site.constant, site.axis))
         reads.append((WEIGHT, (site.node, site.weight)))
-    for quantizer in quantizers.values():
-        quantizer.to(device)
     owner, _, last = each.name.rpartition(".")
     made.get_submodule(owner).add_module(last, QuantizedFunction(site.type, **quantizers))
     for attribute, (reader, place) in reads:
@@ -216,14 +215,27 @@ def _put(made: nn.Module, each: Candidate, plan: Plan, first: nn.Module, activat
     return made
 
 
-def device_of(model: nn.Module, path: str) -> torch.device:
-    """The device of what is at a path, or else of the model's first tensor."""
-    inner = dict(model.named_modules()).get(path)
-    for module in (inner, model):
-        tensors = (*module.parameters(), *module.buffers()) if module is not None else ()
-        if tensors:
-            return tensors[0].device
-    return torch.device("cpu")
+def quantized_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The quantized layers and functions of a model, by path: what has an `input_quantizer`."""
+    for name, module in model.named_modules():
+        quantizer = getattr(module, INPUTS[0], None)
+        if isinstance(quantizer, nn.Module) and not isinstance(quantizer, nn.Identity):
+            yield name, module
+
+
+def device_of(model: nn.Module, module: nn.Module) -> torch.device:
+    """The device of a module of a model: of its parameters, or else of the model's."""
+    tensor = next(iter((*module.parameters(recurse=False), *model.parameters(), *model.buffers())), None)
+    return torch.device("cpu") if tensor is None else tensor.device
+
+
+def _settle(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put quantizers where their layer is, in its mode; those of a function in that of the module it is in."""
+    if isinstance(module, QuantizedFunction):
+        module.train(model.get_submodule(name.rpartition(".")[0]).training)
+    for attribute in (*INPUTS, WEIGHT):
+        if isinstance(quantizer := getattr(module, attribute, None), nn.Module):
+            quantizer.to(device_of(model, module)).train(module.training)
 
 
 def _layer(layer: nn.Module, each: Candidate, settings: LayerSettings, first: nn.Module, weight: Make) -> nn.Module:
@@ -236,7 +248,8 @@ def _layer(layer: nn.Module, each: Candidate, settings: LayerSettings, first: nn
         )
     operand = weight_operand(each.name, settings, values, getattr(target, "weight_axis", 0))
     make = target.from_float if issubclass(target, QuantizedLayer) else target
-    made = make(layer, input_quantizer=first, weight_quantizer=weight(operand).to(values.device))
+    made = make(layer, input_quantizer=first, weight_quantizer=weight(operand))
+    made.train(layer.training)
     for attribute in (INPUTS[0], WEIGHT):
         if not isinstance(getattr(made, attribute, None), nn.Module):
             raise ModelError(

@@ -11,7 +11,7 @@ from trtcal.qat.batches import SampleAxes
 from trtcal.qat.conversion import converted
 from trtcal.qat.layers import bake_norms, fold_norms
 from trtcal.qat.observers import Observer, WeightObserver
-from trtcal.qat.preparation import Operand, prepared, settled, state_of
+from trtcal.qat.preparation import Operand, prepared, require_float, settled, state_of
 from trtcal.quantizer_names import TRAINED_ACTIVATIONS, TRAINED_WEIGHTS
 
 METHOD = "entropy"
@@ -44,7 +44,8 @@ class PTQ:
             ModelError: The model is in training mode, is quantized already, or has nothing to quantize.
             ConfigError: A setting is for training, or PyTorch models cannot have it.
         """
-        if isinstance(model, nn.Module) and any(module.training for module in model.modules()):
+        require_float(model)
+        if any(module.training for module in model.modules()):
             raise ModelError("post-training quantization observes a model in evaluation mode: call model.eval() first")
         axes = SampleAxes()
 

@@ -9,6 +9,7 @@ from torch import fx, nn
 
 from calibrators.errors import ModelError
 from trtcal.qat.folding import taken_over
+from trtcal.qat.layers import refusal
 
 OWNER = "trtcal.owner"
 """Where a node's meta has the path of the module in whose forward it is."""
@@ -112,8 +113,8 @@ class _Tracer(fx.Tracer):
         self._owners = [""]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Also what is not to be looked into."""
-        known = isinstance(m, self._leaves) or module_qualified_name in self._opaque
+        """Also layers of derived classes, and what is not to be looked into."""
+        known = isinstance(m, self._leaves) or module_qualified_name in self._opaque or refusal(m) is not None
         return known or bool(super().is_leaf_module(m, module_qualified_name))
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:

@@ -8,7 +8,7 @@ from calibrators.errors import ConfigError, ModelError
 from trtcal.config import QuantConfig
 from trtcal.qat.conversion import converted
 from trtcal.qat.layers import fold_norms
-from trtcal.qat.preparation import Operand, prepared, settled, state_of
+from trtcal.qat.preparation import Operand, prepared, require_float, settled, state_of
 from trtcal.qat.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
 
 QUANTIZER = "lsq"
@@ -51,7 +51,8 @@ class QAT:
             ModelError: The model is in evaluation mode, is quantized already, or has nothing to quantize.
             ConfigError: A setting names no quantizer, or PyTorch models cannot have it.
         """
-        if isinstance(model, nn.Module) and not model.training:
+        require_float(model)
+        if not model.training:
             raise ModelError("quantization-aware training begins in training mode: call model.train() first")
         return prepared(
             model,
