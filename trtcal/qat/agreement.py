@@ -47,7 +47,9 @@ def runs(model: nn.Module, case: Case) -> list[Run]:
         made = [_run(model, case, case.arguments)]
         doubled = {id(leaf) for name, leaf in case.inputs.items() if 0 in case.axes.get(name, {})}
         if doubled:
-            twice = tree_map(lambda leaf: torch.cat([leaf, leaf]) if id(leaf) in doubled else leaf, case.arguments)
+            twice = tree_map(
+                lambda leaf: torch.cat([leaf, leaf]) if id(leaf) in doubled else leaf, dict(case.arguments)
+            )
             try:
                 made.append(_run(model, case, twice))
             except Exception as error:
@@ -107,9 +109,9 @@ def _require_equal(wanted: Array, found: Array, hint: str) -> None:
         )
 
 
-def _run(model: nn.Module, case: Case, arguments: tuple[Any, ...]) -> Run:
+def _run(model: nn.Module, case: Case, arguments: Mapping[str, Any]) -> Run:
     with torch.no_grad():
-        outputs = tree_leaves(model(*arguments))
+        outputs = tree_leaves(model(*arguments.values()))
     leaves = [leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)]
     inputs = {name: leaf.numpy() for name, leaf in zip(case.inputs, leaves, strict=True)}
     return Run(inputs, [each.numpy() for each in outputs])

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from calibrators.errors import ModelError
@@ -32,13 +32,13 @@ class Case:
     """What an exported model is fed with.
 
     Attributes:
-        arguments: Of the forward, in order.
+        arguments: Of the forward, by name, in order.
         inputs: The tensors among them, by the names that the ONNX model has for them.
         outputs: The names of its outputs.
         axes: Axes of free size, by input, with names.
     """
 
-    arguments: tuple[Any, ...]
+    arguments: Mapping[str, Any]
     inputs: Mapping[str, Tensor]
     outputs: tuple[str, ...]
     axes: Mapping[str, Mapping[int, str]]
@@ -119,7 +119,7 @@ def case_of(
     axes = {name: {0: "N"} for name, leaf in named.items() if leaf.dim()} if dynamic_axes is None else dynamic_axes
     if unknown := [name for name in axes if name not in named]:
         raise ModelError(f"dynamic_axes has {unknown[0]}, and the inputs are {', '.join(named)}")
-    return Case(tuple(arguments.values()), named, tuple(_named("outputs", output_names, outputs)), axes)
+    return Case(arguments, named, tuple(_named("outputs", output_names, outputs)), axes)
 
 
 def exported(model: nn.Module, case: Case, *, opset: int) -> onnx.ModelProto:
@@ -145,13 +145,13 @@ def exported(model: nn.Module, case: Case, *, opset: int) -> onnx.ModelProto:
             with _quiet(), torch.no_grad():
                 return by(model, case, options)
         except Exception as error:  # noqa: BLE001  # whatever the exporters raise: the other may do it
-            failures.append(_line(error))
-    raise ModelError(f"PyTorch cannot export the model to ONNX: {failures[0]}; nor by torch.export: {failures[1]}")
+            failures.append(_line(error.__cause__ or error))
+    raise ModelError(f"PyTorch cannot export the model to ONNX: {failures[0]}; nor can torch.export: {failures[1]}")
 
 
 def _by_tracing(model: nn.Module, case: Case, options: Mapping[str, Any]) -> onnx.ModelProto:
     file = io.BytesIO()
-    torch.onnx.export(model, case.arguments, file, dynamo=False, **options)
+    torch.onnx.export(model, tuple(case.arguments.values()), file, dynamo=False, **options)
     return onnx.load_from_string(file.getvalue())
 
 
@@ -159,9 +159,21 @@ def _by_torch_export(model: nn.Module, case: Case, options: Mapping[str, Any]) -
     marks = [module for module in model.modules() if isinstance(module, _Mark)]
     for mark in marks:
         mark.symbolic = True
+    arguments = case.arguments
+    if isinstance(model, TracedModel):  # its own forward takes any arguments, which torch.export does not like
+        required = model.signature.parameters
+        arguments = {
+            name: each for name, each in arguments.items() if required[name].default is inspect.Parameter.empty
+        }
+        model = fx.GraphModule(model, model.graph)
     opset = max(18, options["opset_version"])  # it knows no earlier one
     program: Any = torch.onnx.export(
-        model, case.arguments, dynamo=True, optimize=False, verbose=False, **{**options, "opset_version": opset}
+        model,
+        tuple(arguments.values()),
+        dynamo=True,
+        optimize=False,
+        verbose=False,
+        **{**options, "opset_version": opset},
     )
     made: onnx.ModelProto = program.model_proto
     return made
