@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from calibrators.errors import DataError
+from trtcal.qat.functional import linked
 
 if TYPE_CHECKING:
     from trtcal.qat.layers import QuantizedLayer
@@ -85,6 +86,8 @@ class FoldedBatchNorm(nn.Module):
         shift = -mean * (inverse if self.weight is None else inverse * self.weight)
         if self.bias is not None:
             shift = shift + self.bias
+        if layer.bias is not None:
+            shift = linked(shift, layer.bias)  # the mean takes it away again
         rank = product.dim()
         return (product * _along(correction, rank, 1) + _along(shift, rank, 1)).to(raw.dtype)
 

@@ -79,11 +79,11 @@ class Observer(nn.Module):
 
     def get_extra_state(self) -> dict[str, Any]:
         """Its statistics, for a state dict."""
-        return {"statistics": _packed(self.statistics()), "observing": self.observing}
+        return {"statistics": packed(self.statistics()), "observing": self.observing}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take over statistics from a state dict."""
-        self._gathered, self._accumulator = _unpacked(state["statistics"]), Accumulator()
+        self._gathered, self._accumulator = unpacked(state["statistics"]), Accumulator()
         self.observing = state["observing"]
 
     def extra_repr(self) -> str:
@@ -172,7 +172,7 @@ def _array(x: Tensor) -> Any:
     return x.to("cpu", torch.float32).contiguous().numpy()
 
 
-def _packed(statistics: TensorStatistics) -> dict[str, Any]:
+def packed(statistics: TensorStatistics) -> dict[str, Any]:
     """Statistics in what `torch.load` reads without trust: tensors, texts and lists."""
     sides = (statistics.positive, statistics.negative)
     sums = (statistics.highest_sum, statistics.lowest_sum, statistics.absmax_sum)
@@ -184,7 +184,8 @@ def _packed(statistics: TensorStatistics) -> dict[str, Any]:
     }
 
 
-def _unpacked(packed: dict[str, Any]) -> TensorStatistics:
-    counts = packed["counts"].cpu().numpy()
-    positive, negative = map(Histogram, counts, packed["exponents"], packed["maxima"])
-    return TensorStatistics(positive, negative, *map(int, packed["numbers"]))
+def unpacked(state: dict[str, Any]) -> TensorStatistics:
+    """Undo `packed`."""
+    counts = state["counts"].cpu().numpy()
+    positive, negative = map(Histogram, counts, state["exponents"], state["maxima"])
+    return TensorStatistics(positive, negative, *map(int, state["numbers"]))

@@ -1,5 +1,6 @@
 """What all quantizers have in common: switches, the first range, their state, the encoding that they stand for."""
 
+import weakref
 from typing import Any, Literal
 
 import numpy as np
@@ -55,6 +56,7 @@ class Quantizer(nn.Module):
         self.enabled, self.observing, self.started = True, True, False
         self.zero_point = grid.zero_point if grid.symmetric else (grid.minimum + grid.maximum + 1) // 2
         self._batches, self._blanks = 0, False
+        self._observed: weakref.ref[Any] | None = None
 
     @property
     def levels(self) -> tuple[int, int]:
@@ -68,7 +70,7 @@ class Quantizer(nn.Module):
             ModelError: It has no range yet.
             DataError: The range would be NaN or infinite.
         """
-        if self.observing and (self.of == "weight" or self.training):
+        if self.observing and (self.of == "weight" or self.training) and not self._has_observed(x):
             with torch.no_grad():
                 self.observe(x.detach())
         zeros = self._batches > 0 and not self.started and not bool(x.any())
@@ -167,6 +169,16 @@ class Quantizer(nn.Module):
         """Its levels and switches."""
         switches = "" if self.enabled else ", enabled=False"
         return f"bits={self.grid.bits}, of={self.of!r}, axis={self.axis}, started={self.started}{switches}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_observed": None}
+
+    def _has_observed(self, x: Tensor) -> bool:
+        """Whether it was this very tensor that it saw last: that of another layer which shares the quantizer."""
+        if self._observed is not None and self._observed() is x:
+            return self.of == "activation"
+        self._observed = weakref.ref(x)
+        return False
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         """The float model's state dict has nothing for it, which is no error: a weight's range then begins anew."""

@@ -13,6 +13,7 @@ from calibrators.statistics import TensorStatistics
 from trtcal.qat import functional
 from trtcal.qat.distributed import largest_over_ranks, mean_over_ranks, merged_over_ranks
 from trtcal.qat.functional import positive
+from trtcal.qat.observers import packed, unpacked
 from trtcal.qat.quantizer import Quantizer
 
 
@@ -97,6 +98,16 @@ class LSQPlus(LSQ):
         if self.offset is None:
             return self.zero_point
         return torch.round(-self.offset / self.scale()).clamp(self.grid.minimum, self.grid.maximum).int()
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Also the statistics of the first batches, until they are complete."""
+        state = super().get_extra_state()
+        return {**state, "seen": packed(self._seen)} if self._seen.samples else state
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take it over from a state dict."""
+        super().set_extra_state(state)
+        self._seen = unpacked(state["seen"]) if "seen" in state else TensorStatistics.empty()
 
     def _blank(self) -> bool:
         return bool((self.step == 0).any())

@@ -1,5 +1,8 @@
 """Small PyTorch models, each with something that quantization meets."""
 
+import warnings
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -173,16 +176,26 @@ class Branch(nn.Module):
 def settled(model: nn.Module, *shape: int, seed: int = 0) -> nn.Module:
     """A model with weights of its seed and batch normalization that has seen some batches; in evaluation mode."""
     generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
+        values = torch.randn(parameter.shape, generator=generator)
         if parameter.dim() > 1:
-            fan = parameter[0].numel()
-            parameter.data = torch.randn(parameter.shape, generator=generator) / fan**0.5
+            parameter.data = values / parameter[0].numel() ** 0.5
         else:
-            parameter.data = parameter.data + 0.1 * torch.randn(parameter.shape, generator=generator)
+            parameter.data = 0.1 * values + float(name.endswith("weight"))
     with torch.no_grad():
         for _ in range(3):
             model.train()(torch.randn(shape, generator=generator))
     return model.eval()
+
+
+def exported(model: nn.Module, x: Tensor, path: Path) -> Path:
+    """A model in ONNX, for any number of samples; by the older exporter, which is ten times as fast."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        axes = {"x": {0: "N"}, "y": {0: "N"}}
+        names = {"input_names": ["x"], "output_names": ["y"], "dynamic_axes": axes}
+        torch.onnx.export(model, (x,), path, dynamo=False, verbose=False, **names)
+    return path
 
 
 IMAGES = (16, 3, 16, 16)

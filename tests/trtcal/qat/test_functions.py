@@ -16,6 +16,7 @@ from tests.trtcal.qat.networks import (
     Inverted,
     Residual,
     Segmenter,
+    exported,
     images,
     settled,
 )
@@ -46,13 +47,12 @@ def named(model):
     ],
     ids=["residual", "padded", "inverted", "segmenter", "functions"],
 )
-@pytest.mark.filterwarnings("ignore")
 def test_the_sites_are_those_of_the_exported_model(model, shape, tmp_path):
     """In order: of layers and products what they are, of additions which operator reads what is quantized."""
     model = settled(model, *shape)
-    torch.onnx.export(model, (images(2, *shape[1:]),), tmp_path / "model.onnx", dynamo=True, verbose=False)
+    path = exported(model, images(2, *shape[1:]), tmp_path / "model.onnx")
     expected = []
-    for site in planned(prepared(tmp_path / "model.onnx")).sites:
+    for site in planned(prepared(path)).sites:
         producer = site.node.inputs[site.activation].producer()
         source = None if producer is None else producer.op_type
         expected.append((OPERATORS.get(site.node.op_type, "skip"), source if site.weight is None else None))

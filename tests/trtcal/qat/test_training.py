@@ -1,0 +1,452 @@
+"""Quantization-aware training of small models: what is put in, that it learns, and what comes out."""
+
+import copy
+import io
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra [torch])")
+
+from torch import nn
+from torch.nn import functional
+
+from calibrators.errors import ConfigError, DataError, ModelError
+from calibrators.grid import Grid
+from tests.trtcal.qat.networks import (
+    IMAGES,
+    Attention,
+    Branching,
+    Functions,
+    Inverted,
+    Perceptron,
+    Residual,
+    Segmenter,
+    images,
+    settled,
+)
+from trtcal.config import QuantConfig
+from trtcal.layer_settings import LayerSettings
+from trtcal.qat import (
+    PTQ,
+    QAT,
+    FixedQuantizer,
+    QuantizationWarning,
+    QuantizedLayer,
+    Quantizer,
+    encodings,
+    pact_penalty,
+    quantized_modules,
+)
+from trtcal.qat.folding import FoldedBatchNorm
+
+MODELS = {
+    "residual": (Residual, IMAGES),
+    "inverted": (Inverted, IMAGES),
+    "segmenter": (Segmenter, IMAGES),
+    "attention": (Attention, (8, 6, 12)),
+    "functions": (Functions, IMAGES),
+    "perceptron": (Perceptron, (64, 8)),
+}
+PAIRS = [
+    ("lsq", "lsq"),
+    ("lsq+", "lsq+"),
+    ("pact", "absmax"),
+    ("learned-range", "learned-range"),
+    ("moving-average-absmax", "absmax"),
+]
+
+
+def settings(activation="lsq", weight="lsq", bits=8, **more):
+    return QuantConfig(
+        LayerSettings(activation=activation, weight=weight, activation_bits=bits, weight_bits=bits, **more)
+    )
+
+
+def model_and_batch(name):
+    kind, shape = MODELS[name]
+    return settled(kind(), *shape).train(), images(*shape)
+
+
+def train(model, x, steps=20, rate=0.02, penalty=0.0, target=None):
+    """Losses of some steps towards random targets."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
+    losses = []
+    for _ in range(steps):
+        result = model(x)
+        target = images(*result.shape, seed=5) if target is None else target
+        loss = ((result - target) ** 2).mean() + penalty * pact_penalty(model)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("activation, weight", PAIRS)
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_every_pair_of_quantizers_learns_at_four_bits(activation, weight, symmetric):
+    model, x = model_and_batch("residual")
+    made = QAT(settings(activation, weight, 4, symmetric=symmetric)).quantize(model)
+    losses = train(made, x, penalty=1e-4)
+    assert losses[-1] < 0.9 * losses[0]
+    for name, each in encodings(made).items():
+        assert all(encoding.grid.bits == 4 for encoding in each.values()), name
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_converted_model_computes_what_was_trained(name):
+    model, x = model_and_batch(name)
+    made = QAT(settings()).quantize(model)
+    losses = train(made, x, 5)
+    assert losses[-1] < losses[0]
+    with torch.no_grad():
+        expected = made.eval()(x)
+        converted = QAT().convert(made)
+        torch.testing.assert_close(converted(x), expected, rtol=1e-4, atol=1e-4)
+    assert not any(isinstance(each, (Quantizer, FoldedBatchNorm)) for each in converted.modules())
+    assert all(isinstance(module.input_quantizer, FixedQuantizer) for _, module in quantized_modules(converted))
+    assert {name: each.keys() for name, each in encodings(made).items()} == {
+        name: each.keys() for name, each in encodings(converted).items()
+    }
+    for layer, each in encodings(made).items():
+        assert each == encodings(converted)[layer]
+
+
+def test_the_same_seed_gives_the_same_model():
+    found = []
+    for _ in range(2):
+        model, x = model_and_batch("residual")
+        made = QAT(settings("lsq+", "lsq+", 4)).quantize(model)
+        train(made, x, 4)
+        found.append(encodings(made))
+    assert found[0] == found[1]
+
+
+def test_at_sixteen_bits_it_computes_nearly_what_the_float_model_does():
+    model, x = model_and_batch("residual")
+    made = QAT(settings("learned-range", "absmax", 16)).quantize(model)
+    with torch.no_grad():
+        torch.testing.assert_close(made(x), copy.deepcopy(model)(x), rtol=2e-3, atol=2e-3)
+
+
+def test_layers_that_read_the_same_tensor_share_its_quantizer():
+    model, x = model_and_batch("residual")
+    made = QAT(settings()).quantize(model)
+    assert made.layer1[0].conv1.input_quantizer is made.layer1[0].add.input_quantizer
+    assert made.layer2.conv1.input_quantizer is made.layer2.down[0].input_quantizer
+    assert made.layer1[0].conv2.input_quantizer is not made.layer1[0].conv1.input_quantizer
+    names = [name for name, _ in made.named_parameters()]
+    assert len(names) == len(set(names)) and "layer1.0.add.input_quantizer.step" not in names
+    train(made, x, 2)
+    found = encodings(made)
+    assert found["layer1.0.conv1"]["input_quantizer"] == found["layer1.0.add"]["input_quantizer"]
+    other = copy.deepcopy(made)
+    assert other.layer1[0].conv1.input_quantizer is other.layer1[0].add.input_quantizer
+    apart = QAT(settings().add_name_config("layer1.0.conv1", activation="lsq+")).quantize(model)
+    assert apart.layer1[0].conv1.input_quantizer is not apart.layer1[0].add.input_quantizer
+
+
+def test_the_float_model_s_state_dict_loads_strictly():
+    model, x = model_and_batch("residual")
+    other = settled(Residual(), *IMAGES, seed=3).train()
+    made = QAT(settings("lsq", "lsq", 8)).quantize(model)
+    train(made, x, 2)
+    made.load_state_dict(other.state_dict())
+    expected = QAT(settings("lsq", "lsq", 8)).quantize(other)
+    made(x), expected(x)
+    for name, each in encodings(expected).items():
+        if "weight_quantizer" in each:  # the scales of weights begin anew
+            found = encodings(made)[name]["weight_quantizer"].scale
+            np.testing.assert_allclose(found, each["weight_quantizer"].scale, rtol=1e-3)
+
+
+@pytest.mark.parametrize("batches", [0, 3])
+@pytest.mark.parametrize("activation, weight", PAIRS)
+def test_a_state_dict_goes_around_and_training_goes_on_from_it(activation, weight, batches):
+    model, x = model_and_batch("residual")
+    front = QAT(settings(activation, weight, 4), freeze_batch_norm_after=2)
+    made, fresh = front.quantize(model), front.quantize(Residual())
+    train(made, x, batches)
+    file = io.BytesIO()
+    torch.save(made.state_dict(), file)
+    file.seek(0)
+    fresh.load_state_dict(torch.load(file, weights_only=True))
+    if batches:
+        assert encodings(made) == encodings(fresh)
+        assert torch.equal(made.eval()(x), fresh.eval()(x))
+    target = images(16, 10, seed=9)
+    assert train(made.train(), x, 3, target=target) == train(fresh.train(), x, 3, target=target)
+
+
+def test_batch_normalization_freezes_after_so_many_steps():
+    model, x = model_and_batch("residual")
+    made = QAT(settings(), freeze_batch_norm_after=2).quantize(model)
+    assert isinstance(made.bn, FoldedBatchNorm) and made.conv.norm is made.bn
+    seen = []
+    for _ in range(4):
+        train(made, x, 1)
+        seen.append(made.bn.running_mean.clone())
+    assert not torch.equal(seen[0], seen[1]) and torch.equal(seen[1], seen[3])
+
+
+def test_it_can_be_left_unfolded():
+    model, x = model_and_batch("residual")
+    made = QAT(settings(), fold_batch_norm=False).quantize(model)
+    assert type(made.bn) is nn.BatchNorm2d and made.conv.norm is None
+    train(made, x, 3)
+    expected = made.eval()(x)
+    converted = QAT().convert(made)
+    assert type(converted.bn) is nn.BatchNorm2d
+    torch.testing.assert_close(converted(x), expected)
+
+
+def test_mixed_precision_by_configuration():
+    model, x = model_and_batch("residual")
+    config = settings(bits=4).add_type_config(nn.Linear, precision="fp16").skip(first_convolutions=1)
+    config.add_name_config("layer2.*", weight_bits=8, activation_bits=8)
+    made = QAT(config).quantize(model)
+    assert type(made.conv) is nn.Conv2d and type(made.fc) is nn.Linear and type(made.bn) is nn.BatchNorm2d
+    train(made, x, 2)
+    found = encodings(made)
+    assert found["layer1.0.conv1"]["weight_quantizer"].grid == Grid(4, narrow=True)
+    assert found["layer2.conv1"]["weight_quantizer"].grid.bits == 8
+
+
+class Parallel(nn.Module):
+    """A linear layer of which each process has a part; here, all parts are in one process."""
+
+    def __init__(self, inputs, outputs, parts=2):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(outputs, inputs) * 0.3), nn.Parameter(torch.zeros(outputs))
+        self.parts = parts
+
+
+class ColumnParallelLinear(Parallel):
+    """Each part has some of the outputs."""
+
+    def forward(self, x):
+        parts = zip(self.weight.chunk(self.parts), self.bias.chunk(self.parts), strict=True)
+        return torch.cat([functional.linear(x, weight, bias) for weight, bias in parts], -1)
+
+
+class RowParallelLinear(Parallel):
+    """Each part has some of the inputs; what they give is summed up."""
+
+    def forward(self, x):
+        parts = zip(x.chunk(self.parts, -1), self.weight.chunk(self.parts, 1), strict=True)
+        return sum(functional.linear(given, weight) for given, weight in parts) + self.bias
+
+
+class QuantizedColumnParallel(QuantizedLayer, ColumnParallelLinear):
+    """Made as the layers of the package are."""
+
+    def product(self, x, weight, bias, *rest, **more):
+        return torch.cat([functional.linear(x, *each) for each in zip(weight.chunk(2), bias.chunk(2), strict=True)], -1)
+
+
+class QuantizedRowParallel(nn.Module):
+    """Made in the user's own way."""
+
+    def __init__(self, layer, input_quantizer, weight_quantizer):
+        super().__init__()
+        self.weight, self.bias, self.parts = layer.weight, layer.bias, layer.parts
+        self.input_quantizer, self.weight_quantizer = input_quantizer, weight_quantizer
+
+    def forward(self, x):
+        x, weight = self.input_quantizer(x), self.weight_quantizer(self.weight)
+        parts = zip(x.chunk(self.parts, -1), weight.chunk(self.parts, 1), strict=True)
+        return sum(functional.linear(*each) for each in parts) + self.bias
+
+
+class Sharded(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.column, self.row, self.out = ColumnParallelLinear(8, 16), RowParallelLinear(16, 8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.out(x + self.row(torch.relu(self.column(x))))
+
+
+def sharded():
+    return (
+        settings()
+        .add_qat_layer_mapping(ColumnParallelLinear, QuantizedColumnParallel)
+        .add_qat_layer_mapping(RowParallelLinear, QuantizedRowParallel)
+    )
+
+
+@pytest.mark.parametrize("kind", ["ptq", "qat"])
+def test_a_user_s_layers_are_replaced_by_the_user_s_quantized_ones(kind):
+    torch.manual_seed(0)
+    model, x = Sharded(), images(32, 8)
+    expected = model(x)
+    if kind == "qat":
+        front = QAT(sharded())
+        made = front.quantize(model)
+        made(x)
+    else:
+        config = QuantConfig(LayerSettings(activation="minmax"))
+        config.qat_layers.update(sharded().qat_layers)
+        front = PTQ(config)
+        made = front.quantize(model.eval())
+        torch.testing.assert_close(made(x), expected)
+    assert type(made.column) is QuantizedColumnParallel and type(made.row) is QuantizedRowParallel
+    found = encodings(made)
+    assert found.keys() == {"column", "row", "out"}
+    assert found["row"]["weight_quantizer"].scale.shape == (8,) and found["row"]["weight_quantizer"].axis == 0
+    with torch.no_grad():
+        after = made.eval()(x)
+        converted = front.convert(made)
+        assert isinstance(converted.row.weight_quantizer, FixedQuantizer)
+        if kind == "qat":
+            torch.testing.assert_close(converted(x), after)
+            assert made.state_dict().keys() >= model.state_dict().keys()
+        difference = (converted(x) - expected).norm() / expected.norm()
+    assert 0 < difference < 0.1
+
+
+def test_without_a_mapping_they_are_named():
+    with pytest.warns(QuantizationWarning) as told:
+        made = QAT(settings()).quantize(Sharded())
+    assert {name for name, _ in quantized_modules(made)} == {"out"}
+    assert ["column.weight among them" in str(told[0].message), "row.weight among them" in str(told[1].message)] == [
+        True
+    ] * 2
+
+
+class Forgetful(nn.Module):
+    def __init__(self, layer, input_quantizer, weight_quantizer):
+        super().__init__()
+        self.weight = layer.weight
+
+
+@pytest.mark.parametrize(
+    "source, target, message",
+    [
+        (
+            RowParallelLinear,
+            Forgetful,
+            "Forgetful, which takes the place of RowParallelLinear, has no module input_quantizer",
+        ),
+        (nn.ReLU, Forgetful, "a ReLU, has no attribute weight to quantize"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::trtcal.qat.plan.QuantizationWarning")
+def test_a_mapping_that_does_not_work_is_refused(source, target, message):
+    model = nn.Sequential(RowParallelLinear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    with pytest.raises(ModelError, match=message):
+        QAT(settings().add_qat_layer_mapping(source, target)).quantize(model)
+
+
+def test_a_model_in_evaluation_mode_is_refused():
+    with pytest.raises(ModelError, match=r"begins in training mode: call model.train\(\) first"):
+        QAT().quantize(Residual().eval())
+
+
+def test_evaluating_before_training_says_what_to_do():
+    made = QAT().quantize(Residual())
+    with pytest.raises(ModelError, match=r"the input of conv has no range yet: run a batch .* \(model.train\(\)"):
+        made.eval()(images())
+    with pytest.raises(ModelError, match="the input of conv has no range yet: train the model first"):
+        QAT().convert(made)
+
+
+def test_converting_what_is_not_trained_or_twice_is_refused():
+    model, x = model_and_batch("residual")
+    with pytest.raises(ModelError, match="the model was not quantized"):
+        QAT().convert(model)
+    made = QAT().quantize(model)
+    made(x)
+    with pytest.raises(ModelError, match=r"quantized to be trained: convert it with QAT\(config\).convert\(model\)"):
+        PTQ().convert(made)
+    with pytest.raises(ModelError, match=r"convert it with PTQ\(config\).convert\(model\)"):
+        QAT().convert(PTQ().quantize(model.eval()))
+    converted = QAT().convert(made)
+    with pytest.raises(ModelError, match="converted already"):
+        QAT().convert(converted)
+    with pytest.raises(ModelError, match="quantized already"):
+        QAT().quantize(made)
+
+
+@pytest.mark.parametrize(
+    "setting, message",
+    [
+        (
+            {"activation": "entropy"},
+            "the input of fc: 'entropy' is no quantizer to train with: choose activation among lsq, ",
+        ),
+        ({"weight": "mse"}, "the weight of fc: 'mse' is no quantizer to train with: choose weight among absmax, lsq, "),
+    ],
+)
+def test_methods_without_training_are_refused(setting, message):
+    with pytest.raises(ConfigError, match=message):
+        QAT(QuantConfig().add_name_config("fc", **setting)).quantize(Residual())
+
+
+def test_a_first_batch_that_is_no_number_is_refused_with_the_layer():
+    model, x = model_and_batch("residual")
+    x[0, 0, 0, 0] = float("nan")
+    with pytest.raises(DataError, match="the input of conv is NaN or infinite in the first batch"):
+        QAT().quantize(model)(x)
+
+
+def test_a_part_that_cannot_be_traced_is_trained_all_the_same():
+    with pytest.warns(QuantizationWarning, match="branch stays in float"):
+        made = QAT(settings()).quantize(Branching())
+    losses = train(made, images(), 6)
+    assert losses[-1] < losses[0]
+    assert isinstance(made.branch.body[1], FoldedBatchNorm)
+
+
+@pytest.mark.parametrize("activation, weight", PAIRS)
+def test_autocast_trains_with_scales_in_float32(activation, weight):
+    model, x = model_and_batch("residual")
+    made = QAT(settings(activation, weight)).quantize(model)
+    optimizer = torch.optim.SGD(made.parameters(), lr=0.02)
+    losses = []
+    for _ in range(8):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            result = made(x)
+            loss = ((result.float() - images(16, 10, seed=5)) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert result.dtype == torch.bfloat16 and losses[-1] < losses[0]
+    for parameter in made.parameters():
+        assert parameter.dtype == torch.float32 and torch.isfinite(parameter.grad).all()
+
+
+def test_every_parameter_has_a_gradient():
+    for name in MODELS:
+        model, x = model_and_batch(name)
+        made = QAT(settings("lsq+", "lsq+", 4, symmetric=False)).quantize(model)
+        train(made, x, 1)
+        assert [key for key, each in made.named_parameters() if each.grad is None] == [], name
+
+
+@pytest.mark.gpu
+def test_a_gpu_trains_in_half_precision_too():
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU: PyTorch sees none")
+    for activation, weight in PAIRS:
+        model, x = model_and_batch("residual")
+        made, x = QAT(settings(activation, weight)).quantize(model.cuda()), x.cuda()
+        target = images(16, 10, seed=5).cuda()
+        optimizer, scaler = torch.optim.SGD(made.parameters(), lr=0.02), torch.amp.GradScaler("cuda")
+        losses = []
+        for _ in range(10):
+            with torch.autocast("cuda", dtype=torch.float16):
+                loss = ((made(x).float() - target) ** 2).mean()
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            losses.append(loss.item())
+        assert losses[-1] < losses[0]
+        assert all(each.device.type == "cuda" for each in made.parameters())
+        with torch.no_grad():
+            expected = made.eval()(x)
+            torch.testing.assert_close(QAT().convert(made)(x), expected, rtol=1e-3, atol=1e-3)
+        assert np.isfinite(encodings(made)["fc"]["weight_quantizer"].scale).all()
