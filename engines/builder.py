@@ -13,9 +13,11 @@ from calibrators.sidecar import installed_versions
 from calibrators.sidecar import sidecar_path as cache_sidecar_path
 from engines.backends.backend import NO_OPTIONS, Backend, BoundTensor, BuildOptions, Log
 from engines.backends.log import UnknownLogError, read_kernels
-from engines.calibration import CacheSource, digest_of, ranges_for
+from engines.calibration import CacheSource, Ranges, digest_of, ranges_for
 from engines.graph import ModelSource, label
 from engines.inspect import findings_of, operators_of
+from engines.layer_plan import LayerConfig, LayerPlan
+from engines.layer_types import constrained, disobeyed, halved, planned_for, told
 from engines.order import BackendName, Order, Precision, Rest, checked_order
 from engines.passes.float_weights import with_float_weights
 from engines.record import Engine, EngineRecord, sidecar_path
@@ -36,6 +38,7 @@ def build_engine(
     cache: CacheSource | None = None,
     calibrator: "Calibrator | None" = None,
     allow_version_mismatch: bool = False,
+    config: LayerConfig | None = None,
     shapes: str | Mapping[str, Profile] | None = None,
     rest: Rest | None = None,
     compute_capabilities: Iterable[str] = (),
@@ -52,11 +55,13 @@ def build_engine(
         precision: "int8" quantizes a float model with `cache` or `calibrator`, and builds a Q/DQ model as it is; "fp16"
             computes a float model in FP16; "fp32" builds a float model as it is.
         backend: Which TensorRT; "auto" takes "tensorrt" where it is installed and there is a GPU, else "tensorrt-rtx".
-        cache: The calibration cache of a float model. TensorRT 8.6 to 10 reads it; for 11 and TensorRT-RTX, Q/DQ nodes
-            are written from it.
+        cache: The calibration cache of a float model, or statistics from `collect`. TensorRT 8.6 to 10 reads it; for 11
+            and TensorRT-RTX, Q/DQ nodes are written from it.
         calibrator: One of `calibrators.int8`. TensorRT 8.6 to 10 calibrates with it; for 11 and TensorRT-RTX, ranges
             are collected from its batches in ONNX Runtime, its cache is written, and Q/DQ nodes from that.
         allow_version_mismatch: Let TensorRT 8.6 to 10 use a cache of another version or algorithm.
+        config: Which layers are quantized, and how, and which compute in FP16 or FP32; such as a `trtcal.QuantConfig`.
+            TensorRT 8.6 to 10 gets Q/DQ nodes where its calibrators cannot do what it says.
         shapes: Of dynamic inputs: `engines.shapes.Profile` by input name, or as the command line has it,
             ``input:1x3x224x224..8x3x224x224..32x3x224x224``. A model with a dynamic batch and nothing said gets
             batches of 1 to 32.
@@ -97,6 +102,7 @@ def build_engine(
         cache=cache,
         calibrator=calibrator,
         allow_version_mismatch=allow_version_mismatch,
+        layers=None if config is None else planned_for(order, config),
         progress=progress,
         phase=phase,
     )
@@ -108,13 +114,21 @@ def fulfil(
     cache: CacheSource | None = None,
     calibrator: "Calibrator | None" = None,
     allow_version_mismatch: bool = False,
+    layers: LayerPlan | None = None,
     progress: Callable[[int], None] | None = None,
     phase: Callable[[str], None] | None = None,
 ) -> Engine:
-    """Build what `engines.order.checked_order` found in order; arguments and errors are `build_engine`'s."""
+    """Build what `engines.order.checked_order` found in order; arguments and errors are `build_engine`'s.
+
+    `layers` is what `engines.layer_types.planned_for` makes of a configuration.
+    """
     said: Log = []
-    with ranges_for(order, cache=cache, calibrator=calibrator, allow_version_mismatch=allow_version_mismatch) as ranges:
-        graph, notes = _prepared(order, ranges.cache)
+    with ranges_for(
+        order, cache=cache, calibrator=calibrator, allow_version_mismatch=allow_version_mismatch, plan=layers
+    ) as ranges:
+        if layers is not None and not order.backend.strongly_typed:
+            order = constrained(order, layers, implicit=ranges.calibration is not None)
+        graph, notes = _prepared(order, ranges, layers)
         try:
             plan = order.backend.build(
                 graph,
@@ -135,7 +149,7 @@ def fulfil(
     _keep(said, order.log)
     used = ranges.cache if ranges.cache is not None else plan.cache
     file = cache if calibrator is None else calibrator.cache
-    seen = _seen(graph, said)
+    seen = _seen(graph, said, layers)
     with whole_file(sidecar_path(order.output)) as sidecar, whole_file(order.output) as engine:
         engine.write_bytes(plan.data)
         record = EngineRecord(
@@ -154,9 +168,10 @@ def fulfil(
             inputs=tuple(map(_described, plan.inputs)),
             outputs=tuple(map(_described, plan.outputs)),
             versions=_versions(order.backend),
-            notes=(*order.notes, *ranges.notes, *notes),
+            notes=(*order.notes, *ranges.notes, *(() if layers is None else told(layers)), *notes),
             warnings=_warnings(said),
             **seen,
+            configured={} if layers is None else layers.precisions,
             cache=Path(file).name if isinstance(file, (str, os.PathLike)) else None,
             cache_sha256=used.sha256 if used is not None else None,
             preprocess=_preprocess(order, used),
@@ -171,41 +186,33 @@ def _quantization(order: Order, *, implicit: bool) -> str | None:
     return "implicit" if implicit else "explicit"
 
 
-def _prepared(order: Order, cache: CalibrationCache | None) -> "tuple[onnx.ModelProto, tuple[str, ...]]":
+def _prepared(order: Order, ranges: Ranges, layers: LayerPlan | None) -> "tuple[onnx.ModelProto, tuple[str, ...]]":
     """The graph to build, each node with a name of its own, and notes on what became of it."""
     graph = order.graph
     notes: list[str] = []
-    if cache is not None:
-        graph, notes = _quantized(order, cache)
+    if ranges.cache is not None:
+        graph, notes = _quantized(order, ranges, layers)
     if not order.backend.strongly_typed:
         graph = with_float_weights(graph)
-    elif "fp16" in (order.precision, order.rest):
-        graph, remarks = _halved(graph)
-        notes += remarks
+    else:
+        half = halved(order, graph, layers)
+        graph = half.model
+        notes += half.notes
     return _named(graph), tuple(notes)
 
 
-def _quantized(order: Order, cache: CalibrationCache) -> "tuple[onnx.ModelProto, list[str]]":
+def _quantized(order: Order, ranges: Ranges, layers: LayerPlan | None) -> "tuple[onnx.ModelProto, list[str]]":
     from engines.qdq import quantize
 
-    quantized = quantize(order.model, cache)
-    left = [f"{name} stays in float: {why}" for name, why in quantized.left_float.items()]
+    assert ranges.cache is not None
+    chosen = {} if layers is None else layers.choices
+    quantized = quantize(order.model, ranges.cache, layers=chosen, caches=ranges.caches)
+    left = [
+        f"{name} stays in float: {why}"
+        for name, why in quantized.left_float.items()
+        if not isinstance(chosen.get(name), str)
+    ]
     return quantized.model, [*left, *quantized.notes]
-
-
-def _halved(graph: "onnx.ModelProto") -> "tuple[onnx.ModelProto, tuple[str, ...]]":
-    from onnx import TensorProto
-
-    from engines.passes.half import to_half
-
-    typed = {tensor.data_type for tensor in graph.graph.initializer}
-    typed |= {
-        item.i for node in graph.graph.node if node.op_type == "Cast" for item in node.attribute if item.name == "to"
-    }
-    if TensorProto.FLOAT16 in typed or TensorProto.BFLOAT16 in typed:
-        return graph, ("the model has FP16 tensors of its own: they, and its FP32 ones, are built as they are",)
-    half = to_half(graph)
-    return half.model, half.notes
 
 
 def _named(graph: "onnx.ModelProto") -> "onnx.ModelProto":
@@ -229,13 +236,16 @@ def _named(graph: "onnx.ModelProto") -> "onnx.ModelProto":
     return copy
 
 
-def _seen(graph: "onnx.ModelProto", said: Log) -> dict[str, Any]:
+def _seen(graph: "onnx.ModelProto", said: Log, layers: LayerPlan | None) -> dict[str, Any]:
     """What the log tells of the engine, for its record."""
     try:
         kernels = read_kernels(message for _, message in said)
     except UnknownLogError as error:
         return {"kernels": None, "kernels_absent": str(error)}
-    return {"kernels": kernels, "operators": operators_of(graph, kernels), "findings": findings_of(graph, kernels)}
+    operators, findings = operators_of(graph, kernels), findings_of(graph, kernels)
+    if layers is not None:
+        findings = (*disobeyed(layers, operators), *findings)
+    return {"kernels": kernels, "operators": operators, "findings": findings}
 
 
 def _keep(said: Log, path: Path | None) -> None:

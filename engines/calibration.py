@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,16 +17,22 @@ from calibrators.cache import CalibrationCache
 from calibrators.errors import BuildError, CacheMismatchError
 from calibrators.files import require_outputs
 from calibrators.sidecar import sidecar_path
+from calibrators.statistics_file import Statistics
 from engines.backends.backend import Calibration
 from engines.graph import ModelSource, activations, files_of, input_specs, model_digest
+from engines.layer_plan import NO_PLAN, LayerPlan, canonical, scales_for, some
 from engines.order import Order
+from engines.qdq_weights import WeightOptions
 from engines.shapes import Profile
 
 if TYPE_CHECKING:
     from calibrators.calibrator import Calibrator
     from engines.collect import Tensors
 
-CacheSource = str | os.PathLike[str] | CalibrationCache
+CacheSource = str | os.PathLike[str] | CalibrationCache | Statistics
+
+ONLY_NODES = "the cache holds only what Q/DQ nodes need (--tensors quantizable)"
+"""Layers without a scale would be float if a calibrator read it."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +41,13 @@ class Ranges:
 
     Attributes:
         cache: Scales to write Q/DQ nodes from.
+        caches: By name of a layer, what it has its scale from instead.
         calibration: What TensorRT calibrates with instead.
         notes: What was decided for the user.
     """
 
     cache: CalibrationCache | None = None
+    caches: Mapping[str, CalibrationCache] = field(default_factory=dict)
     calibration: Calibration | None = None
     notes: tuple[str, ...] = ()
 
@@ -51,10 +59,12 @@ def ranges_for(
     cache: CacheSource | None = None,
     calibrator: "Calibrator | None" = None,
     allow_version_mismatch: bool = False,
+    plan: LayerPlan | None = None,
 ) -> Iterator[Ranges]:
     """The ranges for `order`, from a cache or a calibrator; the arguments are `engines.builder.build_engine`'s.
 
-    What it yields holds until the block ends.
+    What it yields holds until the block ends. Where a plan of the layers wants what calibrators cannot do, Q/DQ nodes
+    take their place.
 
     Raises:
         BuildError: None are given, or both, or some where none are needed.
@@ -63,14 +73,19 @@ def ranges_for(
     _require_ranges(order, cache, calibrator)
     with ExitStack() as stack:
         if calibrator is not None:
-            yield _from_calibrator(order, calibrator)
+            yield _from_calibrator(order, calibrator, plan or NO_PLAN)
         elif cache is None:
             yield Ranges()
-        elif order.implicit and not _is_for_nodes_alone(cache):
-            path = stack.enter_context(_file_of(cache))
-            yield _implicit(order, reader_of(path, allow_version_mismatch=allow_version_mismatch))
         else:
-            yield _explicit(order, CalibrationCache.load(cache) if not isinstance(cache, CalibrationCache) else cache)
+            given = cache if isinstance(cache, (CalibrationCache, Statistics)) else CalibrationCache.load(cache)
+            name = "the cache" if given is cache else str(cache)
+            scales, others = scales_for(plan or NO_PLAN, given, name=name)
+            why = _why_nodes(plan or NO_PLAN, scales, others) if order.implicit else ""
+            if order.implicit and not why:
+                path = stack.enter_context(_file_of(scales if isinstance(cache, Statistics) else cache))
+                yield _implicit(order, reader_of(path, allow_version_mismatch=allow_version_mismatch))
+            else:
+                yield _explicit(order, scales, others, why)
 
 
 def reader_of(path: Path, *, allow_version_mismatch: bool = False) -> "Calibrator":
@@ -99,7 +114,7 @@ def _require_ranges(order: Order, cache: CacheSource | None, calibrator: "Calibr
             )
 
 
-def _from_calibrator(order: Order, calibrator: "Calibrator") -> Ranges:
+def _from_calibrator(order: Order, calibrator: "Calibrator", plan: LayerPlan) -> Ranges:
     if isinstance(calibrator, type):
         raise BuildError(f"{calibrator.__name__} is a class: give one made of it, {calibrator.__name__}(batches)")
     if not isinstance(getattr(calibrator, "method", None), str) or not hasattr(calibrator, "prepare"):
@@ -107,17 +122,18 @@ def _from_calibrator(order: Order, calibrator: "Calibrator") -> Ranges:
             f"{type(calibrator).__name__} is no calibrator of trtcal's: take trtcal.EntropyCalibrator2, or another of "
             "its calibrators"
         )
-    if order.implicit:
+    why = _why_nodes_and_no_calibrator(plan, calibrator.method)
+    if order.implicit and not why:
         return _implicit(order, calibrator)
     path = calibrator.cache
     if path is not None and (calibrator.batches is None or (path.exists() and not calibrator.recalibrate)):
-        return _explicit(order, CalibrationCache.load(path))
+        return _explicit(order, *scales_for(plan, CalibrationCache.load(path), name=str(path)), why)
     assert calibrator.batches is not None  # it has a cache or batches
     if path is not None:
         require_outputs([path, sidecar_path(path)], inputs=files_of(order.model))
         if path.exists():
             CalibrationCache.load(path, alone=True)  # what is replaced is a cache, and nothing else
-    return _collected(order, calibrator, calibrator.batches)
+    return _collected(order, calibrator, calibrator.batches, plan, why)
 
 
 def _implicit(order: Order, calibrator: "Calibrator") -> Ranges:
@@ -190,7 +206,7 @@ def largest_batch(wanted: int, samples: int | None) -> int:
     return next(size for size in range(min(wanted, samples), 0, -1) if samples % size == 0)
 
 
-def _explicit(order: Order, cache: CalibrationCache) -> Ranges:
+def _explicit(order: Order, cache: CalibrationCache, others: Mapping[str, CalibrationCache], why: str) -> Ranges:
     made_of, digest = cache.sidecar.model_sha256 if cache.sidecar is not None else "", digest_of(order.model)
     if made_of and digest and made_of != digest:
         name = Path(order.model).name if isinstance(order.model, (str, os.PathLike)) else "the model"
@@ -198,41 +214,54 @@ def _explicit(order: Order, cache: CalibrationCache) -> Ranges:
             f"the cache was made of another model (SHA-256 {made_of[:12]}...) than {name}: "
             "give that model's own cache, or calibrate it"
         )
-    if order.implicit:
-        note = "the cache holds only what Q/DQ nodes need (--tensors quantizable): they were written from it"
-    else:
-        note = f"{order.backend.label} has no calibrators: Q/DQ nodes were written into the model"
-    return Ranges(cache=cache, notes=(note,))
+    written = "they were written from it" if why == ONLY_NODES else "Q/DQ nodes were written into the model"
+    note = f"{why or f'{order.backend.label} has no calibrators'}: {written}"
+    return Ranges(cache=cache, caches=others, notes=(note,))
 
 
-def _collected(order: Order, calibrator: "Calibrator", batches: Batches) -> Ranges:
+def _collected(order: Order, calibrator: "Calibrator", batches: Batches, plan: LayerPlan, why: str) -> Ranges:
     """The ranges of the calibrator's batches, found in ONNX Runtime; the calibrator's cache is written."""
     from calibrators.progress import shown
-    from calibrators.ranges import calibrate
     from calibrators.recut import samples_of
     from engines.collect import collect
 
     tensors: Tensors = "quantizable" if calibrator.cache is None else "all"
     with shown(calibrator.progress, samples_of(batches)) as advance:
         statistics = collect(order.model, batches, tensors=tensors, progress=advance)
-    cache = calibrate(statistics, calibrator.method)
+    cache, others = scales_for(plan, statistics, method=calibrator.method, main=calibrator.method)
     if calibrator.cache is not None:
         cache.save(calibrator.cache)
     note = (
-        f"{order.backend.label} has no calibrators: ranges ({calibrator.method}) were collected in ONNX Runtime, and "
-        "Q/DQ nodes written from them"
+        f"{why or f'{order.backend.label} has no calibrators'}: ranges ({calibrator.method}) were collected in ONNX "
+        "Runtime, and Q/DQ nodes written from them"
     )
-    return Ranges(cache=cache, notes=(note,))
+    return Ranges(cache=cache, caches=others, notes=(note,))
 
 
-def _is_for_nodes_alone(cache: CacheSource) -> bool:
-    """Whether a cache says that it lacks what a calibrator needs besides: layers without a scale would be float."""
-    loaded = cache if isinstance(cache, CalibrationCache) else CalibrationCache.load(cache)
-    return loaded.sidecar is not None and loaded.sidecar.tensors == "quantizable"
+def _why_nodes(plan: LayerPlan, cache: CalibrationCache, others: Mapping[str, CalibrationCache]) -> str:
+    """Why Q/DQ nodes are to be written for a TensorRT that reads caches, too; empty where it is to read this one."""
+    if cache.sidecar is not None and cache.sidecar.tensors == "quantizable":
+        return ONLY_NODES
+    if others:
+        return f"a cache holds one range method, and {some(others)} take another"
+    return _special_weights(plan)
+
+
+def _why_nodes_and_no_calibrator(plan: LayerPlan, method: str) -> str:
+    """Likewise for a TensorRT that calibrates by a range method."""
+    others = [name for name, chosen in plan.methods.items() if canonical(chosen) != canonical(method)]
+    if others:
+        return f"a calibrator has one range method, and {some(others)} take another"
+    return _special_weights(plan)
+
+
+def _special_weights(plan: LayerPlan) -> str:
+    special = [name for name, options in plan.weights.items() if options != WeightOptions()]
+    return f"calibrators choose the scales of weights themselves, and {some(special)} want others" if special else ""
 
 
 @contextmanager
-def _file_of(cache: CacheSource) -> Iterator[Path]:
+def _file_of(cache: "str | os.PathLike[str] | CalibrationCache") -> Iterator[Path]:
     """A cache as a file, which calibrators read."""
     if not isinstance(cache, CalibrationCache):
         yield Path(cache)

@@ -1,5 +1,6 @@
 """Kernels: what an engine really runs, and in which precision."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,9 +70,10 @@ class Kernel:
         """The type it computes in; None for one that only synchronises, or moves integers.
 
         A kernel that multiplies runs in INT8 where an Int8 input meets Int8 constants or another Int8 input, whatever
-        the types of its scales, of what it accumulates in and of what it writes; otherwise in the widest type that it
-        reads. A generated kernel does its arithmetic in the widest type that it reads or writes, its constants among
-        them: one from Int8 to Int8 with Float scales works in FP32.
+        the types of its scales, of what it accumulates in and of what it writes; otherwise in the type of its weights,
+        the largest of its constants, where it reads such a tensor (what else it reads may be a residual that it adds),
+        else in the widest type that it reads. A generated kernel does its arithmetic in the widest type that it reads
+        or writes, its constants among them: one from Int8 to Int8 with Float scales works in FP32.
         """
         read, held, written = (
             [tensor.type for tensor in tensors] for tensors in (self.inputs, self.constants, self.outputs)
@@ -81,6 +83,9 @@ class Kernel:
         for narrow in _NARROW:
             if narrow in read and (narrow in held or read.count(narrow) > 1):
                 return PRECISIONS[narrow]
+        weights = max(self.constants, key=lambda each: math.prod(each.shape), default=None)
+        if weights is not None and weights.type in read and weights.type in PRECISIONS:
+            return PRECISIONS[weights.type]
         return _widest(read) or _widest(written)
 
     def to_dict(self) -> dict[str, Any]:

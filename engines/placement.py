@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -29,11 +29,13 @@ class Site:
         node: The operator.
         activation: Which input is the activation.
         weight: Its constant operand, or None for a residual's skip input.
+        partner: Of a skip input: the convolution that the addition is fused into.
     """
 
     node: ir.Node
     activation: int
     weight: Weight | None = None
+    partner: ir.Node | None = None
 
     @property
     def tensor(self) -> str:
@@ -147,10 +149,11 @@ def _skip(node: ir.Node, live: set[ir.Value], fusible: set[ir.Node]) -> Site | N
     first, second = node.inputs
     if first is None or second is None or first is second or _different(first.shape, second.shape):
         return None
-    fuses = [_fuses(value, fusible) for value in (first, second)]
+    fuses = [_fused(value, fusible) for value in (first, second)]
     if not any(fuses):
         return None
-    return _before_moves(node, _nearer(first, second) if all(fuses) else fuses.index(False))
+    place = _nearer(first, second) if all(fuses) else fuses.index(None)
+    return replace(_before_moves(node, place), partner=fuses[1 - place])
 
 
 def _before_moves(node: ir.Node, place: int) -> Site:
@@ -176,14 +179,14 @@ def _pads_with_zero(node: ir.Node) -> bool:
     return constant is None or (constant.const_value is not None and not constant.const_value.numpy().any())
 
 
-def _fuses(value: ir.Value, fusible: set[ir.Node]) -> bool:
-    """Whether a value is a convolution's (with batch normalization or not) that nothing else reads."""
+def _fused(value: ir.Value, fusible: set[ir.Node]) -> ir.Node | None:
+    """The convolution (with batch normalization or not) that gives a value, where nothing else reads it."""
     producer = value.producer()
     if producer is None or len(value.uses()) != 1 or value.is_graph_output():
-        return False
+        return None
     if producer.op_type == "BatchNormalization" and producer.inputs[0] is not None:
-        return _fuses(producer.inputs[0], fusible)
-    return producer in fusible
+        return _fused(producer.inputs[0], fusible)
+    return producer if producer in fusible else None
 
 
 def _nearer(first: ir.Value, second: ir.Value) -> int:

@@ -11,15 +11,16 @@ Where they go (NVIDIA's developer guide, "Explicit Quantization", and what Tenso
 """
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from calibrators.cache import CalibrationCache, usable
+from calibrators.cache import usable
 from calibrators.encoding import Encoding
 from calibrators.errors import CacheError, ModelError
 from calibrators.files import write_whole
@@ -27,8 +28,8 @@ from calibrators.weights import WeightMethod
 from engines.graph import ModelSource, loaded
 from engines.pairs import Pairs
 from engines.passes.prepare import LOWEST_OPSET, prepared
-from engines.placement import label, planned
-from engines.qdq_caches import averaged, foreign, none_usable, shared_scales, unusable
+from engines.placement import Site, label, planned
+from engines.qdq_caches import ReadCache, foreign, none_usable, unusable
 from engines.qdq_weights import (
     BLOCK_OPSET,
     BLOCKS_NOTE,
@@ -45,6 +46,10 @@ LARGEST_FILE = 2**31 - 2**20
 LayerChoice = WeightOptions | str
 """How a layer's weights are quantized, or why the layer stays in float."""
 
+OWN_PAIRS = (
+    "{} tensor(s), such as {}, have a pair for each range that layers want of them: TensorRT quantizes them as often"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class QuantizedModel:
@@ -52,7 +57,7 @@ class QuantizedModel:
 
     Attributes:
         model: The model; its weights are int8 where they are quantized.
-        scales: The scale of each quantized activation.
+        scales: The scale of each quantized activation; of one with several, that of its first reader.
         quantized: Labels of the operators that take quantized inputs.
         left_float: Label of each weighted operator or residual Add that stays in float -> why.
         from_sidecar: Activations whose scale is the side-car's, not the cache's: behind an average pooling, where
@@ -64,7 +69,12 @@ class QuantizedModel:
         internal: Names in the cache that TensorRT made for tensors of its own, such as copies and layers without a
             name.
         unused: Other names in the cache that the model does not have.
-        weights: How its weights are quantized.
+        weights: How its weights are quantized, where `layers` of `quantize` say nothing else.
+        layer_scales: The scale of the activation that each quantized operator takes.
+        several: Activations with a pair for each of several ranges.
+        remarks: Further notes.
+        configured: By layer, what a configuration made of it, as `engines.layer_plan.LayerPlan.described` tells; None
+            without one.
     """
 
     model: onnx.ModelProto
@@ -77,6 +87,10 @@ class QuantizedModel:
     internal: tuple[str, ...]
     unused: tuple[str, ...]
     weights: WeightOptions
+    layer_scales: Mapping[str, float] = field(default_factory=dict)
+    several: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    configured: Mapping[str, Mapping[str, Any]] | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -102,10 +116,9 @@ class QuantizedModel:
                 "{} name(s) in the cache, such as {}, dropped: TensorRT's own, of no tensor of the model",
             ),
             (self.unused, "{} name(s) in the cache, such as {}, not in the model"),
+            (self.several, OWN_PAIRS),
         )
-        size = self.weights.granularity.block_size
-        blocks = () if size is None else (BLOCKS_NOTE.format(size),)
-        return (*blocks, *(line.format(len(names), names[0]) for names, line in told if names))
+        return (*self.remarks, *(line.format(len(names), names[0]) for names, line in told if names))
 
 
 def quantize(
@@ -115,6 +128,7 @@ def quantize(
     weights: WeightMethod = "absmax",
     granularity: str = "channel",
     layers: Mapping[str, LayerChoice] | None = None,
+    caches: Mapping[str, Mapping[str, float]] | None = None,
 ) -> QuantizedModel:
     """Write a cache's scales into a model as Q/DQ nodes.
 
@@ -126,6 +140,8 @@ def quantize(
             of it; "block:N", N neighbours along the axis that MatMul or Gemm sums over, for ONNX Runtime. For blocks
             the model's opset is raised to 21.
         layers: By label (`engines.placement.label`), the layers that are quantized otherwise, or stay in float.
+        caches: By label, the cache that the layer's activation has its scale from, instead of `cache`. An activation
+            that several layers read with several scales is quantized with each.
 
     Raises:
         ModelError: The model cannot be read, holds Q/DQ nodes already, is not FP32, or has no operator to quantize; or
@@ -134,22 +150,23 @@ def quantize(
         RangeError: There is no such method or granularity.
     """
     options, choices = WeightOptions(weights, Granularity.parse(granularity)), dict(layers or {})
-    used = [options, *(choice for choice in choices.values() if isinstance(choice, WeightOptions))]
-    blocks = any(each.granularity.kind == "block" for each in used)
+    blocks = any(_block_size(choice) is not None for choice in (options, *choices.values()))
     graph = prepared(model, opset=BLOCK_OPSET if blocks else LOWEST_OPSET)
     plan = planned(graph)
-    if blocks:
-        require_blocks_possible(plan)
-    light = ir.to_proto(graph)
-    scales = shared_scales(cache, light)
-    wanted = [site.tensor for site in plan.sites]
-    if not any(usable(scales.get(name)) for name in wanted):
-        raise CacheError(none_usable(scales, wanted))
-    pairs, written = Pairs(graph.graph), dict[str, float]()
-    quantized, left = list[str](), dict(plan.left)
-    for site, tensor in zip(plan.sites, wanted, strict=True):
-        name, scale = label(site.node), scales.get(tensor)
-        choice = choices.get(name, options)
+    chosen = {site: choices.get(label(site.node), options) for site in plan.sites}
+    require_blocks_possible(site for site, choice in chosen.items() if _block_size(choice) is not None)
+    light, given = ir.to_proto(graph), caches or {}
+    main, own = ReadCache(cache, light), {id(each): ReadCache(each, light) for each in given.values()}
+    # The tensor, and where its scale comes from: taken down now, as a site's own input changes when it is quantized.
+    sources = {
+        site: (site.tensor, own[id(given[label(site.node)])] if label(site.node) in given else main) for site in chosen
+    }
+    if not any(usable(source.scales.get(tensor)) for tensor, source in sources.values()):
+        raise CacheError(none_usable(main.scales, [tensor for tensor, _ in sources.values()]))
+    pairs, read, left = Pairs(graph.graph), dict[Site, float](), dict(plan.left)
+    for site, choice in chosen.items():
+        name, (tensor, source) = label(site.node), sources[site]
+        scale = source.scales.get(tensor)
         if isinstance(choice, str):
             left[name] = choice
         elif scale is None or not usable(scale):
@@ -159,9 +176,8 @@ def quantize(
             pairs.activation(site, Encoding(np.asarray(scale, np.float32), np.asarray(0, np.int32)))
             if levels is not None:
                 pairs.weight(site, *levels)
-            written[tensor] = scale
-            quantized.append(name)
-    if not quantized:
+            read[site] = scale
+    if not read:
         raise ModelError(
             f"every layer stays in float ({len(left)}, such as {next(iter(left))}): quantize one at least, or build "
             "the float model with --precision fp16"
@@ -169,20 +185,35 @@ def quantize(
     common.TopologicalSortPass()(graph)
     common.RemoveUnusedNodesPass()(graph)
     ir.external_data.load_to_model(graph)
-    explicit = cache.sidecar.explicit if isinstance(cache, CalibrationCache) and cache.sidecar is not None else {}
-    others = foreign(cache, loaded(model).graph)
+    others, scales = foreign(cache, loaded(model).graph), dict[str, list[float]]()
+    for site, scale in read.items():
+        scales.setdefault(sources[site][0], []).append(scale)
+    used = [sources[site] for site in read]
     return QuantizedModel(
         ir.to_proto(graph),
-        written,
-        tuple(quantized),
+        {tensor: found[0] for tensor, found in scales.items()},
+        tuple(label(site.node) for site in read),
         left,
-        from_sidecar=tuple(name for name in written if name in explicit),
-        shared=tuple(name for name, scale in written.items() if name not in explicit and cache.get(name) != scale),
-        averaged=tuple(name for name in averaged(light, scales) if name in written and name not in explicit),
+        from_sidecar=_once(tensor for tensor, source in used if tensor in source.explicit),
+        shared=_once(tensor for tensor, source in used if source.is_shared(tensor)),
+        averaged=_once(tensor for tensor, source in used if tensor in source.averaged),
         internal=tuple(name for name, internal in others.items() if internal),
         unused=tuple(name for name, internal in others.items() if not internal),
         weights=options,
+        layer_scales={label(site.node): scale for site, scale in read.items()},
+        several=tuple(tensor for tensor, found in scales.items() if len(set(found)) > 1),
+        remarks=tuple(
+            BLOCKS_NOTE.format(size) for size in sorted({_block_size(chosen[site]) or 0 for site in read}) if size
+        ),
     )
+
+
+def _block_size(choice: LayerChoice) -> int | None:
+    return None if isinstance(choice, str) else choice.granularity.block_size
+
+
+def _once(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
 
 
 def quantizable_tensors(model: ModelSource, *, light: bool = False) -> tuple[str, ...]:

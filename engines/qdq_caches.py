@@ -1,12 +1,42 @@
 """What a calibration cache says to Q/DQ nodes: shared scales, scales of no use, names that are not the model's."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import onnx
 
 from calibrators.cache import CalibrationCache, usable
 from calibrators.cache_check import is_internal
 from engines.graph import AVERAGES, COMMUTES, scale_groups
+
+
+class ReadCache:
+    """A cache as Q/DQ nodes read it.
+
+    Args:
+        cache: Scales by tensor name.
+        model: The prepared model; its weights are not looked at.
+
+    Attributes:
+        cache: As given.
+        scales: With one for each group of tensors that share it.
+        explicit: Those that are its side-car's, and differ from the cache's.
+    """
+
+    def __init__(self, cache: Mapping[str, float], model: onnx.ModelProto) -> None:
+        self.cache, self._model = cache, model
+        self.scales = shared_scales(cache, model)
+        sidecar = cache.sidecar if isinstance(cache, CalibrationCache) else None
+        self.explicit: Mapping[str, float] = {} if sidecar is None else sidecar.explicit
+
+    def is_shared(self, tensor: str) -> bool:
+        """Whether a tensor has the scale of another, as the cache has none or another for itself."""
+        return tensor not in self.explicit and self.cache.get(tensor) != self.scales.get(tensor)
+
+    @cached_property
+    def averaged(self) -> frozenset[str]:
+        """Tensors behind an average pooling that have the scale before it."""
+        return frozenset(averaged(self._model, self.scales)) - self.explicit.keys()
 
 
 def shared_scales(cache: Mapping[str, float], model: onnx.ModelProto) -> dict[str, float]:

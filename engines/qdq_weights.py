@@ -1,6 +1,7 @@
 """How fine the scales of weights are, and the INT8 weights of an operator."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -11,7 +12,7 @@ from calibrators.encoding import Encoding
 from calibrators.errors import ModelError, RangeError
 from calibrators.grid import TENSORRT_WEIGHTS, Grid
 from calibrators.weights import WeightMethod, weight_encoding
-from engines.placement import CONVOLUTIONS, Plan, Site, label
+from engines.placement import CONVOLUTIONS, Site, label
 
 BLOCK_OPSET = 21
 """DequantizeLinear takes blocks from this opset on."""
@@ -83,13 +84,13 @@ class WeightOptions:
         replace(TENSORRT_WEIGHTS, bits=self.bits)  # refuses bits that no grid has
 
 
-def require_blocks_possible(plan: Plan) -> None:
-    """Refuse blocks for a model in which something else than matrix products is to be quantized.
+def require_blocks_possible(sites: Iterable[Site]) -> None:
+    """Refuse blocks for operators of which some are something else than matrix products.
 
     Raises:
         ModelError: An operator is a convolution.
     """
-    for site in plan.sites:
+    for site in sites:
         if site.weight is not None and site.node.op_type in CONVOLUTIONS:
             raise ModelError(
                 f"{label(site.node)} is a {site.node.op_type}, and blocks divide the weights of MatMul and Gemm alone: "

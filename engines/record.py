@@ -32,6 +32,8 @@ class EngineRecord:
             "implicit", by TensorRT's own calibration or its cache; None in other builds.
         gpu: Name and compute capability of the GPU that it was built on; None where the builder needs none or cannot
             tell.
+        configured: By layer, what it is to compute in: int8, fp16, fp32 or float (as what is not quantized); empty
+            where no configuration was given.
         builder_options: What else the builder was told, as `engines.backends.backend.BuildOptions.given` has it.
         compute_capabilities: What it runs on, such as "8.6"; empty for the backend's portable default.
         portable: What that default is, in words.
@@ -74,6 +76,7 @@ class EngineRecord:
     quantization: str | None = None
     gpu: Mapping[str, str] | None = None
     builder_options: Mapping[str, Any] = field(default_factory=dict)
+    configured: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def operators_by_precision(self) -> dict[str, int]:
@@ -98,6 +101,7 @@ class EngineRecord:
             "quantization": self.quantization,
             "gpu": self.gpu,
             "builder_options": dict(self.builder_options),
+            "configured": dict(self.configured),
             "versions": dict(self.versions),
             "options": {
                 "precision": self.precision,
@@ -140,7 +144,7 @@ class EngineRecord:
                 )
             _require_form(value, _FORM, "")
             _require_form(value["versions"], {value["backend"]: str}, "versions")
-            _require_form({**dict.fromkeys(_LATER), "builder_options": {}, **value}, _LATER, "")
+            _require_form({**dict.fromkeys(_LATER), "builder_options": {}, "configured": {}, **value}, _LATER, "")
             return cls._from_dict(value)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
@@ -174,6 +178,7 @@ class EngineRecord:
             quantization=value.get("quantization"),
             gpu=value.get("gpu"),
             builder_options=value.get("builder_options", {}),
+            configured=value.get("configured", {}),
         )
 
 
@@ -219,6 +224,7 @@ _LATER: dict[str, Any] = {
     "quantization": (str,),
     "gpu": ({"name": str, "compute_capability": str},),
     "builder_options": dict,
+    "configured": {...: str},
 }
 """The same for keys that older side-cars lack."""
 

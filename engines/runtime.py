@@ -186,7 +186,7 @@ def _loaded(path: Path, data: bytes, backend: str, trt: ModuleType, record: Engi
 def _refusal(path: Path, title: str, version: str, record: EngineRecord | None, said: Log) -> TrtcalError:
     """Why an engine does not load, from what TensorRT said and what the side-car says."""
     text = " ".join(" ".join(message.split()) for severity, message in said if severity == "error")
-    if record is not None and not any(words.search(text) for words in (_NO_GPU, _OTHER_GPU, _OUT_OF_MEMORY)):
+    if record is not None and not any(words.search(text) for words in (_NO_GPU, *_OTHER_GPU, _OUT_OF_MEMORY)):
         built_with = record.versions[record.backend]
         if built_with != version:
             return EngineError(
@@ -218,16 +218,32 @@ def _other_gpu(path: Path, record: EngineRecord) -> EngineError | None:
     )
 
 
-_OTHER_GPU = re.compile(r"expecting compute (?P<here>\d+\.\d+) got compute (?P<built>\d+\.\d+)")
+_OTHER_GPU = tuple(
+    re.compile(words)
+    for words in (
+        r"has compute capability (?P<here>\d+\.\d+)\b.* does not support this compute capability",
+        r"has compute capability (?P<here>\d+\.\d+)\. Supported compute capabilities: (?P<built>[\d.> ]*\d)",
+        r"expecting compute (?P<here>\d+\.\d+) got compute (?P<built>\d+\.\d+)",
+    )
+)
 _OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemory|could not be allocated|cudaError(_t)? 2\b", re.IGNORECASE)
 _NO_GPU = re.compile(r"(cudaError(_t)?|CUDA initialization failure with error:?) (?!2\b)\d+")
 
 _REFUSALS: tuple[tuple[re.Pattern[str], type[TrtcalError], str], ...] = (
     (
-        _OTHER_GPU,
+        _OTHER_GPU[0],
         EngineError,
-        "{path} was built for GPUs of compute capability {built}, and this one has {here}: build the engine again on "
-        "this machine",
+        "{path} cannot run here: {title} has no engines for GPUs of compute capability {here}, which this one has; "
+        "build it with TensorRT (--backend tensorrt), or run it on another GPU",
+    ),
+    *(
+        (
+            words,
+            EngineError,
+            "{path} was built for GPUs of compute capability {built}, and this one has {here}: build the engine again "
+            "on this machine",
+        )
+        for words in _OTHER_GPU[1:]
     ),
     (
         re.compile("expecting library version|Version tag does not match|stdVersionRead"),
@@ -260,8 +276,8 @@ _REFUSALS: tuple[tuple[re.Pattern[str], type[TrtcalError], str], ...] = (
         "cannot run {path}: {title} finds no NVIDIA GPU that it can use; trtcal doctor shows what is here",
     ),
 )
-"""What TensorRT says, the first that fits. The third, fourth and sixth as TensorRT-RTX 1.7.1 was seen to log them; the
-others as users of TensorRT 8 to 11 report them."""
+"""What TensorRT says, the first that fits. The first (on an H100), fifth, sixth and eighth as TensorRT-RTX 1.7.1 was
+seen to log them; the others as users of TensorRT 8 to 11 report them."""
 
 
 def _megabytes(size: int) -> str:

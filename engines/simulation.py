@@ -37,6 +37,7 @@ class Layer:
         weight: The name of its weight; None for a skip input.
         shape: The weight's; () for a skip input.
         axis: The weight's output channels; None for a skip input.
+        partner: Of a skip input: the name of the convolution that the addition is fused into.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Layer:
     weight: str | None = None
     shape: tuple[int, ...] = ()
     axis: int | None = None
+    partner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Simulation:
         ir.external_data.load_to_model(graph)
         self._sites = {label(site.node): site for site in plan.sites}
         self._levels: dict[str, tuple[Encoding, Levels]] = {}
-        self.layers = tuple(map(_layer, plan.sites))
+        self.layers = tuple(map(layer_of, plan.sites))
         self.left = plan.left
         self.floats = ir.to_proto(graph)
         self._prepared = {LOWEST_OPSET: self.floats}
@@ -173,14 +175,15 @@ class Simulation:
         return self._sites[name]
 
 
-def _layer(site: Site) -> Layer:
+def layer_of(site: Site) -> Layer:
+    """What is told of a site."""
     node = site.node
     name, kind, output = label(node), node.op_type, str(node.outputs[0].name)
     if site.weight is None:
-        return Layer(name, kind, site.tensor, output)
+        return Layer(name, kind, site.tensor, output, partner=None if site.partner is None else label(site.partner))
     value = node.inputs[site.weight.input]
     assert value is not None and value.const_value is not None
-    shape = tuple(value.const_value.numpy().shape)
+    shape = tuple(value.const_value.shape.numpy())
     return Layer(name, kind, site.tensor, output, _weight_name(site), shape, site.weight.axis)
 
 

@@ -386,6 +386,15 @@ OTHER_GPU = (
     "IRuntime::deserializeCudaEngine: Error Code 6: API Usage Error (The engine plan file is generated on an "
     "incompatible device, expecting compute 8.6 got compute 7.5, please rebuild.)"
 )
+NO_SUCH_GPU = (  # TensorRT-RTX 1.7.1 on an H100
+    "IRuntime::deserializeCudaEngine: Error Code 6: API Usage Error (The engine cannot run on this GPU, which has "
+    "compute capability 9.0. Supported compute capabilities: 8.0 8.6 8.9 12.0 12.1 >12.0. TensorRT-RTX does not "
+    "support this compute capability, so the engine cannot be rebuilt for it. In x at runtime.cpp:84)"
+)
+ANOTHER_GPU = (
+    "IRuntime::deserializeCudaEngine: Error Code 6: API Usage Error (The engine cannot run on this GPU, which has "
+    "compute capability 8.9. Supported compute capabilities: 8.0 12.0. In throwUnlessComputeCapSupported at x.cpp:84)"
+)
 OTHER_VERSION = (
     "IRuntime::deserializeCudaEngine: Error Code 6: API Usage Error (The engine plan file is not compatible with this "
     "version of TensorRT, expecting library version 10.7.0.23 got 10.3.0.26, please rebuild.)"
@@ -405,6 +414,8 @@ class TestEnginesThatDoNotLoad:
             (NO_DRIVER, DeviceError, "finds no NVIDIA driver, or one too old for it; trtcal doctor shows what is here"),
             (NO_GPU, DeviceError, "finds no NVIDIA GPU that it can use; trtcal doctor"),
             (OTHER_GPU, EngineError, "was built for GPUs of compute capability 7.5, and this one has 8.6: build"),
+            (NO_SUCH_GPU, EngineError, r"has no engines for GPUs of compute capability 9\.0, .*--backend tensorrt"),
+            (ANOTHER_GPU, EngineError, r"was built for GPUs of compute capability 8\.0 12\.0, and this one has 8\.9"),
             (OTHER_VERSION, EngineError, "was built with another version than TensorRT"),
             (NO_MEMORY, DeviceError, "does not fit in the GPU's memory: end what else uses the GPU"),
             (CUT, EngineError, "was cut short: copy it again, or build it again"),
@@ -444,6 +455,12 @@ class TestEnginesThatDoNotLoad:
             TensorRTSession(path)
         monkeypatch.setattr(double.cuda, "device", lambda: Device("NVIDIA Test GPU", "8.9", 1, 1, "13.0"))
         with pytest.raises(EngineError, match="something new"):
+            TensorRTSession(path)
+
+    def test_a_gpu_that_no_engine_is_for_is_no_matter_of_the_side_car(self, engine_of):
+        says = [("ERROR", NO_SUCH_GPU)]
+        _, path = engine_of(doubling(loads=False, says=says), compute_capabilities=("8.0",))
+        with pytest.raises(EngineError, match=r"cannot run here: TensorRT.* has no engines for"):
             TensorRTSession(path)
 
     def test_the_side_car_tells_the_gpu_that_it_was_built_on(self, engine_of):

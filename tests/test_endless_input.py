@@ -10,6 +10,7 @@ from calibrators.errors import TrtcalError
 from calibrators.files import opened
 from calibrators.sidecar import Sidecar
 from calibrators.statistics_file import Statistics
+from trtcal.config import QuantConfig
 from trtcal.conversion import read
 from trtcal.labels import read_csv
 
@@ -55,6 +56,12 @@ def test_statistics_from_a_device(device):
 
 def test_a_side_car_without_end():
     refused(Sidecar.load, "/dev/zero")
+
+
+def test_a_configuration_without_end_or_beginning(tmp_path):
+    refused(QuantConfig.load, "/dev/zero")
+    os.mkfifo(tmp_path / "pipe")
+    assert QuantConfig.load(tmp_path / "pipe") == QuantConfig()  # as of an empty file
 
 
 def test_labels_from_a_device(monkeypatch):

@@ -35,6 +35,8 @@ def run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 def tour(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which every command of the README has been run, in order."""
     folder = tmp_path_factory.mktemp("tour")
+    (configuration,) = blocks("toml layers.toml")
+    (folder / "layers.toml").write_text(configuration, encoding="utf-8")
     commands = [line for block in blocks("sh") for line in block.splitlines() if line]
     assert len(commands) >= 10
     for command in commands:
@@ -76,6 +78,29 @@ def test_the_python_runs_and_gives_the_same_cache(tour: Path) -> None:
     result = run(tour, "-c", block)
     assert result.returncode == 0, result.stderr
     assert (tour / "digits.cache").read_bytes() == from_commands
+
+
+def test_a_configuration_in_python_does_what_it_says(tour: Path) -> None:
+    import json
+
+    (block,) = blocks("python config")
+    result = run(tour, "-c", block)
+    assert result.returncode == 0, result.stderr
+    assert "[[name]]" in (tour / "mine.toml").read_text(encoding="utf-8")
+    configured = json.loads((tour / "digits.mine.engine.json").read_bytes())["configured"]
+    assert configured["stem.conv"] == "float"
+    assert configured["classifier"] == "fp32"
+    assert configured["block1.widen.conv"] == "int8"
+
+
+def test_every_setting_of_a_configuration_is_told() -> None:
+    from dataclasses import fields
+
+    from trtcal.config import KEYS, Skip
+
+    (block,) = blocks("toml layers.toml")
+    for key in (*KEYS, *(each.name for each in fields(Skip))):
+        assert re.search(rf"\b{key}\b", block), key
 
 
 @pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("[0-9]*.py")))

@@ -93,13 +93,33 @@ def _engines(machine: Machine, command: str, needs: tuple[str, ...]) -> Ability:
         reasons.append(f"needs an NVIDIA GPU: {machine.nvidia.absent}")
     if reasons:
         return Ability(command, ready=False, remark="; ".join(reasons), install=" && ".join(filter(None, installs)))
-    names = " and ".join(f"{each.name} {each.version}" for each in families if each.usable)
+    usable = [each for each in families if each.usable]
+    if not _runs_rtx(machine):
+        usable = [each for each in usable if each.name != _RTX]
+        if not usable:
+            return Ability(command, ready=False, remark=f"TensorRT for RTX has no engines for {_gpus(machine)}")
+    names = " and ".join(f"{each.name} {each.version}" for each in usable)
     return Ability(command, ready=True, remark=f"engines that {names} built for this GPU")
 
 
 def _rtx_remark(machine: Machine) -> str:
     version = machine.libraries[_RTX].version
-    return f"TensorRT for RTX {version}: engines for RTX GPUs, built on the CPU; INT8 by Q/DQ nodes"
+    remark = f"TensorRT for RTX {version}: engines for RTX GPUs, built on the CPU; INT8 by Q/DQ nodes"
+    return remark if _runs_rtx(machine) else f"{remark}; they do not run on {_gpus(machine)}"
+
+
+_NO_RTX = ("9.", "10.", "11.")
+"""Compute capabilities, by how they begin, that TensorRT for RTX has no engines for; an H100 (9.0) refused them."""
+
+
+def _runs_rtx(machine: Machine) -> bool:
+    """Whether there is no GPU, or one among them that may run engines of TensorRT for RTX."""
+    found = machine.nvidia.gpus
+    return not found or any(not gpu.compute_capability.startswith(_NO_RTX) for gpu in found)
+
+
+def _gpus(machine: Machine) -> str:
+    return ", ".join(f"{gpu.name} (compute capability {gpu.compute_capability})" for gpu in machine.nvidia.gpus)
 
 
 def _cuda(machine: Machine) -> str:

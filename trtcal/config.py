@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 from calibrators.errors import ConfigError
+from engines.layer_plan import LayerPlan
+from engines.simulation import Layer
 from trtcal.layer_settings import CLOSENESS, KEYS, LayerSettings, Precision
 from trtcal.toml_file import nearest
 
@@ -118,6 +120,9 @@ class QuantConfig:
     the other rules of that kind; first and last convolutions are skipped as by type. Of several globs, or classes, the
     first that was added counts. The same target again changes and adds to what it said before.
 
+    A residual addition of whose precision no rule says anything, and which is fused into a convolution that is not
+    INT8, takes that one's: quantizing its other input would cost accuracy and gain nothing.
+
     Attributes:
         default: Of what no rule sets.
         rules: By kind, in the order in which they were added.
@@ -199,7 +204,24 @@ class QuantConfig:
     def settings(self, layers: Sequence[Quantizable]) -> Resolved:
         """What it says of a model's layers, which are in topological order."""
         ends = self.skipped.ends(layers)
-        return Resolved({layer.name: self._of(layer, ends) for layer in layers}, tuple(self._unused(layers)))
+        chosen = {layer.name: self._of(layer, ends) for layer in layers}
+        found = {name: replace(self.default, **settings) for name, settings in chosen.items()}
+        for layer in layers:
+            partner = found.get(getattr(layer, "partner", None) or "")
+            if partner is not None and partner.precision != "int8" and "precision" not in chosen[layer.name]:
+                found[layer.name] = replace(found[layer.name], precision=partner.precision)
+        return Resolved(found, tuple(self._unused(layers)))
+
+    def plan(self, layers: Sequence[Layer]) -> LayerPlan:
+        """What becomes of a model's layers in TensorRT: `engines.builder.build_engine` and `quantize` ask for it.
+
+        Raises:
+            ConfigError: A layer is to be quantized as TensorRT cannot: with other than 8 bits for what it reads, more
+                for its weight, or asymmetrically.
+        """
+        from trtcal.layer_plans import plan_of
+
+        return plan_of(self.settings(layers), layers)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "QuantConfig":
@@ -266,13 +288,14 @@ class QuantConfig:
         self.rules.append(rule)
         self.rules.sort(key=lambda each: get_args(Kind).index(each.kind))
 
-    def _of(self, layer: Quantizable, ends: Set[str]) -> LayerSettings:
+    def _of(self, layer: Quantizable, ends: Set[str]) -> dict[str, Any]:
+        """What rules say of a layer."""
         said = [(_rank(rule, layer), rule.settings) for rule in reversed(self.rules) if rule.fits(layer)]
         said += [(rank, {"precision": "float"}) for rank in self._skips(layer, ends)]
         chosen: dict[str, Any] = {}
         for _, settings in sorted(said, key=lambda each: -each[0]):
             chosen |= settings
-        return replace(self.default, **chosen)
+        return chosen
 
     def _skips(self, layer: Quantizable, ends: Set[str]) -> Iterator[int]:
         """Ranks of what leaves a layer in float."""

@@ -2,17 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import get_args
 
 from calibrators.errors import ConfigError, RangeError
 from calibrators.ranges import ALIASES, METHODS, method_named
 from calibrators.weights import WeightMethod
+from engines.layer_plan import LayerPrecision as Precision
 from engines.qdq_weights import Granularity
 from trtcal.quantizer_names import TRAINED_ACTIVATIONS, TRAINED_WEIGHTS
 from trtcal.toml_file import nearest
 
-Precision = Literal["int8", "fp16", "fp32", "float"]
-"""What a layer computes in; "float" is whatever the build takes for what is not quantized."""
+__all__ = ["CLOSENESS", "KEYS", "LayerSettings", "Precision"]
 
 CLOSENESS = 0.4
 """Of a word to the valid one that a message proposes."""

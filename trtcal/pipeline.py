@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 
 from calibrators.cache import CalibrationCache
-from calibrators.errors import CacheError, CacheMismatchError, ModelError
+from calibrators.errors import CacheError, CacheMismatchError, ConfigError, ModelError
 from calibrators.files import require_outputs, sha256_of, whole_file, write_whole
 from calibrators.sidecar import Sidecar, sidecar_path
 from calibrators.statistics_file import Statistics
@@ -19,8 +19,11 @@ from engines import dynamic, qdq
 from engines.collect import Tensors, collect
 from engines.dynamic import DynamicModel
 from engines.graph import ModelSource, files_of, input_specs, is_quantized, loaded, model_digest
+from engines.layer_plan import LayerPlan, method_of, scales_for, some
+from engines.layers import layers_of
 from engines.qdq_scales import QdqScales, qdq_scales
 from engines.qdq_weights import WeightOptions
+from trtcal.config import QuantConfig
 from trtcal.images import ImageLoader, OnBadImage, open_images
 from trtcal.preprocess import Preprocess
 
@@ -71,37 +74,71 @@ def collect_images(
 
 def quantize(
     model: ModelSource,
-    cache: CalibrationCache | str | os.PathLike[str],
+    cache: CalibrationCache | Statistics | str | os.PathLike[str],
     *,
     output: str | os.PathLike[str] | None = None,
     name: str = "it",
     weights: WeightMethod = "absmax",
     granularity: str = "channel",
+    config: QuantConfig | str | os.PathLike[str] | None = None,
 ) -> qdq.QuantizedModel:
     """Write a cache's scales into a model as Q/DQ nodes.
 
     Args:
         model: An FP32 model, as a path or in memory.
-        cache: A cache, or its path.
+        cache: A cache, or its path; or statistics from `collect`, from which `config` may want several range methods.
         output: Where to write the model, and beside it ``<output>.json`` with the preprocessing and what was left in
             float.
         name: What messages call a cache that is not given by its path.
         weights: How scales of weights are chosen: "absmax", or "mse" for the least squared error.
         granularity: What of a weight shares a scale: "channel", "tensor" or "block:N"; blocks are for ONNX Runtime.
+        config: Which layers are quantized, and how, or the path of such a TOML file; it says what `weights` and
+            `granularity` say, which go without it alone.
 
     Raises:
-        CacheMismatchError: The cache's side-car names another model.
+        CacheMismatchError: The cache's side-car, or the statistics, name another model.
+        ConfigError: A layer is to be quantized as TensorRT cannot.
         TrtcalError: As `engines.qdq.quantize` and `save` raise it.
     """
     if output is not None:
-        sources = [*files_of(model), *([cache] if isinstance(cache, (str, os.PathLike)) else [])]
-        require_outputs([output, sidecar_path(output)], inputs=sources)
-    scales = cache if isinstance(cache, CalibrationCache) else CalibrationCache.load(cache)
-    require_fit(scales, model, name if isinstance(cache, CalibrationCache) else str(cache))
-    quantized = qdq.quantize(model, scales, weights=weights, granularity=granularity)
+        read = [path for path in (cache, config) if isinstance(path, (str, os.PathLike))]
+        require_outputs([output, sidecar_path(output)], inputs=[*files_of(model), *read])
+    plan = None if config is None else _plan(config, model, weights, granularity)
+    ranges = cache if isinstance(cache, (CalibrationCache, Statistics)) else CalibrationCache.load(cache)
+    if isinstance(ranges, Statistics):
+        require_same_model(ranges, model)
+    else:
+        name = name if isinstance(cache, CalibrationCache) else str(cache)
+        require_fit(ranges, model, name)
+    scales, others = scales_for(plan or LayerPlan({}), ranges, name=name)
+    layers = None if plan is None else plan.choices
+    quantized = qdq.quantize(model, scales, weights=weights, granularity=granularity, layers=layers, caches=others)
+    if plan is not None:
+        told = plan.described(quantized.layer_scales, method_of(scales) or "unknown")
+        quantized = replace(quantized, configured=told, remarks=(*plan.notes, *_typed(plan), *quantized.remarks))
     if output is not None:
         _write(output, quantized.model, _sidecar(quantized, scales, model))
     return quantized
+
+
+def _plan(
+    config: QuantConfig | str | os.PathLike[str], model: ModelSource, weights: WeightMethod, granularity: str
+) -> LayerPlan:
+    if (weights, granularity) != ("absmax", "channel"):
+        raise ConfigError(
+            "a configuration says how weights are quantized: put weight and granularity into its [default], and leave "
+            "out --weights and --granularity"
+        )
+    settings = config if isinstance(config, QuantConfig) else QuantConfig.load(config)
+    return settings.plan(layers_of(model))
+
+
+def _typed(plan: LayerPlan) -> tuple[str, ...]:
+    """That a Q/DQ model does not say in which type its float layers are to be."""
+    names = plan.named("fp16", "fp32")
+    if not names:
+        return ()
+    return (f"the type of {some(names)} is chosen when the engine is built: give trtcal build this configuration, too",)
 
 
 def quantize_dynamic(
@@ -214,12 +251,13 @@ def _sidecar(quantized: qdq.QuantizedModel, cache: CalibrationCache, model: Mode
         "model_sha256": "" if isinstance(model, onnx.ModelProto) else model_digest(model),
         "cache_sha256": cache.sha256,
         "preprocess": None if known is None else known.preprocess,
-        **_weights(quantized.weights),
+        **(_weights(quantized.weights) if quantized.configured is None else {}),
         "quantized": list(quantized.quantized),
         "left_float": dict(quantized.left_float),
         "scales": dict(quantized.scales),
         "from_sidecar": list(quantized.from_sidecar),
         "shared": list(quantized.shared),
+        "layers": quantized.configured,
         "calibration": None if known is None else known.to_dict(),
     }
 

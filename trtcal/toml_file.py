@@ -8,14 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from calibrators.errors import DataError, TrtcalError
+from calibrators.files import opened
+
+MOST_BYTES = 2**24
+"""Settings of about a hundred thousand layers."""
 
 
 def read_toml(path: Path, *, error: type[TrtcalError] = DataError) -> dict[str, Any]:
     """What a file holds; messages do not name it, and `error` is what is raised where it cannot be read."""
     try:
-        return parse_toml(path.read_text(encoding="utf-8"), error=error)
+        with opened(path) as file:
+            data = file.read(MOST_BYTES + 1)
     except OSError as failure:
         raise error(f"cannot be read: {failure.strerror or failure}") from failure
+    if len(data) > MOST_BYTES:
+        raise error(f"is over {MOST_BYTES >> 20} MiB, which no settings are")
+    try:
+        return parse_toml(data.decode(), error=error)
     except UnicodeDecodeError as failure:
         raise error("is not UTF-8 text") from failure
 

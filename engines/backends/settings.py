@@ -74,7 +74,8 @@ def constrain(trt: ModuleType, network: Any, config: Any, options: BuildOptions)
         if not any(_fits(layer.name, pattern) for layer in floats):
             some = ", ".join(layer.name for layer in floats[:3]) + (", ..." if len(floats) > 3 else "")
             raise BuildError(
-                f"no layer fits --layer-precision {pattern}: layers are named as the model's nodes, {some}"
+                f"no layer fits {pattern} of --layer-precision or --config: layers are named as the model's nodes, "
+                f"{some}"
             )
     config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
     for layer in floats:

@@ -46,13 +46,16 @@ _NO_USE = {
 class TensorRTRTX:
     """The backend `tensorrt-rtx`; see `engines.backends.backend.Backend`.
 
+    Its portable engines name the GPUs they run on when they refuse another: on an H100 (9.0), TensorRT-RTX 1.7.1 said
+    "Supported compute capabilities: 8.0 8.6 8.9 12.0 12.1 >12.0".
+
     Raises:
         MissingDependencyError: `tensorrt_rtx` is not installed, or its libraries do not load.
     """
 
     name = "tensorrt-rtx"
     label = "TensorRT-RTX"
-    portable = "8.0 and later (Ampere and newer)"
+    portable = "8.0, 8.6, 8.9, 12.0 and later"
     gpu: Gpu | None = None
     strongly_typed = True
     calibrates = False

@@ -11,19 +11,23 @@ A strongly typed TensorRT takes no FP16 flag: the graph itself must say each ten
 5. What leaves FP16's range although its inputs do not (powers, exponentials, sums of squares) stays FP32 until an
    operator brings it back (root, quotient, logarithm): an unfused LayerNorm, GELU or softmax is computed in FP32.
    Convolutions and matrix products are FP16 even there, which is reported.
-6. A constant beyond 65504, or one that is smaller than 2^-14 throughout and would lose digits or vanish, keeps its
+6. Operators that are named to be kept stay FP32; where some are named to be FP16 alone, all others stay FP32. Between
+   one that is kept and the Cast behind it stands a maximum with the smallest number, which changes nothing: where a
+   convolution or product has a Cast on either side, TensorRT-RTX 1.7 drops both and computes in FP16.
+7. A constant beyond 65504, or one that is smaller than 2^-14 throughout and would lose digits or vanish, keeps its
    operator in FP32; so do control flow and operators of other domains. Each of these is reported. A bound of Clip
    beyond 65504 becomes infinite, which is the same.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from calibrators.errors import ModelError
+from engines.placement import WEIGHTED, label
 
 if TYPE_CHECKING:
     import onnx
@@ -65,8 +69,13 @@ class HalfModel:
     notes: tuple[str, ...]
 
 
-def to_half(model: "onnx.ModelProto") -> HalfModel:
+def to_half(model: "onnx.ModelProto", *, keep: Collection[str] = (), only: Collection[str] | None = None) -> HalfModel:
     """Convert what `model` computes in FP32 to FP16, by the rules above; `model` itself is not changed.
+
+    Args:
+        model: Float, or with Q/DQ nodes.
+        keep: Labels (`engines.graph.label`) of operators that stay FP32.
+        only: Labels of operators besides which all stay FP32; None lets all be FP16.
 
     Raises:
         ModelError: The type of a tensor cannot be told.
@@ -86,7 +95,7 @@ def to_half(model: "onnx.ModelProto") -> HalfModel:
     common.RemoveInitializersFromInputsPass()(graph_model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph_model)
     common.ShapeInferencePass(check_type=False, strict_mode=False)(graph_model)
-    conversion = _Conversion(graph_model.graph)
+    conversion = _Conversion(graph_model.graph, keep=frozenset(keep), only=None if only is None else frozenset(only))
     conversion.run()
     return HalfModel(ir.serde.serialize_model(graph_model), tuple(conversion.notes))
 
@@ -98,12 +107,12 @@ class _Conversion:
         notes: See `HalfModel`.
     """
 
-    def __init__(self, graph: "ir.Graph") -> None:
+    def __init__(self, graph: "ir.Graph", *, keep: frozenset[str], only: frozenset[str] | None) -> None:
         import onnx_ir as ir
 
         graph.sort()
         self.notes: list[str] = []
-        self._graph = graph
+        self._graph, self._keep, self._only = graph, keep, only
         self._float, self._half = ir.DataType.FLOAT, ir.DataType.FLOAT16
         self._activations: set[ir.Value] = set(graph.inputs)
         self._wide: set[ir.Value] = set()
@@ -129,15 +138,27 @@ class _Conversion:
             return False
         if not any(value in self._activations for value in node.outputs) or node.op_type in _QUANTIZATION:
             return False
+        name, named = f"{node.op_type} {node.name or node.outputs[0].name}", label(node)
         if self._is_wide(node) or node.op_type in _PRECISE:
+            if self._only is not None and named in self._only:
+                self.notes.append(f"{name} stays in FP32: it computes, or computes with, what may be beyond 65504")
             return False
-        name = f"{node.op_type} {node.name or node.outputs[0].name}"
+        if self._is_kept(node):
+            return False
         if reason := self._obstacle(node):
             self.notes.append(f"{name} stays in FP32: {reason}")
             return False
         if wide := [value.name for value in node.inputs if value in self._wide]:
             self.notes.append(f"{name} reads {wide[0]} in FP16, which a power or an exponential may take beyond 65504")
         return True
+
+    def _is_kept(self, node: "ir.Node") -> bool:
+        """Whether `node` is to stay FP32; a batch normalization goes with the operator that it is folded into."""
+        if node.op_type == "BatchNormalization" and node.inputs[0] is not None:
+            producer = node.inputs[0].producer()
+            if producer is not None and producer.op_type in WEIGHTED:
+                return self._is_kept(producer)
+        return label(node) in self._keep or (self._only is not None and label(node) not in self._only)
 
     def _is_wide(self, node: "ir.Node") -> bool:
         """Whether `node` computes, or computes with, what may be beyond 65504; marks its results."""
@@ -223,16 +244,36 @@ class _Conversion:
         import onnx_ir as ir
 
         to, suffix = (self._float, "fp32") if value in self._halved else (self._half, "fp16")
+        producer = value.producer()
+        if producer is not None and value not in self._halved and self._may_be_dropped(producer):
+            value = self._behind_maximum(value, producer)
         name = self._fresh(f"{value.name}_{suffix}")
         cast = ir.node("Cast", [value], {"to": int(to)}, name=name)
         twin = cast.outputs[0]
         twin.name, twin.shape, twin.type = name, value.shape, ir.TensorType(to)
-        producer = value.producer()
-        if producer is not None:
+        if (producer := value.producer()) is not None:
             self._graph.insert_after(producer, cast)
         else:
             self._graph.insert_before(self._graph[0], cast)
         return twin
+
+    def _may_be_dropped(self, node: "ir.Node") -> bool:
+        """Whether `node` was told to stay FP32, and casts around it may make a builder think otherwise."""
+        return label(node) in self._keep or (self._only is not None and node.op_type in WEIGHTED)
+
+    def _behind_maximum(self, value: "ir.Value", producer: "ir.Node") -> "ir.Value":
+        import onnx_ir as ir
+
+        name = self._fresh(f"{value.name}_lowest")
+        lowest = ir.tensor(np.array(np.finfo(np.float32).min), name=name)
+        constant = ir.Value(name=name, shape=ir.Shape([]), type=ir.TensorType(self._float), const_value=lowest)
+        self._graph.register_initializer(constant)
+        name = self._fresh(f"{value.name}_kept")
+        maximum = ir.node("Max", [value, constant], name=name)
+        kept = maximum.outputs[0]
+        kept.name, kept.shape, kept.type = name, value.shape, value.type
+        self._graph.insert_after(producer, maximum)
+        return kept
 
     def _fresh(self, name: str) -> str:
         while name in self._names:

@@ -12,6 +12,7 @@ from onnx_ir.passes import common
 
 from calibrators.errors import ModelError
 from engines.graph import ModelSource, load_model, loaded
+from engines.placement import label
 
 LOWEST_OPSET = 13
 """QuantizeLinear and DequantizeLinear take an axis, hence scales per channel, from this opset on."""
@@ -28,6 +29,7 @@ def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET, light: bool = Fal
     """The model with functions inlined, constants and batch normalization folded, and its opset raised.
 
     The tensors that remain keep their names: a convolution with a folded batch normalization gives the latter's output.
+    Operators keep theirs, and those without one are named as `engines.placement.label` has it.
 
     Args:
         model: A path, or a model in memory.
@@ -40,9 +42,11 @@ def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET, light: bool = Fal
     from onnxscript.optimizer import fold_constants
 
     graph = _read_light(model) if light and not isinstance(model, onnx.ModelProto) else _read(model)
-    with _quiet():
+    with quiet():
         common.InlinePass()(graph)
         common.RemoveInitializersFromInputsPass()(graph)
+        for node in graph.graph:  # before a pass numbers those without a name
+            node.name = label(node)
         graph = _raised(graph, opset)
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
         common.ShapeInferencePass()(graph)
@@ -69,7 +73,7 @@ def _read_light(path: str | os.PathLike[str]) -> ir.Model:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without what the libraries log of shapes they cannot infer and nodes they cannot fold, tracebacks and all."""
     loggers = [logging.getLogger(name) for name in ("onnx_ir", "onnxscript")]
     levels = [logger.level for logger in loggers]

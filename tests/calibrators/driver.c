@@ -144,6 +144,9 @@ Result cuCtxCreate_v2(void **context, unsigned flags, int device) {
   stack[depth++] = *context = &others;
   return OK;
 }
+Result cuCtxCreate_v4(void **context, void *parameters, unsigned flags, int device) { /* of CUDA 13 */
+  return cuCtxCreate_v2(context, flags, device);
+}
 Result cuCtxDestroy_v2(void *context) { START; if (depth && stack[depth - 1] == context) depth--; return OK; }
 Result cuCtxDetach(void *context) { return context == &primary ? INVALID_CONTEXT : cuCtxDestroy_v2(context); }
 Result cuCtxPushCurrent_v2(void *context) { if (!initialized) return NOT_INITIALIZED; stack[depth++] = context; return OK; }

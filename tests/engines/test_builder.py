@@ -80,7 +80,7 @@ def test_a_quantized_model_and_all_that_its_sidecar_says(quantized: Path, target
         "rest": "fp16",
         "shapes": {"x": {"min": [1, 16, 16, 16], "opt": [8, 16, 16, 16], "max": [32, 16, 16, 16]}},
         "compute_capabilities": ["8.6", "8.9"],
-        "portable": "8.0 and later (Ampere and newer)",
+        "portable": "8.0, 8.6, 8.9, 12.0 and later",
     }
     assert record["inputs"] == [{"name": "x", "type": "FLOAT", "shape": [-1, 16, 16, 16]}]
     assert record["outputs"][0]["type"] == "FLOAT"

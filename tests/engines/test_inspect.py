@@ -161,6 +161,17 @@ def test_operators_whose_names_the_builder_forgot(convolutions: onnx.ModelProto)
     assert precisions_with(nameless("Half")) == [None, None]
 
 
+def test_a_residual_in_fp32_does_not_make_its_convolution_fp32() -> None:
+    """As TensorRT-RTX fuses an addition in FP32 into a convolution in FP16, or the other way round."""
+
+    def fused(word: str, residual: str) -> str | None:
+        read = tuple(KernelTensor("", each, (1, 8, 4, 4)) for each in (residual, word))
+        held = (KernelTensor("", word, (8, 8, 3, 3)), KernelTensor("", "Float", (8,)))
+        return Kernel("", "runtime_fusion", (), read, held, read[:1]).precision
+
+    assert [fused("Half", "Float"), fused("Float", "Half"), fused("Int8", "Float")] == ["FP16", "FP32", "INT8"]
+
+
 def test_counts_are_narrowest_first() -> None:
     assert list(counted(["FP32", None, "INT8", "FP16", "INT8"]).items()) == [("INT8", 2), ("FP16", 1), ("FP32", 1)]
 

@@ -45,6 +45,23 @@ def test_without_a_gpu_all_that_needs_none_works():
         assert commands[name].install == ""  # which no pip can mend
 
 
+def test_a_gpu_that_tensorrt_for_rtx_has_no_engines_for():
+    hopper = Nvidia("580.1", "13.0", (Gpu("NVIDIA H100", 80 * 2**30, "9.0"),))
+    commands = found(hopper)
+    assert not not_ready(commands)
+    assert commands["accuracy ENGINE"].remark == "engines that tensorrt 10.9.0.34 built for this GPU"
+    assert commands["build --backend tensorrt-rtx"].remark.endswith(
+        "they do not run on NVIDIA H100 (compute capability 9.0)"
+    )
+    alone = found(hopper, tensorrt="")
+    assert not_ready(alone) == ["build --backend tensorrt", "accuracy ENGINE", "benchmark ENGINE"]
+    assert alone["benchmark ENGINE"].remark == (
+        "TensorRT for RTX has no engines for NVIDIA H100 (compute capability 9.0)"
+    )
+    both = Nvidia("580.1", "13.0", (*hopper.gpus, *GPU.gpus))
+    assert not_ready(found(both, tensorrt="")) == ["build --backend tensorrt"]
+
+
 def test_without_any_tensorrt():
     commands = found(tensorrt="", tensorrt_rtx="")
     builds = ["demo", "build --backend tensorrt-rtx", "build --backend tensorrt"]

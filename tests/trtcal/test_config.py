@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from calibrators.errors import ConfigError
 from engines.simulation import Simulation
 from tests.engines.networks import classifier
+from tests.engines.zoo import ZOO
 from trtcal.config import LayerSettings, QuantConfig
 
 
@@ -162,6 +163,24 @@ def test_layers_of_a_model():
     assert found.unused == ()
 
 
+def test_a_residual_addition_goes_with_its_convolution():
+    layers = Simulation(ZOO["identity_skip"]().model).layers
+    (addition,) = (layer for layer in layers if layer.partner is not None)
+
+    def of(config):
+        return settings(config, addition.name, layers).precision
+
+    assert of(QuantConfig()) == "int8"
+    assert of(QuantConfig().skip(types="Conv")) == "float"
+    assert of(QuantConfig().add_layer_config(addition.partner, precision="fp16")) == "fp16"
+    for rule in ("add_layer_config", "add_name_config"):
+        config = QuantConfig().add_layer_config(addition.partner, precision="fp16")
+        assert of(getattr(config, rule)(addition.name, precision="int8")) == "int8"
+    config = QuantConfig().add_type_config(addition.type, precision="int8").skip(types="Conv")
+    assert of(config) == "int8"
+    assert of(QuantConfig().add_type_config("Conv", weight_bits=4)) == "int8"
+
+
 class _ConvNd:
     """Named as the base of PyTorch's convolutions."""
 
@@ -212,7 +231,10 @@ def test_the_classes_of_quantization_aware_training():
         ({"activation": "entrpy"}, " (did you mean 'entropy'?)"),
         ({"activation": "percentile:101"}, "activation: "),
         ({"activation": 3}, "activation must be text, such as "),
-        ({"weight": "max"}, "weight must be one of absmax, mse, not 'max' (did you mean 'absmax'?)"),
+        (
+            {"weight": "max"},
+            "weight must be one of absmax, mse, lsq, lsq+, learned-range, not 'max' (did you mean 'absmax'?)",
+        ),
         ({"weight_bits": 1}, "weight_bits must be a whole number from 2 to 16, not 1"),
         ({"activation_bits": 17}, "activation_bits must be a whole number from 2 to 16, not 17"),
         ({"weight_bits": 4.0}, "weight_bits must be a whole number from 2 to 16, not 4.0"),

@@ -36,8 +36,8 @@ def test_a_library_that_pytorch_misses_is_another_matter(monkeypatch, tmp_path):
     (tmp_path / "torch.py").write_text("import something_that_torch_needs\n")
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(MissingDependencyError, match="does not import .*something_that_torch_needs.*install it again"):
+    with pytest.raises(MissingDependencyError, match=r"does not import .*something_that_torch_needs.*install it again"):
         require_torch()
     (tmp_path / "torch.py").write_text("raise OSError('libtorch.so: cannot open')\n")
-    with pytest.raises(MissingDependencyError, match="does not import .*libtorch"):
+    with pytest.raises(MissingDependencyError, match=r"does not import .*libtorch"):
         require_torch()

@@ -1,20 +1,24 @@
 """`trtcal build`: from a model to a TensorRT engine."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from calibrators.errors import BuildError
+from calibrators.errors import BuildError, ConfigError
 from trtcal import console
 from trtcal.commands import options
 
 if TYPE_CHECKING:
-    from calibrators.cache import CalibrationCache
+    from collections.abc import Mapping
+
     from calibrators.calibrator import Calibrator
+    from calibrators.statistics_file import Statistics
     from engines.finding import Finding
+    from engines.order import Order
     from engines.record import Engine, EngineRecord
+    from trtcal.config import QuantConfig
     from trtcal.images import ImageLoader
 
 LONGEST_NAME = 40
@@ -51,6 +55,8 @@ def build(
             show_default=False,
         ),
     ] = None,
+    statistics: options.KeptStatistics = None,
+    config: options.Config = None,
     precision: Annotated[
         Literal["int8", "fp16", "fp32"],
         typer.Option(
@@ -82,8 +88,8 @@ def build(
     compute_capability: Annotated[
         list[str] | None,
         typer.Option(
-            help="A GPU to build for, such as 8.6 or 86; may be repeated; for tensorrt-rtx only. [default: every GPU "
-            "from 8.0 (Ampere) on]",
+            help="A GPU to build for, such as 8.6 or 86; may be repeated; for tensorrt-rtx only. [default: 8.0, 8.6, "
+            "8.9, 12.0 and later: not 9.0 and 10, the data centre's Hopper and Blackwell]",
             metavar="N",
             show_default=False,
         ),
@@ -111,22 +117,29 @@ def build(
 
     An INT8 engine comes from a model with Q/DQ nodes, or from a float model and its calibration cache, or from a
     float model and images to calibrate on. --preprocess, --count, --batch-size, --seed, --method and --on-bad-image
-    go with --images.
+    go with --images; --method with --statistics-from, too.
 
     TensorRT 8.6 to 10 reads the cache itself, or calibrates on the images itself, on the GPU, in batches of
     --batch-size; it knows entropy and minmax, and gets the ranges of other methods, found in ONNX Runtime, as a cache.
     TensorRT 11 and TensorRT-RTX cannot: the ranges are found in ONNX Runtime, and Q/DQ nodes written.
 
+    A configuration says which layers are INT8, and which compute in FP16 or FP32 instead: also for a model with Q/DQ
+    nodes, which is to be quantized with the same. Where it wants what TensorRT's calibrators cannot do, Q/DQ nodes are
+    written for TensorRT 8.6 to 10, too.
+
     tensorrt builds on the GPU that the engine is for, tensorrt-rtx on any machine's CPU.
     """
+    from calibrators.ranges import calibrate
+    from calibrators.statistics_file import Statistics, merged_files
     from engines.backends.backend import BuildOptions
     from engines.builder import fulfil
+    from engines.layer_types import planned_for
     from engines.order import checked_order
+    from trtcal.pipeline import require_same_model
 
-    if cache is not None and images is not None:
-        raise BuildError("give either --cache or --images: the ranges of an INT8 build come from one of them")
+    source = _source({"--cache": cache, "--images": images, "--statistics-from": statistics})
     if images is None:
-        options.require_no_calibration(context, _CALIBRATION)
+        options.require_no_calibration(context, [name for name in _CALIBRATION if name != "method" or not statistics])
     if allow_version_mismatch and cache is None:
         raise BuildError("--allow-version-mismatch goes with --cache: give a cache, or leave it out")
     order = checked_order(
@@ -147,32 +160,36 @@ def build(
             layer_precisions=options.layer_precisions_of(layer_precision or ()),
         ),
         log=log,
-        inputs=[path for path in (cache, images) if path is not None],
+        inputs=[path for path in (cache, images, config, *(statistics or ())) if path is not None],
     )
-    if images is not None and not order.needs_ranges:
-        raise BuildError(
-            f"--images is for INT8 builds of float models, and {order.no_ranges_because}: leave out the images"
-        )
-    if images is not None and method == "auto":
-        raise BuildError(
-            "--method auto is trtcal calibrate's, which writes a cache: give that with --cache, or name a method"
-        )
-    ranges: Path | CalibrationCache | None = cache
+    if source in ("--images", "--statistics-from"):
+        _require_use(order, source, method)
+    settings = (
+        None
+        if config is None
+        else _settings(context, config, method if source in ("--images", "--statistics-from") else None)
+    )
+    layers = None if settings is None else planned_for(order, settings)
+    ranges: Path | Statistics | None = cache
     calibration = _Calibration(model, preprocess, count, batch_size, seed, method, on_bad_image)
     loader: ImageLoader | None = None
     calibrator: Calibrator | None = None
     if images is not None and order.implicit and calibration.kind is not None:
         calibrator, loader = calibration.calibrator(images)
     elif images is not None:
-        ranges, loader = calibration.ranges(images, tensors="all" if order.implicit else "quantizable")
+        ranges, loader = calibration.statistics(images, tensors="all" if order.implicit else "quantizable")
+    elif statistics is not None:
+        ranges = merged_files(statistics)
+        require_same_model(ranges, model)
     with console.staged_progress(f"Building with {order.backend.name}") as stages:
         if calibrator is not None and loader is not None:
             calibrator.progress = stages.count("Calibrating", loader.count)
         engine = fulfil(
             order,
-            cache=ranges,
+            cache=calibrate(ranges, method) if settings is None and isinstance(ranges, Statistics) else ranges,
             calibrator=calibrator,
             allow_version_mismatch=allow_version_mismatch,
+            layers=layers,
             phase=stages.stage,
         )
     if json:
@@ -183,10 +200,55 @@ def build(
         _report(engine)
     if loader is not None:
         options.say_what_was_calibrated_on(loader, stated=preprocess is not None)
-        if order.implicit and calibrator is None:
+        if engine.record.quantization == "implicit" and calibrator is None:
             console.note(
                 f"note: TensorRT has no calibrator that does {method}: the ranges are ONNX Runtime's, given as a cache"
             )
+
+
+def _source(given: "Mapping[str, object]") -> str | None:
+    """Which of the options that ranges come from is given.
+
+    Raises:
+        BuildError: Several are.
+    """
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise BuildError(f"give either {' or '.join(names)}: the ranges of an INT8 build come from one of them")
+    return names[0] if names else None
+
+
+def _require_use(order: "Order", source: str, method: str) -> None:
+    """Refuse images or statistics, from which ranges are found, where the build takes none."""
+    if not order.needs_ranges:
+        raise BuildError(
+            f"{source} is for INT8 builds of float models, and {order.no_ranges_because}: leave out the "
+            f"{'images' if source == '--images' else 'statistics'}"
+        )
+    if method == "auto":
+        raise BuildError(
+            "--method auto is trtcal calibrate's, which writes a cache: give that with --cache, or name a method"
+        )
+
+
+def _settings(context: typer.Context, config: Path, method: str | None) -> "QuantConfig":
+    """A configuration, in which --method, where there are images, is what it does not say.
+
+    Raises:
+        ConfigError: It says another method.
+    """
+    from engines.layer_plan import canonical
+    from trtcal.config import QuantConfig
+
+    settings = QuantConfig.load(config)
+    theirs, source = settings.default.activation, context.get_parameter_source("method")
+    if method is None:
+        return settings
+    if theirs is None:
+        settings.default = replace(settings.default, activation=method)
+    elif source is not None and source.name == "COMMANDLINE" and canonical(method) != canonical(theirs):
+        raise ConfigError(f"--method says {method}, and [default] of {config} {theirs}: leave one of them out")
+    return settings
 
 
 def in_words(counts: dict[str, int]) -> str:
@@ -247,14 +309,14 @@ class _Calibration:
         chosen = method_named(self.method)
         return next((kind for kind in kinds if METHODS[kind.method] == chosen), None)
 
-    def ranges(self, images: Path, *, tensors: Literal["all", "quantizable"]) -> "tuple[CalibrationCache, ImageLoader]":
-        """Ranges found in ONNX Runtime, now."""
-        from calibrators.ranges import calibrate, method_named
+    def statistics(self, images: Path, *, tensors: Literal["all", "quantizable"]) -> "tuple[Statistics, ImageLoader]":
+        """Of activations, collected in ONNX Runtime, now."""
+        from calibrators.ranges import method_named
         from trtcal.pipeline import collect_images
 
         method_named(self.method)
         with console.images_progress("Calibrating") as progress:
-            statistics, loader = collect_images(
+            return collect_images(
                 self.model,
                 images,
                 preprocess=self.preprocess,
@@ -265,7 +327,6 @@ class _Calibration:
                 on_bad_image=self.on_bad_image,
                 progress=progress,
             )
-        return calibrate(statistics, self.method), loader
 
     def calibrator(self, images: Path) -> "tuple[Calibrator, ImageLoader]":
         """What TensorRT calibrates with while it builds."""

@@ -112,6 +112,25 @@ Statistics = Annotated[
         help="Keep the statistics, from which any method derives.", metavar="MODEL.stats.npz", show_default=False
     ),
 ]
+KeptStatistics = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--statistics-from",
+        "--statistics",
+        help="Statistics that trtcal calibrate --statistics kept, instead of --cache: for configurations by which "
+        "layers have range methods of their own. Those of several shards merge.",
+        metavar="FILE.npz...",
+        show_default=False,
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        help="Which layers are quantized, and how: settings by layer, name and type.",
+        metavar="quant.toml",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -20,9 +20,13 @@ def quantize(
     cache: Annotated[
         Path | None,
         typer.Option(
-            help="Its calibration cache; needed without --dynamic.", metavar="MODEL.cache", show_default=False
+            help="Its calibration cache; needed without --dynamic or --statistics-from.",
+            metavar="MODEL.cache",
+            show_default=False,
         ),
     ] = None,
+    statistics: options.KeptStatistics = None,
+    config: options.Config = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The model to write.", metavar="MODEL.int8.onnx", show_default=False)
     ],
@@ -56,25 +60,37 @@ def quantize(
     are dropped and counted, the sides of a pooling or concatenation get one scale, and what has a scale of zero or
     infinity stays in float and is named.
 
+    A configuration says which layers are quantized, with how many bits, and by which methods; those that it has in FP16
+    or FP32 stay in float here, and trtcal build --config gives them that type.
+
     With --dynamic no cache is needed, and the model is for ONNX Runtime alone: TensorRT has no dynamic INT8.
     """
+    from calibrators.files import require_apart
+    from calibrators.sidecar import sidecar_path
+    from calibrators.statistics_file import merged_files
     from trtcal.pipeline import quantize as quantized
     from trtcal.pipeline import quantize_dynamic
 
-    if dynamic and cache is not None:
-        raise CacheError(
-            "--dynamic finds the ranges when the model runs and has no use for --cache: leave one of them out"
-        )
+    ranges = [name for name, given in (("--cache", cache), ("--statistics-from", statistics)) if given]
     if dynamic:
+        for name in (*ranges, *(["--config"] if config is not None else [])):
+            raise CacheError(
+                f"--dynamic finds the ranges when the model runs and has no use for {name}: leave one of them out"
+            )
         made = quantize_dynamic(model, output=output, weights=weights, granularity=granularity)
         report_dynamic(output, made, json=json)
-    elif cache is None:
+        return
+    if len(ranges) > 1:
+        raise CacheError("give either --cache or --statistics-from: the ranges come from one of them")
+    source = merged_files(statistics) if statistics else cache
+    if source is None:
         raise CacheError(
             "give --cache MODEL.cache, the model's calibration cache (trtcal calibrate writes it); or --dynamic, which "
             "needs none, for ONNX Runtime"
         )
-    else:
-        report(output, quantized(model, cache, output=output, weights=weights, granularity=granularity), json=json)
+    require_apart([output, sidecar_path(output)], statistics or ())
+    result = quantized(model, source, output=output, weights=weights, granularity=granularity, config=config)
+    report(output, result, json=json)
 
 
 def report(output: Path, result: "QuantizedModel", *, json: bool) -> None:
@@ -87,6 +103,8 @@ def report(output: Path, result: "QuantizedModel", *, json: bool) -> None:
                 "from_sidecar": list(result.from_sidecar),
                 "shared": list(result.shared),
                 "averaged": list(result.averaged),
+                "layers": result.configured,
+                "several": list(result.several),
                 "internal": list(result.internal),
                 "unused": list(result.unused),
             }
@@ -119,7 +137,10 @@ def _common(output: Path, result: "QuantizedModel | DynamicModel") -> dict[str, 
 
 
 def _say_the_rest(result: "QuantizedModel | DynamicModel") -> None:
-    for name, why in result.left_float.items():
-        console.note(f"left in float: {name}, for {why}")
+    from engines.layer_plan import some
+
+    for why in dict.fromkeys(result.left_float.values()):
+        names = [name for name, reason in result.left_float.items() if reason == why]
+        console.note(f"left in float: {some(names)}, for {why}")
     for note in result.notes:
         console.note(f"note: {note}")

@@ -14,7 +14,7 @@ from trtcal.qat.layers import QuantizedLayer, bake_norms
 from trtcal.qat.observers import Observer
 from trtcal.qat.plan import QuantizationWarning
 from trtcal.qat.preparation import INPUTS, WEIGHT, QuantizedFunction, device_of, quantized_modules, state_of, unwrapped
-from trtcal.qat.quantizer import FixedQuantizer
+from trtcal.qat.quantizer import FixedQuantizer, Follower
 
 ZEROS = "its input was 0 throughout: there is no scale for it"
 
@@ -100,6 +100,7 @@ def _fix(
     """Replace quantizers by fixed ones: one that several share by one."""
     for attribute, encoding in found.items():
         old = getattr(module, attribute)
+        old = old.leader if isinstance(old, Follower) else old
         if old not in fixed:
             fixed[old] = FixedQuantizer(encoding, name=old.name).to(device)
         setattr(module, attribute, fixed[old])

@@ -77,12 +77,13 @@ class FoldedBatchNorm(nn.Module):
         if self.frozen:
             weight = layer.weight_quantizer(self.scaled(layer.weight, layer.weight_axis))
             return layer.product(x, weight, self.shifted(layer.bias), *rest, **more)
-        mean, variance = self._batch(layer, x, *rest, **more)
         weight = layer.weight_quantizer(self.scaled(layer.weight, layer.weight_axis))
+        deviation = torch.sqrt(self.running_var + self.eps)
+        mean, variance = self._batch(layer, x, *rest, **more)
         raw = layer.product(x, weight, None, *rest, **more)
         product = raw.float()
         inverse = torch.rsqrt(variance + self.eps)
-        correction = torch.sqrt(self.running_var + self.eps) * inverse
+        correction = deviation * inverse
         shift = -mean * (inverse if self.weight is None else inverse * self.weight)
         if self.bias is not None:
             shift = shift + self.bias

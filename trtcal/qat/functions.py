@@ -80,6 +80,7 @@ class FunctionSite:
         axis: Its output channels.
         constant: The weight.
         refusal: Why it stays in float; empty where it need not.
+        partner: Of a residual addition: the convolution that it is fused into.
     """
 
     name: str
@@ -90,6 +91,7 @@ class FunctionSite:
     axis: int | None = None
     constant: Tensor | None = None
     refusal: str = ""
+    partner: fx.Node | None = None
 
 
 def function_sites(model: nn.Module, graph: fx.Graph) -> tuple[FunctionSite, ...]:
@@ -107,9 +109,9 @@ def function_sites(model: nn.Module, graph: fx.Graph) -> tuple[FunctionSite, ...
         if node.op not in ("call_function", "call_method") or not any(each in live for each in node.all_input_nodes):
             continue
         if node.target in ADDITIONS:
-            skip = _skip(node, live, fusible, modules)
+            skip, partner = _skip(node, live, fusible, modules)
             if skip is not None:
-                sites.append(FunctionSite(names.of(node), "add", node, (skip,)))
+                sites.append(FunctionSite(names.of(node), "add", node, (skip,), partner=partner))
         elif node.target in PRODUCTS or node.target in WEIGHTED:
             sites.append(_product(names, node, live, model))
         elif node.op == "call_function" and node.target in LEFT:
@@ -212,34 +214,34 @@ def _constant(model: nn.Module, node: fx.Node) -> Tensor | None:
     return found if isinstance(found, Tensor) else None
 
 
+Skip = tuple[tuple[fx.Node, int], fx.Node] | tuple[None, None]
+
+
 def _skip(
     node: fx.Node, live: Collection[fx.Node], fusible: Collection[fx.Node], modules: Mapping[str, nn.Module]
-) -> tuple[fx.Node, int] | None:
-    """The argument of a residual addition to quantize, and who reads it; None where it is no such addition."""
+) -> Skip:
+    """The argument of a residual addition to quantize: who reads it, and where; the convolution that it goes with."""
     first, second = _argument(node, 0), _argument(node, 1)
-    if (
-        not isinstance(first, fx.Node)
-        or not isinstance(second, fx.Node)
-        or first is second
-        or node.kwargs.get("alpha", 1) != 1
-    ):
-        return None
-    if first not in live or second not in live:
-        return None
-    fuses = [_fuses(value, fusible, modules) for value in (first, second)]
-    if not any(fuses):
-        return None
-    return _before_moves(node, _nearer(first, second, modules) if all(fuses) else fuses.index(False), modules)
+    scaled = node.kwargs.get("alpha", 1) != 1
+    if scaled or not isinstance(first, fx.Node) or not isinstance(second, fx.Node) or first is second:
+        return None, None
+    fused = [_fused(value, fusible, modules) for value in (first, second)]
+    if first not in live or second not in live or not any(fused):
+        return None, None
+    place = _nearer(first, second, modules) if all(fused) else fused.index(None)
+    partner = fused[1 - place]
+    assert partner is not None
+    return _before_moves(node, place, modules), partner
 
 
-def _fuses(value: fx.Node, fusible: Collection[fx.Node], modules: Mapping[str, nn.Module]) -> bool:
-    """Whether a value is a convolution's (with batch normalization or not) that nothing else reads."""
+def _fused(value: fx.Node, fusible: Collection[fx.Node], modules: Mapping[str, nn.Module]) -> fx.Node | None:
+    """The convolution (with batch normalization or not) that gives a value, where nothing else reads it."""
     if len(value.users) != 1:
-        return False
+        return None
     if _is_module(value, (*NORMS, *PASSING_MODULES), modules) or value.target in (F.batch_norm, F.dropout):
         source = _argument(value, 0)
-        return isinstance(source, fx.Node) and _fuses(source, fusible, modules)
-    return value in fusible
+        return _fused(source, fusible, modules) if isinstance(source, fx.Node) else None
+    return value if value in fusible else None
 
 
 def _before_moves(node: fx.Node, place: int, modules: Mapping[str, nn.Module]) -> tuple[fx.Node, int]:

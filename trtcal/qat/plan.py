@@ -33,6 +33,7 @@ class Candidate:
         site: The function.
         target: The user's class that takes its place.
         refusal: Why it cannot be quantized; empty where it can.
+        partner: Of a residual addition: the name of the convolution that it is fused into.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Candidate:
     site: FunctionSite | None = None
     target: Class | None = None
     refusal: str = ""
+    partner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Plan:
     """What is quantized.
 
     Attributes:
-        chosen: In the order in which they run, as far as that is known.
+        chosen: In the order in which their inputs are read, as far as that is known.
         settings: By name.
         norms: Path of each layer -> path of the batch normalization to fold into it.
         left: Name of what stays in float -> why.
@@ -105,9 +107,9 @@ def planned(model: nn.Module, config: QuantConfig, *, modes: Collection[bool]) -
         warnings.warn(
             f"the configuration's rule for {rule} fits nothing in the model", QuantizationWarning, stacklevel=4
         )
-    names = {each.name for each in chosen}
-    norms = {layer: norm for layer, norm in _norms(model, trace.graph, trace.opaque) if layer in names}
-    settings = {name: resolved.layers[name] for name in names}
+    known = {each.name for each in chosen if each.target is None}
+    norms = {layer: norm for layer, norm in _norms(model, trace.graph, trace.opaque) if layer in known}
+    settings = {each.name: resolved.layers[each.name] for each in chosen}
     return Plan(tuple(chosen), settings, norms, left, trace.graph, _sources(chosen, trace.graph))
 
 
@@ -156,7 +158,17 @@ def _run(layers: Sequence[Candidate], graph: fx.Graph) -> list[Candidate]:
 
 
 def _ordered(layers: Sequence[Candidate], sites: Sequence[FunctionSite], graph: fx.Graph | None) -> list[Candidate]:
-    functions = [Candidate(site.name, site.type, site=site, refusal=site.refusal) for site in sites]
+    named = {site.node: site.name for site in sites}
+    functions = [
+        Candidate(
+            site.name,
+            site.type,
+            site=site,
+            refusal=site.refusal,
+            partner=None if site.partner is None else named.get(site.partner, str(site.partner.target)),
+        )
+        for site in sites
+    ]
     if graph is None:
         return [*layers, *functions]
     place: dict[str, int] = {}
@@ -167,7 +179,7 @@ def _ordered(layers: Sequence[Candidate], sites: Sequence[FunctionSite], graph: 
 
     def at(each: Candidate) -> int:
         if each.site is not None:
-            return nodes[each.site.node]
+            return nodes[each.site.inputs[0][0] if each.site.inputs else each.site.node]
         parts = each.name.split(".")
         paths = [".".join(parts[: end + 1]) for end in range(len(parts))]
         return next((place[path] for path in reversed(paths) if path in place), len(nodes))

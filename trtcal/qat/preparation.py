@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from trtcal.config import QuantConfig
 from trtcal.layer_settings import LayerSettings
 from trtcal.qat.layers import QuantizedLayer, quantized_class, replaced
 from trtcal.qat.plan import Candidate, Plan, planned
+from trtcal.qat.quantizer import Follower
 from trtcal.qat.tracing import TracedModel
 
 INPUTS = ("input_quantizer", "second_quantizer")
@@ -81,7 +82,6 @@ class Operand:
 
 
 Make = Callable[[Operand], nn.Module]
-Model = TypeVar("Model", bound=nn.Module)
 
 
 def prepared(
@@ -110,15 +110,17 @@ def prepared(
     plan = planned(model, config, modes=(True, False) if kind == "qat" else (False,))
     graph = plan.graph
     made = model if inplace else copy.deepcopy(model)
-    known: dict[Any, nn.Module] = {}
+    known: dict[Any, Any] = {}
     for each in plan.chosen:
         settings = plan.settings[each.name]
         operand = Operand(f"the input of {each.name or 'the model'}", settings, activation_grid(settings))
         source = plan.sources.get(each.name) if shared else None
         key = (source, settings.activation, operand.grid) if source is not None else each.name
-        if key not in known:
-            known[key] = activation(operand)
-        made = _put(made, each, plan, known[key], activation, weight)
+        if key in known:
+            first: nn.Module = Follower(known[key])
+        else:
+            first = known[key] = activation(operand)
+        made = _put(made, each, plan, first, activation, weight)
     for name, module in quantized_modules(made):
         _settle(made, name, module)
     fold(made, plan.norms)

@@ -1,6 +1,5 @@
 """What all quantizers have in common: switches, the first range, their state, the encoding that they stand for."""
 
-import weakref
 from typing import Any, Literal
 
 import numpy as np
@@ -56,7 +55,6 @@ class Quantizer(nn.Module):
         self.enabled, self.observing, self.started = True, True, False
         self.zero_point = grid.zero_point if grid.symmetric else (grid.minimum + grid.maximum + 1) // 2
         self._batches, self._blanks = 0, False
-        self._observed: weakref.ref[Any] | None = None
 
     @property
     def levels(self) -> tuple[int, int]:
@@ -70,9 +68,13 @@ class Quantizer(nn.Module):
             ModelError: It has no range yet.
             DataError: The range would be NaN or infinite.
         """
-        if self.observing and (self.of == "weight" or self.training) and not self._has_observed(x):
+        if self.observing and (self.of == "weight" or self.training):
             with torch.no_grad():
                 self.observe(x.detach())
+        return self.passed(x)
+
+    def passed(self, x: Tensor) -> Tensor:
+        """The same without a look at it."""
         zeros = self._batches > 0 and not self.started and not bool(x.any())
         if zeros or not self.enabled:
             return linked(x, *self.parameters())
@@ -170,16 +172,6 @@ class Quantizer(nn.Module):
         switches = "" if self.enabled else ", enabled=False"
         return f"bits={self.grid.bits}, of={self.of!r}, axis={self.axis}, started={self.started}{switches}"
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_observed": None}
-
-    def _has_observed(self, x: Tensor) -> bool:
-        """Whether it was this very tensor that it saw last: that of another layer which shares the quantizer."""
-        if self._observed is not None and self._observed() is x:
-            return self.of == "activation"
-        self._observed = weakref.ref(x)
-        return False
-
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         """The float model's state dict has nothing for it, which is no error: a weight's range then begins anew."""
         if any(key.startswith(prefix) for key in state_dict):
@@ -201,6 +193,35 @@ class Quantizer(nn.Module):
             what = "the weight" if self.of == "weight" else "the first batch"
             raise DataError(f"{self.name} is NaN or infinite in {what}: mend the model or its data before training")
         parameter.copy_(value if self.of == "activation" else torch.where(parameter == 0, value, parameter))
+
+
+class Follower(nn.Module):
+    """Quantizes a tensor as the quantizer of another layer does, which has seen it already.
+
+    Args:
+        leader: That quantizer; its parameters are that layer's alone.
+    """
+
+    def __init__(self, leader: Quantizer) -> None:
+        super().__init__()
+        self._leader = (leader,)  # in a tuple, so that it is not a module of this one as well
+
+    @property
+    def leader(self) -> Quantizer:
+        """The other layer's quantizer."""
+        return self._leader[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x, quantized and back."""
+        return self.leader.passed(x)
+
+    def encoding(self, weight: Tensor | None = None) -> Encoding:
+        """The leader's."""
+        return self.leader.encoding(weight)
+
+    def extra_repr(self) -> str:
+        """What the leader quantizes."""
+        return f"as {self.leader.name}"
 
 
 class FixedQuantizer(nn.Module):

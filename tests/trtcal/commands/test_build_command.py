@@ -72,7 +72,7 @@ def test_from_a_cache(command: Command, model: Path, cache: Path, target: Path) 
     assert code == 0
     first, operators, kernels = out.splitlines()
     assert first.startswith(f"{target}: tensorrt-rtx ")
-    assert first.endswith("compute capability 8.0 and later (Ampere and newer)")
+    assert first.endswith("compute capability 8.0, 8.6, 8.9, 12.0 and later")
     assert operators == "Conv, ConvTranspose, Gemm, MatMul: 2 INT8"
     assert kernels.startswith("kernels: 2 INT8, ")
     assert "note: input image:Nx3x8x8 has a dynamic batch: built for 1x3x8x8..8x3x8x8..32x3x8x8" in err

@@ -198,7 +198,7 @@ def exported(model: nn.Module, x: Tensor, path: Path) -> Path:
     return path
 
 
-IMAGES = (16, 3, 16, 16)
+IMAGES = (12, 3, 12, 12)
 """A batch's shape."""
 
 

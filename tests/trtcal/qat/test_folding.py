@@ -170,7 +170,7 @@ def test_a_linear_layer_s_normalization_wants_a_matrix(baked):
     made = folded(pair("linear")[0])
     if baked:
         bake_norms(made)
-    with pytest.raises(ModelError, match="folded into it, but its input of shape .* is no matrix"):
+    with pytest.raises(ModelError, match=r"folded into it, but its input of shape .* is no matrix"):
         made(torch.ones(2, 4, 5))
 
 

@@ -82,7 +82,7 @@ def test_types_are_classes_with_those_derived_from_them_names_of_classes_and_fun
     assert bits(model, QuantConfig().add_type_config(nn.Conv2d, weight_bits=4)) == {"0": 4, "1": 4, "3": 8}
     assert bits(model, QuantConfig().add_type_config("Own", weight_bits=4)) == {"0": 4, "1": 8, "3": 8}
     assert bits(model, QuantConfig().add_type_config("Linear", weight_bits=4)) == {"0": 8, "1": 8, "3": 4}
-    found = plan(Residual(), QuantConfig().add_type_config("add", precision="float"))
+    found = plan(Residual(), QuantConfig().add_type_config("add", precision="fp32"))
     assert set(found.left) == {"layer1.0.add", "layer1.1.add", "layer2.add"}
 
 
@@ -111,9 +111,16 @@ def test_skipped_layers_stay_in_float_with_their_normalization():
     }
 
 
+def test_an_addition_follows_the_convolution_that_it_is_fused_into():
+    found = plan(Residual(), QuantConfig().add_name_config(["layer1.0.conv2", "layer2.conv1"], precision="fp16"))
+    assert set(found.left) == {"layer1.0.conv2", "layer1.0.add", "layer2.conv1"}
+    told = QuantConfig().add_name_config("layer1.0.conv2", precision="fp16").add_type_config("add", precision="int8")
+    assert set(plan(Residual(), told).left) == {"layer1.0.conv2"}
+
+
 def test_a_rule_that_fits_nothing_is_told_of():
     model = Residual()
-    with pytest.warns(QuantizationWarning, match="rule for name 'layer9.*' .did you mean 'layer2.add'.. fits nothing"):
+    with pytest.warns(QuantizationWarning, match=r"rule for name 'layer9.*' .did you mean 'layer2.add'.. fits nothing"):
         planned(model, QuantConfig().add_name_config("layer9.*", weight_bits=4), modes=(False,))
     with pytest.warns(QuantizationWarning, match="layer of class Conv2d fits nothing"):
         planned(model, QuantConfig().add_layer_config(Residual().conv, weight_bits=4), modes=(False,))
@@ -151,7 +158,7 @@ def test_what_is_skipped_is_not_warned_of():
 
 
 def test_what_cannot_be_traced_is_named_and_its_layers_are_quantized_all_the_same():
-    with pytest.warns(QuantizationWarning, match="branch stays in float: its forward cannot be traced .*control flow"):
+    with pytest.warns(QuantizationWarning, match=r"branch stays in float: its forward cannot be traced .*control flow"):
         found = planned(Branching(), QuantConfig(), modes=(False,))
     assert {each.name for each in found.chosen} == {"first", "second", "branch.body.0", "add"}
     assert found.norms == {"branch.body.0": "branch.body.1"}
@@ -196,7 +203,7 @@ def test_a_model_with_nothing_to_quantize_is_refused(model):
 
 
 def test_so_is_one_of_which_everything_is_skipped():
-    with pytest.raises(ModelError, match="nothing to quantize .*; 0 is none: float is what the configuration has"):
+    with pytest.raises(ModelError, match=r"nothing to quantize .*; 0 is none: float is what the configuration has"):
         plan(nn.Sequential(nn.Linear(2, 2)), QuantConfig().skip(types=nn.Linear))
 
 
@@ -223,7 +230,7 @@ def test_a_module_under_two_names_is_one():
 
 
 def test_settings_that_mean_nothing_are_refused_when_they_are_made():
-    with pytest.raises(ConfigError, match="activation: .*'lsqq'"):
+    with pytest.raises(ConfigError, match=r"activation: .*'lsqq'"):
         QuantConfig().add_name_config("fc", activation="lsqq")
     with pytest.raises(ConfigError, match="weight must be one of absmax, mse, lsq"):
         QuantConfig().add_name_config("fc", weight="pact")

@@ -291,7 +291,7 @@ def test_quantizing_and_converting_in_the_wrong_order_is_refused():
         PTQ().convert(made)
     with pytest.raises(ModelError, match="the model is quantized already"):
         PTQ().quantize(made)
-    with pytest.raises(ModelError, match="a PyTorch model .* is wanted, not str"):
+    with pytest.raises(ModelError, match=r"a PyTorch model .* is wanted, not str"):
         PTQ().quantize("model.pt")
 
 

@@ -202,7 +202,7 @@ def test_absmax_follows_the_weight_until_it_is_told_not_to():
 @pytest.mark.parametrize("name", TRAINED_ACTIVATIONS)
 def test_without_a_batch_there_is_no_range(name):
     quantizer = activation(name, TENSORRT_INT8)
-    with pytest.raises(ModelError, match="the input of conv1 has no range yet: run a batch .* in training mode"):
+    with pytest.raises(ModelError, match=r"the input of conv1 has no range yet: run a batch .* in training mode"):
         quantizer.eval()(normal())
     with pytest.raises(ModelError, match="the input of conv1 has no range yet: train the model first"):
         quantizer.encoding()
@@ -263,7 +263,7 @@ def test_a_range_that_training_has_lost_is_told_of(name):
         for parameter in quantizer.parameters():
             parameter.zero_()
     with pytest.raises(
-        ModelError, match="the scale of the input of conv1 has become .*: train with a lower learning rate"
+        ModelError, match=r"the scale of the input of conv1 has become .*: train with a lower learning rate"
     ):
         quantizer.encoding()
     with torch.no_grad():

@@ -28,6 +28,7 @@ from tests.trtcal.qat.networks import (
 from trtcal.config import QuantConfig
 from trtcal.layer_settings import LayerSettings
 from trtcal.qat import (
+    LSQ,
     PTQ,
     QAT,
     FixedQuantizer,
@@ -133,18 +134,63 @@ def test_at_sixteen_bits_it_computes_nearly_what_the_float_model_does():
 def test_layers_that_read_the_same_tensor_share_its_quantizer():
     model, x = model_and_batch("residual")
     made = QAT(settings()).quantize(model)
-    assert made.layer1[0].conv1.input_quantizer is made.layer1[0].add.input_quantizer
-    assert made.layer2.conv1.input_quantizer is made.layer2.down[0].input_quantizer
-    assert made.layer1[0].conv2.input_quantizer is not made.layer1[0].conv1.input_quantizer
-    names = [name for name, _ in made.named_parameters()]
-    assert len(names) == len(set(names)) and "layer1.0.add.input_quantizer.step" not in names
+    assert made.layer1[0].add.input_quantizer.leader is made.layer1[0].conv1.input_quantizer
+    assert made.layer2.down[0].input_quantizer.leader is made.layer2.conv1.input_quantizer
+    assert isinstance(made.layer1[0].conv2.input_quantizer, LSQ)
+    assert "layer1.0.add.input_quantizer.step" not in made.state_dict()
     train(made, x, 2)
     found = encodings(made)
     assert found["layer1.0.conv1"]["input_quantizer"] == found["layer1.0.add"]["input_quantizer"]
     other = copy.deepcopy(made)
-    assert other.layer1[0].conv1.input_quantizer is other.layer1[0].add.input_quantizer
+    assert other.layer1[0].conv1.input_quantizer is other.layer1[0].add.input_quantizer.leader
+    converted = QAT().convert(made)
+    assert converted.layer1[0].conv1.input_quantizer is converted.layer1[0].add.input_quantizer
     apart = QAT(settings().add_name_config("layer1.0.conv1", activation="lsq+")).quantize(model)
-    assert apart.layer1[0].conv1.input_quantizer is not apart.layer1[0].add.input_quantizer
+    assert isinstance(apart.layer1[0].add.input_quantizer, LSQ)
+
+
+class SkipFirst(nn.Module):
+    """Reads the tensor of its first layer before that does, behind a move."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(3, 3, 3, 2, 1), nn.Conv2d(3, 3, 3, 1, 1)
+
+    def forward(self, x):
+        skip = x[:, :, ::2, ::2]
+        return self.conv2(torch.relu(self.conv1(x))) + skip
+
+
+def test_the_first_to_read_a_tensor_has_its_quantizer():
+    made = QAT(settings()).quantize(SkipFirst())
+    assert isinstance(made.add.input_quantizer, LSQ)
+    assert made.conv1.input_quantizer.leader is made.add.input_quantizer
+    assert train(made, images(), 3)[-1] > 0
+    assert encodings(made)["conv1"]["input_quantizer"] == encodings(made)["add"]["input_quantizer"]
+
+
+class OwnConv(nn.Conv2d):
+    """Of the user's, in the known way."""
+
+
+class QuantizedOwnConv(nn.Module):
+    def __init__(self, layer, input_quantizer, weight_quantizer):
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+        self.input_quantizer, self.weight_quantizer = input_quantizer, weight_quantizer
+
+    def forward(self, x):
+        return functional.conv2d(self.input_quantizer(x), self.weight_quantizer(self.weight), self.bias)
+
+
+def test_the_normalization_behind_a_user_s_layer_stays_where_it_is():
+    model = nn.Sequential(OwnConv(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), OwnConv(4, 4, 1))
+    made = QAT(settings().add_qat_layer_mapping(OwnConv, QuantizedOwnConv)).quantize(model)
+    assert type(made[1]) is nn.BatchNorm2d and type(made[0]) is QuantizedOwnConv
+    losses = train(made, images(), 4)
+    assert losses[-1] < losses[0]
+    folded = QAT(settings()).quantize(model)
+    assert isinstance(folded[1], FoldedBatchNorm)
 
 
 def test_the_float_model_s_state_dict_loads_strictly():
@@ -158,7 +204,7 @@ def test_the_float_model_s_state_dict_loads_strictly():
     for name, each in encodings(expected).items():
         if "weight_quantizer" in each:  # the scales of weights begin anew
             found = encodings(made)[name]["weight_quantizer"].scale
-            np.testing.assert_allclose(found, each["weight_quantizer"].scale, rtol=1e-3)
+            np.testing.assert_allclose(found, each["weight_quantizer"].scale, rtol=5e-3)
 
 
 @pytest.mark.parametrize("batches", [0, 3])
@@ -175,7 +221,7 @@ def test_a_state_dict_goes_around_and_training_goes_on_from_it(activation, weigh
     if batches:
         assert encodings(made) == encodings(fresh)
         assert torch.equal(made.eval()(x), fresh.eval()(x))
-    target = images(16, 10, seed=9)
+    target = images(12, 10, seed=9)
     assert train(made.train(), x, 3, target=target) == train(fresh.train(), x, 3, target=target)
 
 
@@ -408,7 +454,7 @@ def test_autocast_trains_with_scales_in_float32(activation, weight):
     for _ in range(8):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             result = made(x)
-            loss = ((result.float() - images(16, 10, seed=5)) ** 2).mean()
+            loss = ((result.float() - images(12, 10, seed=5)) ** 2).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -433,7 +479,7 @@ def test_a_gpu_trains_in_half_precision_too():
     for activation, weight in PAIRS:
         model, x = model_and_batch("residual")
         made, x = QAT(settings(activation, weight)).quantize(model.cuda()), x.cuda()
-        target = images(16, 10, seed=5).cuda()
+        target = images(12, 10, seed=5).cuda()
         optimizer, scaler = torch.optim.SGD(made.parameters(), lr=0.02), torch.amp.GradScaler("cuda")
         losses = []
         for _ in range(10):
