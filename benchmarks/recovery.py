@@ -4,12 +4,14 @@
 2. A depthwise separable network (MobileNet's blocks) that hears keywords, its channels rescaled by seeded factors
    (`benchmarks.unequal`) without changing its function: INT8 with one scale for each whole weight.
 
-Both are learned from some samples and judged by others; the figures are of further ones, on which nothing rests.
+Both are learned from some samples and judged by others; the figures are of further ones. Nothing rests on these but
+the choice of mixed precision, which must hold on them too.
 """
 
 import json as codec
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ import typer
 
 from calibrators.errors import DataError, TrtcalError
 from trtcal import console
+from trtcal.holdout import Parts
 from trtcal.images import ImageLoader
 from trtcal.measures import Score
 
@@ -55,7 +58,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A version of a network, and how it does; None where this checkout cannot make it."""
+    """A version of a network, and how it does; None where there is none."""
 
     name: str
     score: Score | None
@@ -113,7 +116,7 @@ def rows(case: Case) -> Iterator[Row]:
     chosen = {"preprocess": case.preprocess, "count": count, "test_count": test_count, "test_images": case.test_images}
     config = QuantConfig.parse(WEIGHTS.format(bits=case.bits))
     parts = opened_parts(case.model, case.images, **chosen).parts
-    trials = Trials(Simulation(case.model), further(parts.test, parts.calibration))
+    trials = Trials(Simulation(case.model), untouched(parts))
     yield Row("FP32", trials.reference, f"{trials.samples} samples")
     statistics = collect(case.model, parts.calibration)
     cache = calibrate(statistics)
@@ -126,32 +129,39 @@ def rows(case: Case) -> Iterator[Row]:
         yield _mixed(case, trials, statistics, config, chosen)
 
 
-def further(test: ImageLoader, calibration: ImageLoader) -> ImageLoader:
-    """The samples of the source that neither part holds."""
-    used = set(test.names) | (set(calibration.names) if calibration.source == test.source else set())
+def untouched(parts: Parts) -> ImageLoader:
+    """The samples of the source that nothing is learned from or judged by."""
+    calibration, test = parts.calibration, parts.test
+    used = set(test.names) | set(calibration.names if calibration.source == test.source else ())
     return test.sampled(None, without=used)
 
 
 def _mixed(case: Case, trials: Any, statistics: Any, config: Any, chosen: Mapping[str, Any]) -> Row:
-    name = f"mixed precision, --max-drop {case.max_drop:g}"
-    try:
-        from trtcal.precision_run import choose_precisions
-    except ImportError:
-        return Row(name, None, "not in this checkout")
     from trtcal.pipeline import quantize
+    from trtcal.precision_run import choose_precisions
 
-    found = choose_precisions(
-        case.model, case.images, max_drop=case.max_drop, config=config, confirm_count=0, **chosen
-    ).result
+    name = f"mixed precision, --max-drop {case.max_drop:g}"
+    found = choose_precisions(case.model, case.images, max_drop=case.max_drop, config=config, **chosen).result
     if found.config is None:
         return Row(name, None, "no choice reaches it")
     made = quantize(case.model, statistics, config=found.config)
-    return Row(name, trials.score_of(made.model), f"{len(made.quantized)} operators in INT8, {len(found.points)} tried")
+    settings = found.config.settings(trials.simulation.layers).layers.values()
+    weights = Counter(
+        f"{each.weight_bits} bits" if each.precision == "int8" else each.precision
+        for layer, each in zip(trials.simulation.layers, settings, strict=True)
+        if layer.weight is not None
+    )
+    shares = ", ".join(f"{count} in {what}" for what, count in sorted(weights.items()))
+    note = f"weights: {shares}; {len(found.points)} choices tried"
+    return Row(name, trials.score_of(made.model), note)
 
 
 def bench(
     *,
     data: Annotated[Path, typer.Option(help="The folder with models/ and images/.")] = Path("../shared/data"),
+    only: Annotated[
+        int | None, typer.Option(help="Measure one of the two alone: 1 or 2.", min=1, max=2, show_default=False)
+    ] = None,
     json: Annotated[
         Path | None, typer.Option(help="Write all figures here.", metavar="FILE", show_default=False)
     ] = None,
@@ -166,7 +176,9 @@ def bench(
         require_writable(json)
     figures: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory(prefix="trtcal-") as folder:
-        for case in cases(data, Path(folder)):
+        for number, case in enumerate(cases(data, Path(folder)), 1):
+            if only not in (None, number):
+                continue
             found = list(rows(case))
             figures[case.title] = [row.to_dict() for row in found]
             shown = [cells(row.name, row.score, "FP32") if row.score else {"model": row.name} for row in found]
@@ -184,9 +196,12 @@ def bench(
         write_whole(json, codec.dumps(figures, indent=2) + "\n")
 
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.command()(bench)
+
 if __name__ == "__main__":
     try:
-        typer.run(bench)
+        app(prog_name="python -m benchmarks.recovery")
     except TrtcalError as error:
         sys.stderr.write(f"benchmarks: {error}\n")
         sys.exit(error.exit_code)
