@@ -38,16 +38,22 @@ class Pairs:
         self._quantized: dict[str, list[tuple[Encoding, ir.Value]]] = {}
         self._halved: dict[ir.Value, ir.Value] = {}
 
-    def activation(self, site: Site, encoding: Encoding) -> None:
-        """Quantize a site's activation."""
+    def activation(self, site: Site, encoding: Encoding, *, stored: Encoding | None = None) -> None:
+        """Quantize a site's activation.
+
+        Args:
+            site: Its node reads the activation.
+            encoding: How.
+            stored: The encoding to write its levels in, of the same scale; None for its own.
+        """
         name, tensor = site.tensor, site.node.inputs[site.activation]
         known = self._quantized.setdefault(name, [])
         levels = next((value for each, value in known if each == encoding), None)
         if levels is None:
-            within = self._clipped(tensor, name, encoding, site.node)
-            levels = self._node("QuantizeLinear", within, name, encoding, site.node)
+            within = self._clipped(tensor, name, encoding, stored or encoding, site.node)
+            levels = self._node("QuantizeLinear", within, name, stored or encoding, site.node)
             known.append((encoding, levels))
-        read = self._node("DequantizeLinear", levels, name, encoding, site.node)
+        read = self._node("DequantizeLinear", levels, name, stored or encoding, site.node)
         site.node.replace_input_with(site.activation, read)
 
     def weight(self, site: Site, name: str, levels: Levels, encoding: Encoding) -> None:
@@ -105,10 +111,13 @@ class Pairs:
         rounded = self._cast(tensor, f"{name}_fp16", onnx.TensorProto.FLOAT16, before)
         return self._cast(rounded, f"{name}_from_fp16", onnx.TensorProto.FLOAT, before)
 
-    def _clipped(self, tensor: ir.Value | None, name: str, encoding: Encoding, reader: ir.Node) -> ir.Value | None:
-        """The values that a grid holds, where its type holds more."""
-        grid, kind = encoding.grid, np.iinfo(container(encoding.grid))
-        if (grid.minimum, grid.maximum) == (kind.min, kind.max):
+    def _clipped(
+        self, tensor: ir.Value | None, name: str, encoding: Encoding, stored: Encoding, reader: ir.Node
+    ) -> ir.Value | None:
+        """The values that a grid holds, where the type that its levels are written in holds more."""
+        grid, kind = encoding.grid, np.iinfo(container(stored.grid))
+        moved = int(stored.zero_point.reshape(-1)[0]) - int(encoding.zero_point.reshape(-1)[0])
+        if (grid.minimum + moved, grid.maximum + moved) == (kind.min, kind.max):
             return tensor
         ends = encoding.dequantize(np.array([grid.minimum, grid.maximum], np.int32))
         bounds = [

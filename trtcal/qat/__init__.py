@@ -6,6 +6,7 @@ require_torch()
 
 from trtcal.qat.checks import require_finite
 from trtcal.qat.conversion import encodings, left_in_float
+from trtcal.qat.export import Exported, export_onnx
 from trtcal.qat.layers import QuantizedLayer
 from trtcal.qat.observers import Observer, WeightObserver
 from trtcal.qat.plan import QuantizationWarning
@@ -26,6 +27,7 @@ from trtcal.qat.training import QAT
 
 __all__ = [
     "Absmax",
+    "Exported",
     "FixedQuantizer",
     "LSQ",
     "LSQPlus",
@@ -45,6 +47,7 @@ __all__ = [
     "enable_observers",
     "enable_quantizers",
     "encodings",
+    "export_onnx",
     "freeze_batch_norm",
     "left_in_float",
     "pact_penalty",

@@ -91,7 +91,8 @@ class LSQPlus(LSQ):
             return super().quantized(x)
         minimum, maximum = self.grid.minimum, self.grid.maximum
         scale = functional.lsq_gradient_scale(self._sharing(x), maximum - minimum)
-        return functional.lsq_plus(x, self.scale(), self.offset, minimum, maximum, gradient_scale=scale, on_levels=True)
+        offset = self.offset.clone()  # a further reader of the same batch may set it anew before the backward pass
+        return functional.lsq_plus(x, self.scale(), offset, minimum, maximum, gradient_scale=scale, on_levels=True)
 
     def zero_points(self) -> Tensor | int:
         """``round(-offset / step)``, on the grid."""

@@ -1,0 +1,148 @@
+"""Exported models: in ONNX Runtime they compute what PyTorch simulates, and TensorRT for RTX builds them in INT8."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra [torch])")
+
+import onnxruntime
+from onnx import numpy_helper
+
+import trtcal
+from calibrators.errors import ConfigError, ModelError
+from engines.lint import structure_of
+from tests.trtcal.qat.networks import IMAGES, images, settled
+from tests.trtcal.qat.test_ptq import MODELS, minmax, model_and_batch
+from trtcal.config import QuantConfig
+from trtcal.layer_settings import LayerSettings
+from trtcal.qat import PTQ, QAT, export_onnx
+
+
+def made_by_ptq(name, **settings):
+    """A model that simulates INT8, and the batch that it was calibrated on."""
+    model, x = model_and_batch(name)
+    observed = PTQ(minmax(**settings)).quantize(model)
+    with torch.no_grad():
+        observed(x)
+    return PTQ().convert(observed), x
+
+
+def in_onnx_runtime(path, x):
+    """The first output of the nodes as they are written."""
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+
+
+def assert_computes_the_same(path, model, x):
+    with torch.no_grad():
+        expected = model(x).numpy()
+    found = in_onnx_runtime(path, x)
+    step = np.abs(expected).max() / 127
+    # A sum in another order may fall on the other side of half a step, and what follows moves by as much.
+    assert np.abs(found - expected).max() <= 4 * step
+    assert np.median(np.abs(found - expected)) < step / 10
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_exported_model_computes_what_pytorch_does(name, tmp_path):
+    model, x = made_by_ptq(name)
+    if name == "attention":  # its forward takes the number of samples as a Python number
+        with pytest.raises(ModelError, match="dynamic_axes"):
+            export_onnx(model, x, tmp_path / "m.onnx")
+    free = {} if name == "attention" else None
+    written = export_onnx(model, x, tmp_path / "m.onnx", dynamic_axes=free)
+    onnx.checker.check_model(tmp_path / "m.onnx", full_check=True)
+    assert_computes_the_same(tmp_path / "m.onnx", model, x)
+    if free is None:
+        assert_computes_the_same(tmp_path / "m.onnx", model, torch.cat([x, -x])[: len(x) + 1])
+    proto = onnx.load(tmp_path / "m.onnx")
+    assert not [each for each in structure_of(proto).findings if each.severity == "error"]
+    kinds = {each.name: each.data_type for each in proto.graph.initializer}
+    weights = [node for node in proto.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in kinds]
+    assert weights
+    assert all(kinds[node.input[0]] == onnx.TensorProto.INT8 for node in weights)
+    assert written.quantized
+    record = json.loads((tmp_path / "m.onnx.json").read_text())
+    assert record["quantized"] == list(written.quantized)
+
+
+def test_its_cache_holds_the_scales_of_its_nodes(tmp_path):
+    model, x = made_by_ptq("residual")
+    written = export_onnx(model, x, tmp_path / "m.onnx", float_model=tmp_path / "float.onnx")
+    cache = trtcal.CalibrationCache.load(written.cache)
+    again = trtcal.quantize(tmp_path / "float.onnx", cache)
+    assert set(again.scales) == set(json.loads((tmp_path / "m.onnx.json").read_text())["scales"])
+    for name, scale in json.loads((tmp_path / "m.onnx.json").read_text())["scales"].items():
+        assert cache[name] == pytest.approx(scale, rel=1e-7)
+
+
+def test_weights_keep_the_levels_that_were_simulated(tmp_path):
+    model, x = made_by_ptq("residual", weight_bits=4)
+    export_onnx(model, x, tmp_path / "m.onnx")
+    proto = onnx.load(tmp_path / "m.onnx")
+    levels = [
+        numpy_helper.to_array(each)
+        for each in proto.graph.initializer
+        if each.data_type == onnx.TensorProto.INT8 and each.dims and len(each.dims) > 1
+    ]
+    assert levels
+    assert all(np.abs(each).max() == 7 for each in levels)
+    assert_computes_the_same(tmp_path / "m.onnx", model, x)
+
+
+@pytest.mark.parametrize("activation", ["lsq", "pact", "learned-range", "moving-average-absmax"])
+def test_after_training(activation, tmp_path):
+    torch.manual_seed(0)
+    model, x = settled(MODELS["residual"][0](), *IMAGES), images(*IMAGES)
+    model = QAT(QuantConfig(LayerSettings(activation=activation, weight="lsq"))).quantize(model.train())
+    optimizer = torch.optim.SGD([each for each in model.parameters() if each.requires_grad], 1e-3)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+    model.eval()
+    export_onnx(model, x, tmp_path / "m.onnx")
+    assert_computes_the_same(tmp_path / "m.onnx", model, x)
+
+
+def test_tensorrt_for_rtx_builds_it_in_int8(tmp_path):
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (pip install trtcal[rtx])")
+    model, x = made_by_ptq("residual")
+    written = export_onnx(model, x, tmp_path / "m.onnx")
+    record = trtcal.build_engine(tmp_path / "m.onnx", output=tmp_path / "m.engine", backend="tensorrt-rtx").record
+    weighted = [
+        node for node in onnx.load(tmp_path / "m.onnx").graph.node if node.op_type in ("Conv", "Gemm", "MatMul")
+    ]
+    assert record.operators_by_precision == {"INT8": len(weighted)}
+    assert len(written.quantized) >= len(weighted)
+
+
+def test_what_tensorrt_cannot_hold_is_refused(tmp_path):
+    model, x = made_by_ptq("perceptron", symmetric=False)
+    with pytest.raises(ModelError, match="onnxruntime"):
+        export_onnx(model, x, tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+    with pytest.warns(UserWarning, match="no calibration cache is written"):
+        export_onnx(model, x, tmp_path / "m.onnx", target="onnxruntime")
+    assert_computes_the_same(tmp_path / "m.onnx", model, x)
+
+
+def test_what_is_no_quantized_model_is_refused(tmp_path):
+    model, x = model_and_batch("perceptron")
+    with pytest.raises(ModelError):
+        export_onnx(model, x, tmp_path / "m.onnx")
+    observed = PTQ(minmax()).quantize(model)
+    with pytest.raises((ModelError, trtcal.TrtcalError)):
+        export_onnx(observed, x, tmp_path / "m.onnx")
+    made, x = made_by_ptq("perceptron")
+    with pytest.raises(ConfigError, match="no target"):
+        export_onnx(made, x, tmp_path / "m.onnx", target="paper")
+    with pytest.raises(ModelError, match="no name of an ONNX model"):
+        export_onnx(made, x, tmp_path / "m.engine")
+    assert not list(tmp_path.iterdir())
