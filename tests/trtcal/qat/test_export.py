@@ -14,6 +14,7 @@ from onnx import numpy_helper
 import trtcal
 from calibrators.errors import ConfigError, ModelError
 from engines.lint import structure_of
+from tests.test_readme import blocks, run
 from tests.trtcal.qat.networks import IMAGES, images, settled
 from tests.trtcal.qat.test_ptq import MODELS, minmax, model_and_batch
 from trtcal.config import QuantConfig
@@ -146,3 +147,12 @@ def test_what_is_no_quantized_model_is_refused(tmp_path):
     with pytest.raises(ModelError, match="no name of an ONNX model"):
         export_onnx(made, x, tmp_path / "m.engine")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_readme_does_what_it_says(tmp_path):
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (pip install trtcal[rtx])")
+    (block,) = blocks("python torch")
+    result = run(tmp_path, "-c", block)
+    assert result.returncode == 0, result.stderr
+    made = {path.name for path in tmp_path.iterdir()}
+    assert {"ptq.onnx", "ptq.cache", "ptq.encodings", "qat.onnx", "qat.engine"} <= made
