@@ -11,7 +11,9 @@ from calibrators.files import sha256_of
 from engines.graph import load_model
 from tests.engines.networks import Net, classifier
 
-FROM_THE_SIDE_CAR = re.compile(r"note: 1 scale\(s\), such as flat's, taken from the [^\n]*side-car: [^\n]*\n")
+FROM_THE_SIDE_CAR = re.compile(
+    r"note: 1 scale\(s\), such as flat's, finer than the cache's [^\n]*side-car[^\n]*: [^\n]*\n"
+)
 
 
 @pytest.fixture
