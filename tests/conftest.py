@@ -22,6 +22,13 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 Command = Callable[..., tuple[int, str, str]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What a module that imports PyTorch tests has the marker `torch`."""
+    for item in items:
+        if hasattr(getattr(item, "module", None), "torch"):
+            item.add_marker(pytest.mark.torch)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real third-party models, caches and images beside the checkout; tests skip where they are absent."""

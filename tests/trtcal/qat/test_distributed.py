@@ -22,7 +22,7 @@ def trained(tmp_path_factory):
     if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
         pytest.skip("this PyTorch has no gloo")
     folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"}
     program = [sys.executable, "-m", "tests.trtcal.qat.ranks"]
     processes = [
         subprocess.Popen([*program, str(rank), "2", str(folder)], cwd=ROOT, env=environment, stderr=subprocess.PIPE)
