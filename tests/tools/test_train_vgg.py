@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra [train])")
+torch = pytest.importorskip("torch", "2.8", reason="PyTorch 2.8 is not installed (extra [train])")
 pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra [demo])")
 
 ROOT = Path(__file__).resolve().parents[2]

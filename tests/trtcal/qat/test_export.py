@@ -83,6 +83,32 @@ def test_its_cache_holds_the_scales_of_its_nodes(tmp_path):
         assert cache[name] == pytest.approx(scale, rel=1e-7)
 
 
+class InverseSine(torch.nn.Module):
+    """Has a function that the tracing exporter does not know."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Conv2d(3, 8, 3), torch.nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.second(torch.asinh(self.first(x)).mean((2, 3)))
+
+
+def test_what_one_exporter_does_not_know_the_other_exports(tmp_path):
+    model, x = settled(InverseSine(), *IMAGES), images(*IMAGES)
+    observed = PTQ(minmax()).quantize(model)
+    observed(x)
+    made = PTQ().convert(observed)
+    if hasattr(torch.onnx, "ops"):
+        written = export_onnx(made, x, tmp_path / "m.onnx")
+        assert len(written.quantized) == 2
+        assert_computes_the_same(tmp_path / "m.onnx", made, x)
+    else:
+        with pytest.raises(ModelError, match=r"asinh.*from PyTorch 2\.8 on"):
+            export_onnx(made, x, tmp_path / "m.onnx")
+        assert not list(tmp_path.iterdir())
+
+
 def test_weights_keep_the_levels_that_were_simulated(tmp_path):
     model, x = made_by_ptq("residual", weight_bits=4)
     export_onnx(model, x, tmp_path / "m.onnx")
