@@ -46,6 +46,16 @@ def gpu() -> Cuda:
         pytest.skip(f"needs a GPU: {error}")
 
 
+@pytest.fixture(scope="session", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Where PyTorch computes: here, and on a GPU."""
+    import torch
+
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU: PyTorch sees none")
+    return str(request.param)
+
+
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs `trtcal ...` in this process; gives the exit code, standard output and standard error."""

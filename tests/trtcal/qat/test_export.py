@@ -19,7 +19,7 @@ from tests.trtcal.qat.networks import IMAGES, images, settled
 from tests.trtcal.qat.test_ptq import MODELS, minmax, model_and_batch
 from trtcal.config import QuantConfig
 from trtcal.layer_settings import LayerSettings
-from trtcal.qat import PTQ, QAT, export_onnx
+from trtcal.qat import PTQ, QAT, QuantizationWarning, export_onnx
 
 
 def made_by_ptq(name, **settings):
@@ -107,6 +107,29 @@ def test_what_one_exporter_does_not_know_the_other_exports(tmp_path):
         with pytest.raises(ModelError, match=r"asinh.*from PyTorch 2\.8 on"):
             export_onnx(made, x, tmp_path / "m.onnx")
         assert not list(tmp_path.iterdir())
+
+
+class HalfSilent(torch.nn.Module):
+    """One of its layers reads nothing but zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(3, 4, 1)
+
+    def forward(self, x):
+        return torch.cat([self.first(x), self.second(torch.zeros_like(x))], 1)
+
+
+def test_a_layer_without_a_scale_is_named_whether_the_model_is_converted_or_not(tmp_path):
+    x = images(*IMAGES)
+    observed = PTQ(minmax()).quantize(settled(HalfSilent(), *IMAGES))
+    observed(x)
+    with pytest.warns(QuantizationWarning, match="second stays in float"):
+        found = export_onnx(observed, x, tmp_path / "m.onnx", dynamic_axes={}).left_float
+    with pytest.warns(QuantizationWarning, match="second stays in float"):
+        made = PTQ().convert(observed)
+    assert found == export_onnx(made, x, tmp_path / "m.onnx", dynamic_axes={}).left_float
+    assert "second" in found
 
 
 def test_weights_keep_the_levels_that_were_simulated(tmp_path):

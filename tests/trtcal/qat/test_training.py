@@ -471,29 +471,3 @@ def test_every_parameter_has_a_gradient():
         made = QAT(settings("lsq+", "lsq+", 4, symmetric=False)).quantize(model)
         train(made, x, 1)
         assert [key for key, each in made.named_parameters() if each.grad is None] == [], name
-
-
-@pytest.mark.gpu
-def test_a_gpu_trains_in_half_precision_too():
-    if not torch.cuda.is_available():
-        pytest.skip("needs a GPU: PyTorch sees none")
-    for activation, weight in PAIRS:
-        model, x = model_and_batch("residual")
-        made, x = QAT(settings(activation, weight)).quantize(model.cuda()), x.cuda()
-        target = images(12, 10, seed=5).cuda()
-        optimizer, scaler = torch.optim.SGD(made.parameters(), lr=0.02), torch.amp.GradScaler("cuda")
-        losses = []
-        for _ in range(10):
-            with torch.autocast("cuda", dtype=torch.float16):
-                loss = ((made(x).float() - target) ** 2).mean()
-            optimizer.zero_grad()
-            scaler.scale(loss).backward()
-            scaler.step(optimizer)
-            scaler.update()
-            losses.append(loss.item())
-        assert losses[-1] < losses[0]
-        assert all(each.device.type == "cuda" for each in made.parameters())
-        with torch.no_grad():
-            expected = made.eval()(x)
-            torch.testing.assert_close(QAT().convert(made)(x), expected, rtol=1e-3, atol=1e-3)
-        assert np.isfinite(encodings(made)["fc"]["weight_quantizer"].scale).all()
