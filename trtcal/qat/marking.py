@@ -60,6 +60,10 @@ class _Mark(nn.Module):
         return marked
 
 
+_NATIVE_LOG = "_jit_onnx_log"
+"""By it the tracing exporter of PyTorch 2.7 and later prints its whole graph when it fails, asked to or not."""
+
+
 class _Marked(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, key: int) -> Tensor:
@@ -225,14 +229,18 @@ def _named(what: str, names: Sequence[str] | None, usual: Sequence[str]) -> Sequ
 def _quiet() -> Iterator[None]:
     """Without what the exporters say of themselves; what they get wrong is found by running what they made."""
     logger = logging.getLogger("torch.onnx")
-    level = logger.level
+    level, native = logger.level, getattr(torch._C, _NATIVE_LOG, None)
     logger.setLevel(logging.ERROR)
+    if native is not None:
+        setattr(torch._C, _NATIVE_LOG, lambda *_: None)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(level)
+        if native is not None:
+            setattr(torch._C, _NATIVE_LOG, native)
 
 
 def _line(error: BaseException) -> str:

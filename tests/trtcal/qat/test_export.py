@@ -73,6 +73,21 @@ def test_the_exported_model_computes_what_pytorch_does(name, tmp_path):
     assert record["quantized"] == list(written.quantized)
 
 
+def test_what_cannot_be_traced_is_exported_by_torch_export_and_nothing_is_printed(tmp_path, capfd):
+    torch.manual_seed(0)
+    encoder = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model, x = torch.nn.Sequential(torch.nn.Linear(4, 8), encoder, torch.nn.Linear(8, 3)).eval(), torch.randn(6, 5, 4)
+    ptq = PTQ(minmax().skip(types=["TransformerEncoderLayer"]))
+    observed = ptq.quantize(model)
+    with torch.no_grad():
+        observed(x)
+    made = ptq.convert(observed)
+    written = export_onnx(made, x, tmp_path / "m.onnx")
+    assert len(written.quantized) == 2
+    assert_computes_the_same(tmp_path / "m.onnx", made, x)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_its_cache_holds_the_scales_of_its_nodes(tmp_path):
     model, x = made_by_ptq("residual")
     written = export_onnx(model, x, tmp_path / "m.onnx", float_model=tmp_path / "float.onnx")
