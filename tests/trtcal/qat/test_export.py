@@ -73,6 +73,7 @@ def test_the_exported_model_computes_what_pytorch_does(name, tmp_path):
     assert record["quantized"] == list(written.quantized)
 
 
+@pytest.mark.skipif(not hasattr(torch.onnx, "ops"), reason="torch.export takes the marks from PyTorch 2.8 on")
 def test_what_cannot_be_traced_is_exported_by_torch_export_and_nothing_is_printed(tmp_path, capfd):
     torch.manual_seed(0)
     encoder = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
