@@ -20,7 +20,7 @@ test: lint
 	$(BIN)/pytest
 
 test-torch: $(TORCH_FOLDER).stamp
-	PYTHONPATH=$(CURDIR)/$(TORCH_FOLDER) $(BIN)/pytest -m torch
+	PYTHONPATH=$(CURDIR)/$(TORCH_FOLDER) $(BIN)/pytest -m torch $$(grep -rlw torch tests --include='test_*.py')
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check
