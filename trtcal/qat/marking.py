@@ -160,6 +160,8 @@ def _by_tracing(model: nn.Module, case: Case, options: Mapping[str, Any]) -> onn
 
 
 def _by_torch_export(model: nn.Module, case: Case, options: Mapping[str, Any]) -> onnx.ModelProto:
+    if not hasattr(torch.onnx, "ops"):
+        raise ModelError(f"its exporter takes the marks from PyTorch 2.8 on, and this is {torch.__version__}")
     marks = [module for module in model.modules() if isinstance(module, _Mark)]
     for mark in marks:
         mark.symbolic = True
