@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F  # noqa: N812
 
-from trtcal.qat.tracing import OWNER
+from trtcal.qat.tracing import OWNER, VALUE
 
 ADDITIONS = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})
 PRODUCTS = frozenset({operator.matmul, torch.matmul, torch.bmm, torch.mm, "matmul", "bmm", "mm"})
@@ -193,6 +193,8 @@ def _constant(model: nn.Module, node: fx.Node) -> Tensor | None:
     def value(given: fx.Node) -> Any:
         if given.op == "placeholder":
             raise LookupError(given.name)
+        if VALUE in given.meta:
+            return given.meta[VALUE]
         if given.op == "get_attr":
             found: Any = model
             for part in str(given.target).split("."):
