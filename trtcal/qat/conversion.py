@@ -1,6 +1,5 @@
 """From observers and trained quantizers to encodings that do not change."""
 
-import copy
 import warnings
 from collections.abc import Mapping
 
@@ -13,7 +12,16 @@ from trtcal.qat.batches import SampleAxes
 from trtcal.qat.layers import QuantizedLayer, bake_norms
 from trtcal.qat.observers import Observer
 from trtcal.qat.plan import QuantizationWarning
-from trtcal.qat.preparation import INPUTS, WEIGHT, QuantizedFunction, device_of, quantized_modules, state_of, unwrapped
+from trtcal.qat.preparation import (
+    INPUTS,
+    WEIGHT,
+    QuantizedFunction,
+    copied,
+    device_of,
+    quantized_modules,
+    state_of,
+    unwrapped,
+)
 from trtcal.qat.quantizer import FixedQuantizer, Follower
 
 ZEROS = "its input was 0 throughout: there is no scale for it"
@@ -54,7 +62,7 @@ def converted(model: nn.Module, *, inplace: bool) -> nn.Module:
         raise DataError(
             "no data were run through the model: calibrate it with batches, as model(batch), before convert"
         )
-    made = model if inplace else copy.deepcopy(model)
+    made = model if inplace else copied(model)
     modules = dict(quantized_modules(made))
     found = {name: _encodings(module) for name, module in modules.items()}
     fixed: dict[nn.Module, FixedQuantizer] = {}

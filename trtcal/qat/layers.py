@@ -189,6 +189,11 @@ def _refusal_of_derived(module: nn.Module, base: type[nn.Module]) -> str:
     kind = type(module)
     if "parametrizations" in module._modules:
         return "its weight is computed from others: call torch.nn.utils.parametrize.remove_parametrizations first"
+    computed = [name for name in ("weight", "bias") if name not in module._parameters]
+    if computed:
+        return (
+            f"its {computed[0]} is computed before each call: call remove_weight_norm, prune.remove or the like first"
+        )
     if isinstance(module.weight, nn.parameter.UninitializedParameter):
         return "it has no weight yet: run the model once first"
     if any(getattr(kind, each, None) is not getattr(base, each, None) for each in ("forward", "_conv_forward")):
@@ -239,7 +244,9 @@ def bake_norms(model: nn.Module) -> None:
         norm = layer.norm
         with torch.no_grad():
             weight, bias = layer.folded_weight(), norm.shifted(layer.bias)
-            layer.weight.copy_(weight)
+            layer.weight = nn.Parameter(
+                weight, requires_grad=layer.weight.requires_grad
+            )  # others may share the old one
             layer.bias = nn.Parameter(bias.to(weight.dtype), requires_grad=layer.weight.requires_grad)
         layer.fold(None)
         replaced(model, paths[norm], nn.Identity())

@@ -247,8 +247,8 @@ def _same(ours: Any, theirs: Any) -> bool:
 
 def _autocast_depth() -> int:
     """In how many regions of autocast this is, those that switch it off counted."""
-    depth: int = torch.autocast_increment_nesting() - 1  # type: ignore[no-untyped-call]
-    torch.autocast_decrement_nesting()  # type: ignore[no-untyped-call]
+    depth: int = torch.autocast_increment_nesting() - 1
+    torch.autocast_decrement_nesting()
     return depth
 
 

@@ -362,6 +362,11 @@ def test_without_a_mapping_they_are_named():
     ] * 2
 
 
+class NoModule:
+    def __init__(self, layer, input_quantizer, weight_quantizer):
+        pass
+
+
 class Forgetful(nn.Module):
     def __init__(self, layer, input_quantizer, weight_quantizer):
         super().__init__()
@@ -377,6 +382,8 @@ class Forgetful(nn.Module):
             "Forgetful, which takes the place of RowParallelLinear, has no module input_quantizer",
         ),
         (nn.ReLU, Forgetful, "a ReLU, has no attribute weight to quantize"),
+        (RowParallelLinear, nn.ReLU, "cannot be made .*: let its constructor take the layer, input_quantizer and"),
+        (RowParallelLinear, NoModule, "NoModule, which takes the place of RowParallelLinear, is no torch.nn.Module"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::trtcal.qat.plan.QuantizationWarning")
@@ -389,6 +396,12 @@ def test_a_mapping_that_does_not_work_is_refused(source, target, message):
 def test_a_model_in_evaluation_mode_is_refused():
     with pytest.raises(ModelError, match=r"begins in training mode: call model.train\(\) first"):
         QAT().quantize(Residual().eval())
+
+
+@pytest.mark.parametrize("steps", [-1, True, "100"])
+def test_freezing_after_what_is_no_number_of_steps_is_refused(steps):
+    with pytest.raises(ConfigError, match="freeze_batch_norm_after must be a number of steps"):
+        QAT(freeze_batch_norm_after=steps)
 
 
 def test_evaluating_before_training_says_what_to_do():
