@@ -119,6 +119,13 @@ def function_sites(model: nn.Module, graph: fx.Graph) -> tuple[FunctionSite, ...
     return tuple(sites)
 
 
+def constants(model: nn.Module, graph: fx.Graph, names: Collection[str]) -> dict[str, Tensor]:
+    """What modules of a graph are given, as the parameters are now: name -> tensor, where that is constant."""
+    given = {str(node.target): _argument(node, 0) for node in graph.nodes if node.op == "call_module"}
+    found = {name: _constant(model, given[name]) for name in names if isinstance(given.get(name), fx.Node)}
+    return {name: each for name, each in found.items() if each is not None}
+
+
 def kind_of(node: fx.Node) -> str:
     """A function's name: "add" for all forms of addition, "matmul" for those of products."""
     if node.target in ADDITIONS:

@@ -73,6 +73,20 @@ class QuantizedLayer(nn.Module):
 
 
 class _QuantizedConv(QuantizedLayer):
+    @classmethod
+    def from_float(
+        cls: type[Layer], layer: nn.Module, *, input_quantizer: nn.Module, weight_quantizer: nn.Module
+    ) -> Layer:
+        """The quantized convolution; padding by a word is in numbers, as runtimes want it of dilated ones."""
+        made = super().from_float(layer, input_quantizer=input_quantizer, weight_quantizer=weight_quantizer)
+        if isinstance(layer.padding, str) and layer.padding_mode == "zeros":
+            around = [a * (size - 1) for a, size in zip(layer.dilation, layer.kernel_size, strict=True)]
+            if layer.padding == "valid":
+                made.padding = (0,) * len(around)
+            elif not any(each % 2 for each in around):
+                made.padding = tuple(each // 2 for each in around)
+        return made
+
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any, **more: Any) -> Tensor:
         """The convolution."""
         result: Tensor = self._conv_forward(x, weight, bias)

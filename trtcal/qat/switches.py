@@ -1,10 +1,11 @@
 """Switches for a whole model: what quantizes, what observes, what batch normalization does."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from calibrators.errors import ConfigError
 from trtcal.qat.folding import FoldedBatchNorm
 from trtcal.qat.observers import Observer
 from trtcal.qat.preparation import INPUTS, WEIGHT
@@ -53,6 +54,8 @@ def pact_penalty(model: nn.Module) -> Tensor:
 
 
 def _switch(model: nn.Module, switch: Literal["enabled", "observing"], which: Which, *, on: bool) -> None:
+    if which not in get_args(Which):
+        raise ConfigError(f"there are no {which!r} quantizers: choose among {', '.join(get_args(Which))}")
     wanted = {"all": (*INPUTS, WEIGHT), "activation": INPUTS, "weight": (WEIGHT,)}[which]
     for module in model.modules():
         for attribute in wanted:

@@ -214,6 +214,43 @@ def test_what_is_no_quantized_model_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"opset": "17"}, "opset must be from 13 to 20, not '17'"),
+        ({"dynamic_axes": {"x": [0]}}, "dynamic_axes names axes by input, as .*not {'x': \\[0\\]}"),
+        ({"example_input": np.zeros((2, 8), np.float32)}, "the example is a tensor, or .*not of type ndarray"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(options, message, tmp_path):
+    made, x = made_by_ptq("perceptron")
+    with pytest.raises(ModelError, match=message):
+        export_onnx(made, **{"example_input": x, "path": tmp_path / "m.onnx", **options})
+
+
+class OfMapping(torch.nn.Module):
+    """A dilated convolution of one tensor of a mapping, and one of another."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Conv2d(3, 4, 3, padding="same", dilation=2)
+        self.second = torch.nn.Conv2d(3, 4, 1)
+
+    def forward(self, batch):
+        return self.first(batch["left"]) + self.second(batch["right"])
+
+
+def test_an_argument_may_be_a_mapping(tmp_path):
+    batch = {"left": images(), "right": images(seed=2)}
+    observed = PTQ(minmax()).quantize(OfMapping().eval())
+    observed(batch)
+    made = PTQ().convert(observed)
+    export_onnx(made, (batch,), tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    found = session.run(None, {"batch_0": batch["left"].numpy(), "batch_1": batch["right"].numpy()})[0]
+    np.testing.assert_allclose(found, made(batch).detach().numpy(), rtol=0.02, atol=0.02)
+
+
 def test_the_readme_does_what_it_says(tmp_path):
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (pip install trtcal[rtx])")
     (block,) = blocks("python torch")

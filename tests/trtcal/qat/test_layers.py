@@ -32,6 +32,12 @@ CASES = {
 }
 
 
+CASES["conv2d dilated, same"] = (nn.Conv2d(3, 4, (3, 4), dilation=2, padding="same"), (2, 3, 7, 7))
+CASES["conv2d valid"] = (nn.Conv2d(3, 4, 3, padding="valid"), (2, 3, 7, 7))
+CASES["conv2d even, same"] = (nn.Conv2d(3, 4, 2, padding="same"), (2, 3, 7, 7))
+CASES["conv2d circular, same"] = (nn.Conv2d(3, 4, 3, padding="same", padding_mode="circular"), (2, 3, 7, 7))
+
+
 def normal(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 

@@ -115,6 +115,16 @@ def test_a_converted_model_computes_what_was_trained(name):
         assert each == encodings(converted)[layer]
 
 
+@pytest.mark.parametrize("weight", ["absmax", "lsq", "lsq+", "learned-range"])
+def test_it_is_converted_with_weights_as_they_are_after_the_last_step(weight):
+    model, x = model_and_batch("functions")
+    made = QAT(settings(weight=weight)).quantize(model)
+    train(made, x, 3, rate=0.2)
+    with torch.no_grad():
+        converted = QAT().convert(made)
+        torch.testing.assert_close(converted(x), made.eval()(x), rtol=1e-5, atol=1e-5)
+
+
 def test_the_same_seed_gives_the_same_model():
     found = []
     for _ in range(2):
