@@ -312,6 +312,9 @@ def _united(graph: fx.Graph, node: fx.Node, ours: Any, theirs: Any, place: Mappi
         return ours
     if type(ours) is type(theirs) and isinstance(ours, (tuple, list)) and len(ours) == len(theirs):
         return type(ours)(_united(graph, node, a, b, place) for a, b in zip(ours, theirs, strict=True))
+    if isinstance(ours, slice) and isinstance(theirs, slice):
+        ends = ((ours.start, theirs.start), (ours.stop, theirs.stop), (ours.step, theirs.step))
+        return slice(*(_united(graph, node, a, b, place) for a, b in ends))
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping) and ours.keys() == theirs.keys():
         return {key: _united(graph, node, ours[key], theirs[key], place) for key in ours}
     if ours is True and theirs is False:

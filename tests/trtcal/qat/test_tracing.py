@@ -221,6 +221,27 @@ def test_a_container_s_hooks_are_called_with_tensors():
     assert [type(each) for each in seen] == [torch.Tensor]
 
 
+class Sliced(Two):
+    """Takes as much of a parameter and of a buffer as there is input."""
+
+    def __init__(self):
+        super().__init__()
+        self.position = nn.Parameter(torch.randn(1, 3, 1, 40))
+        self.register_buffer("kept", torch.ones(40, 40).tril())
+
+    def forward(self, x):
+        length = x.size(3)
+        x = x + self.position[:, :, :, :length]
+        return (self.first(x) + self.second(x)) @ self.kept[:length, :length]
+
+
+@pytest.mark.parametrize("modes", [(True, False), (False,)])
+def test_slices_as_long_as_the_input_are_traced(modes):
+    model, x = Sliced().eval(), images()
+    made = of(model, modes)
+    assert torch.equal(made(x), model(x)) and torch.equal(made(x[..., :5, :5]), model(x[..., :5, :5]))
+
+
 class Normalizes(Two):
     def forward(self, x):
         x = x * torch.full((3, 1, 1), 0.5) - (self.mean * 2).view(3, 1, 1)
