@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from engines.qdq_weights import Granularity
 from trtcal.config import QuantConfig
 from trtcal.layer_settings import LayerSettings
 from trtcal.qat.layers import QuantizedLayer, quantized_class, replaced
-from trtcal.qat.plan import Candidate, planned
+from trtcal.qat.plan import Candidate, QuantizationWarning, planned
 from trtcal.qat.quantizer import Follower
 from trtcal.qat.tracing import TracedModel
 
@@ -132,6 +133,13 @@ def prepared(
     fold(made, plan.norms)
     functions = any(each.site is not None for each in plan.chosen)
     if graph is not None and (functions or isinstance(made, fx.GraphModule)):  # a copy of that one has no attributes
+        if type(model).train is not nn.Module.train:
+            warnings.warn(
+                f"the model that comes back has not {type(model).__name__}'s own train(): put what that leaves in "
+                "evaluation mode there yourself",
+                QuantizationWarning,
+                stacklevel=3,
+            )
         made = TracedModel(made, graph)
     setattr(made, STATE, State(kind, dict(plan.left)))
     return made

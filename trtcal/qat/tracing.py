@@ -100,6 +100,14 @@ class TracedModel(nn.Module):
             self._compiled = type(fx.GraphModule(self, self.graph)).forward
         return self._compiled(self, *required)
 
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            original = self.__dict__.get("original", "the model")
+            told = f"{type(self).__name__} has no attribute {name!r}: it has those of {original}, but not its methods"
+            raise AttributeError(told, name=name, obj=self) from None
+
     def _get_name(self) -> str:
         return f"Traced{self.original}"
 

@@ -11,7 +11,7 @@ from calibrators.errors import ConfigError, ModelError
 from tests.trtcal.qat.networks import images
 from trtcal.config import QuantConfig
 from trtcal.layer_settings import LayerSettings
-from trtcal.qat import PTQ, QAT, TracedModel, left_in_float
+from trtcal.qat import PTQ, QAT, QuantizationWarning, TracedModel, left_in_float
 from trtcal.qat.layers import QuantizedLayer
 
 pytestmark = pytest.mark.filterwarnings(
@@ -92,6 +92,33 @@ def test_a_graph_module_is_quantized_as_other_models_are():
     converted = PTQ().convert(made)
     assert isinstance(converted, TracedModel) and isinstance(converted.get_submodule("0"), QuantizedLayer)
     torch.testing.assert_close(converted(x), model(x), rtol=0.05, atol=0.05)
+
+
+class Methodical(nn.Module):
+    """Keeps a part in evaluation mode, and has a method."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 3, 1), nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+
+    def forward(self, x):
+        return self.first(x) + self.second(x)
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.second.eval()
+        return self
+
+    def predict(self, x):
+        return self(x).argmax(1)
+
+
+@pytest.mark.filterwarnings("default::trtcal.qat.plan.QuantizationWarning")
+def test_what_a_traced_model_has_not_is_told_of():
+    with pytest.warns(QuantizationWarning, match="comes back has not Methodical's own train"):
+        made = QAT().quantize(Methodical().train())
+    with pytest.raises(AttributeError, match="no attribute 'predict': it has those of Methodical, but not its methods"):
+        made.predict(images())
 
 
 class Tied(nn.Module):
