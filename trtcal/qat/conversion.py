@@ -126,6 +126,7 @@ def _fix(
         old = old.leader if isinstance(old, Follower) else old
         if old not in fixed:
             fixed[old] = FixedQuantizer(encoding, name=old.name).to(device)
+            fixed[old].enabled = getattr(old, "enabled", True)
         setattr(module, attribute, fixed[old])
 
 

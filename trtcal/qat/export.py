@@ -110,6 +110,8 @@ def export_onnx(
     case = case_of(fixed, example_input, input_names=input_names, output_names=output_names, dynamic_axes=dynamic_axes)
     expected = runs(fixed, case)
     marks = with_marks(fixed)
+    if not marks:
+        raise ModelError("all quantizers of the model are disabled: call enable_quantizers(model) before the export")
     graph = MarkedModel(exported(fixed, case, opset=opset), marks)
     quantized = graph.qdq(tensorrt=target == "tensorrt")
     require_agreement(graph.floats, expected)
@@ -137,6 +139,13 @@ def export_onnx(
 
 def _cache(graph: MarkedModel, model: onnx.ModelProto, origin: Sidecar) -> CalibrationCache | None:
     """The cache of a model's activations; None, and a warning, where it cannot hold them."""
+    if not graph.activations:
+        warnings.warn(
+            "no calibration cache is written: no activation is quantized, and caches hold their ranges",
+            QuantizationWarning,
+            stacklevel=3,
+        )
+        return None
     other = [name for name, each in graph.activations.items() if each.grid != TENSORRT_INT8]
     if other or graph.several:
         name, *more = other or graph.several

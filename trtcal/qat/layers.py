@@ -208,8 +208,11 @@ def _refusal_of_derived(module: nn.Module, base: type[nn.Module]) -> str:
         return (
             f"its {computed[0]} is computed before each call: call remove_weight_norm, prune.remove or the like first"
         )
-    if isinstance(module.weight, nn.parameter.UninitializedParameter):
+    weight = module._parameters["weight"]  # as it is, also while torch.fx traces
+    if isinstance(weight, nn.parameter.UninitializedParameter):
         return "it has no weight yet: run the model once first"
+    if weight is None or not weight.is_floating_point():
+        return f"its weight is of type {getattr(weight, 'dtype', None)}, not floating point"
     if any(getattr(kind, each, None) is not getattr(base, each, None) for each in ("forward", "_conv_forward")):
         return f"its class {kind.__name__} computes something else than {base.__name__}: {MAPPING}"
     return ""
@@ -220,11 +223,19 @@ def quantized_class(module: nn.Module) -> type[QuantizedLayer]:
     return next(made for base, made in QUANTIZED.items() if isinstance(module, base))
 
 
+AFTER = ("_forward_hooks", "_backward_hooks", "_backward_pre_hooks")
+BEFORE = ("_forward_pre_hooks",)
+"""Where a module has hooks that see what it gives, and what it is given."""
+
+
 def foldable(layer: nn.Module, norm: nn.Module) -> bool:
     """Whether a batch normalization can be folded into the layer before it.
 
-    Not into a transposed convolution of several groups, whose weight has the channels of all groups on one axis.
+    Not into a transposed convolution of several groups, whose weight has the channels of all groups on one axis; and
+    not where hooks see the tensor between the two, which would be there no more.
     """
+    if any(getattr(layer, each) for each in AFTER) or any(getattr(norm, each) for each in (*AFTER, *BEFORE)):
+        return False
     if type(norm) not in FOLDABLE or norm.running_mean is None or refusal(layer) != "":
         return False
     if isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)) and layer.groups > 1:

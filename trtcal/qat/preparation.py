@@ -207,9 +207,9 @@ def state_of(model: nn.Module) -> State:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model that `DistributedDataParallel` or `DataParallel` wraps, or the model itself."""
-    inner = getattr(model, "module", None)
-    return inner if isinstance(inner, nn.Module) and hasattr(inner, STATE) else model
+    """The model that `DistributedDataParallel`, `DataParallel` or `torch.compile` wraps, or the model itself."""
+    inner = (getattr(model, name, None) for name in ("module", "_orig_mod"))
+    return next((each for each in inner if isinstance(each, nn.Module) and hasattr(each, STATE)), model)
 
 
 def activation_grid(settings: LayerSettings) -> Grid:

@@ -26,7 +26,10 @@ def enable_quantizers(model: nn.Module, which: Which = "all") -> None:
 
 
 def disable_quantizers(model: nn.Module, which: Which = "all") -> None:
-    """Let tensors pass in float: the model computes what the float one would. Learned scales keep their values."""
+    """Let tensors pass in float: the model computes what the float one would. Learned scales keep their values.
+
+    What is disabled stays so in `convert`, and is not quantized in what `export_onnx` writes.
+    """
     _switch(model, "enabled", which, on=False)
 
 

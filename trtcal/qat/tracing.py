@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from calibrators.errors import ModelError
 from trtcal.qat.folding import taken_over
-from trtcal.qat.layers import refusal
+from trtcal.qat.layers import AFTER, BEFORE, refusal
 
 OWNER = "trtcal.owner"
 """Where a node's meta has the path of the module in whose forward it is."""
@@ -122,8 +122,6 @@ def _bound(signature: inspect.Signature, args: Any, kwargs: Any) -> dict[str, An
         raise TypeError(f"forward(): {error}") from None
 
 
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-
 REGISTERED = ("_buffers", "_parameters", "_modules")
 
 CONSTANT = "_tensor_constant"
@@ -154,7 +152,7 @@ class _Tracer(fx.Tracer):
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         """Note whose forward it is, and which one fails."""
         path = self.path_of_module(m)
-        if any(getattr(m, each, None) for each in HOOKS) and not self.is_leaf_module(m, path):
+        if any(getattr(m, each, None) for each in (*AFTER, *BEFORE)) and not self.is_leaf_module(m, path):
             raise Untraceable(path, "it has hooks, which see tensors")
         self._owners.append(path)
         try:

@@ -19,7 +19,7 @@ from tests.trtcal.qat.networks import IMAGES, images, settled
 from tests.trtcal.qat.test_ptq import MODELS, minmax, model_and_batch
 from trtcal.config import QuantConfig
 from trtcal.layer_settings import LayerSettings
-from trtcal.qat import PTQ, QAT, QuantizationWarning, export_onnx
+from trtcal.qat import PTQ, QAT, QuantizationWarning, disable_quantizers, export_onnx
 
 
 def made_by_ptq(name, **settings):
@@ -212,6 +212,24 @@ def test_what_is_no_quantized_model_is_refused(tmp_path):
     with pytest.raises(ModelError, match="no name of an ONNX model"):
         export_onnx(made, x, tmp_path / "m.engine")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["ptq", "qat"])
+def test_what_is_disabled_is_not_exported(kind, tmp_path):
+    model, x = model_and_batch("perceptron")
+    made, _ = made_by_ptq("perceptron")
+    if kind == "qat":
+        made = QAT().quantize(model.train())
+        made(x)
+    disable_quantizers(made, "activation")
+    with pytest.warns(QuantizationWarning, match="no calibration cache is written: no activation is quantized"):
+        written = export_onnx(made, x, tmp_path / "m.onnx")
+    assert written.cache is None
+    assert "QuantizeLinear" not in {node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node}
+    assert_computes_the_same(tmp_path / "m.onnx", made.eval(), x)
+    disable_quantizers(made)
+    with pytest.raises(ModelError, match=r"all quantizers of the model are disabled: call enable_quantizers\(model\)"):
+        export_onnx(made, x, tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize(

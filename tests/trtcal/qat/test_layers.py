@@ -38,6 +38,21 @@ CASES["conv2d even, same"] = (nn.Conv2d(3, 4, 2, padding="same"), (2, 3, 7, 7))
 CASES["conv2d circular, same"] = (nn.Conv2d(3, 4, 3, padding="same", padding_mode="circular"), (2, 3, 7, 7))
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_nothing_is_folded_where_a_hook_sees_what_is_between(place):
+    pair = nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6)
+    assert foldable(*pair)
+    handle = pair[0].register_forward_pre_hook(print)
+    assert foldable(*pair)
+    handle.remove()
+    pair[place].register_forward_hook(print)
+    assert not foldable(*pair)
+
+
+def test_complex_weights_are_refused():
+    assert "of type torch.complex64, not floating point" in refusal(nn.Linear(2, 2, dtype=torch.complex64))
+
+
 def normal(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 

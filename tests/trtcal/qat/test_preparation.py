@@ -41,6 +41,14 @@ def test_a_wrapped_model_is_refused(wrapped, message):
         PTQ().quantize(wrapped(small().eval()))
 
 
+def test_a_quantized_model_may_be_wrapped():
+    observed = PTQ(minmax()).quantize(small().eval())
+    for wrapped in (nn.DataParallel(observed), torch.compile(observed, backend="eager")):
+        wrapped(images())
+        converted = PTQ().convert(wrapped)
+        assert isinstance(converted, nn.Sequential) and isinstance(converted[0], QuantizedLayer)
+
+
 @pytest.mark.parametrize("front", [PTQ, QAT])
 @pytest.mark.parametrize("config", [LayerSettings(), "lsq", {"activation": "lsq"}])
 def test_what_is_no_configuration_is_refused(front, config):
