@@ -1,9 +1,16 @@
 # Each target makes .venv and installs what it needs the first time; afterwards only when pyproject.toml has changed.
+#   demo        the whole job on a small network and scikit-learn's digits
+#   test        lint, types, and every test that does without PyTorch
+#   test-torch  the tests marked `torch`, with the PyTorch of TORCH. On Linux pip's is built for CUDA and has several GB; where there is an
+#               index of CPU builds, name it in PIP_EXTRA_INDEX_URL. It lies in a folder beside the packages of .venv, where `test` does not see it.
+#   bench       the benchmarks
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --editable
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+TORCH ?= 2.13.0
+TORCH_FOLDER := .venv/torch-$(TORCH)
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-torch lint bench clean
 .NOTPARALLEL:
 
 demo: .venv/demo.stamp
@@ -11,6 +18,9 @@ demo: .venv/demo.stamp
 
 test: lint
 	$(BIN)/pytest
+
+test-torch: $(TORCH_FOLDER).stamp
+	PYTHONPATH=$(CURDIR)/$(TORCH_FOLDER) $(BIN)/pytest -m torch $$(grep -rlw torch tests --include='test_*.py')
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check
@@ -27,7 +37,14 @@ clean:
 
 .venv/%.stamp: pyproject.toml | $(BIN)/pip
 	@echo "Installing trtcal[$*] into .venv (a few minutes the first time)"
-	@$(INSTALL) ".[$*]"
+	@$(PIP) --editable ".[$*]"
+	@touch $@
+
+$(TORCH_FOLDER).stamp: | .venv/dev.stamp
+	@echo "Installing PyTorch $(TORCH) into $(TORCH_FOLDER)"
+	@rm -rf $(TORCH_FOLDER)
+	@$(PIP) --target $(TORCH_FOLDER) torch==$(TORCH)
+	@PYTHONPATH=$(TORCH_FOLDER) $(BIN)/python -c "import torch"
 	@touch $@
 
 $(BIN)/pip:

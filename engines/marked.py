@@ -20,9 +20,8 @@ from onnx_ir.passes import common
 
 from calibrators.encoding import Encoding
 from calibrators.errors import ModelError
-from calibrators.grid import TENSORRT_INT8
 from engines.graph_writer import GraphWriter
-from engines.pairs import WIDE_OPSET, Pairs
+from engines.pairs import WIDE_OPSET, Pairs, in_int8
 from engines.passes.prepare import LOWEST_OPSET, prepared
 from engines.placement import Site, Weight, label
 
@@ -94,7 +93,8 @@ class MarkedModel:
 
         Args:
             tensorrt: Write every level as INT8 with zero point 0, as TensorRT wants it, and clip to a narrower grid
-                before; else in the integer type of its grid, with its zero point.
+                before; else only activations below 8 bits that fit, and the others in the integer type of their grid,
+                with its zero point.
 
         Raises:
             ModelError: INT8 with zero point 0 has no room for a grid.
@@ -104,7 +104,7 @@ class MarkedModel:
         pairs = Pairs(graph.graph)
         for each in operands:
             site = Site(each.node, 0, Weight(each.input, each.encoding.axis or 0))
-            held = _int8(each.encoding) if tensorrt else None
+            held = in_int8(each.encoding) if tensorrt else None
             levels = each.encoding.quantize(each.values)
             if held is not None:
                 levels = levels - _along(each.encoding, levels.ndim)
@@ -172,7 +172,7 @@ def _read(value: ir.Value, name: str, values: Floats, encoding: Encoding) -> Ite
 def _stored(mark: Mark, *, tensorrt: bool) -> Encoding | None:
     if not tensorrt:
         return None
-    held = _int8(mark.encoding)
+    held = in_int8(mark.encoding)
     if held is None:
         grid = mark.encoding.grid
         why = f"{grid.bits} bits" if grid.bits > 8 else f"{grid.bits} bits and a zero point in or beside their middle"
@@ -181,16 +181,6 @@ def _stored(mark: Mark, *, tensorrt: bool) -> Encoding | None:
             "export for ONNX Runtime (target='onnxruntime')"
         )
     return held
-
-
-def _int8(encoding: Encoding) -> Encoding | None:
-    """An encoding of the same values with zero point 0 on -128..127; None where these levels do not hold them."""
-    zero, grid = encoding.zero_point, encoding.grid
-    if encoding.block_size is not None or (grid.minimum - zero < TENSORRT_INT8.minimum).any():
-        return None
-    if (grid.maximum - zero > TENSORRT_INT8.maximum).any():
-        return None
-    return Encoding(encoding.scale, np.zeros_like(zero), TENSORRT_INT8, encoding.axis)
 
 
 def _along(encoding: Encoding, rank: int) -> npt.NDArray[np.int32]:

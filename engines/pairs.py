@@ -6,7 +6,7 @@ import onnx
 import onnx_ir as ir
 
 from calibrators.encoding import Encoding
-from calibrators.grid import Grid
+from calibrators.grid import TENSORRT_INT8, Grid
 from engines.graph_writer import GraphWriter
 from engines.placement import Site
 
@@ -25,12 +25,23 @@ def container(grid: Grid) -> np.dtype[np.integer]:
     return np.dtype(np.int16 if grid.signed else np.uint16)
 
 
+def in_int8(encoding: Encoding) -> Encoding | None:
+    """An encoding of the same values with zero point 0 on -128..127; None where these levels do not hold them."""
+    zero, grid = encoding.zero_point, encoding.grid
+    if encoding.block_size is not None or (grid.minimum - zero < TENSORRT_INT8.minimum).any():
+        return None
+    if (grid.maximum - zero > TENSORRT_INT8.maximum).any():
+        return None
+    return Encoding(encoding.scale, np.zeros_like(zero), TENSORRT_INT8, encoding.axis)
+
+
 class Pairs:
     """Writes into a graph what its sites' operands go through.
 
     One QuantizeLinear per activation and encoding, one DequantizeLinear per reader. A grid that does not fill its
     integer type is kept by a Clip before the QuantizeLinear: 4 bits are 8 of which few levels are used, so that any
-    opset from 13 on and any runtime will do.
+    opset from 13 on and any runtime will do. An activation of fewer than 8 bits is written as INT8 with zero point 0
+    where that has room for it, be its grid asymmetric: TensorRT takes nothing else.
     """
 
     def __init__(self, graph: ir.Graph) -> None:
@@ -44,16 +55,18 @@ class Pairs:
         Args:
             site: Its node reads the activation.
             encoding: How.
-            stored: The encoding to write its levels in, of the same scale; None for its own.
+            stored: The encoding to write its levels in, of the same scale; None for INT8 with zero point 0 where the
+                grid is narrower and fits, else its own.
         """
+        stored = stored or (in_int8(encoding) if encoding.grid.bits < 8 else None) or encoding
         name, tensor = site.tensor, site.node.inputs[site.activation]
         known = self._quantized.setdefault(name, [])
         levels = next((value for each, value in known if each == encoding), None)
         if levels is None:
-            within = self._clipped(tensor, name, encoding, stored or encoding, site.node)
-            levels = self._node("QuantizeLinear", within, name, stored or encoding, site.node)
+            within = self._clipped(tensor, name, encoding, stored, site.node)
+            levels = self._node("QuantizeLinear", within, name, stored, site.node)
             known.append((encoding, levels))
-        read = self._node("DequantizeLinear", levels, name, stored or encoding, site.node)
+        read = self._node("DequantizeLinear", levels, name, stored, site.node)
         site.node.replace_input_with(site.activation, read)
 
     def weight(self, site: Site, name: str, levels: Levels, encoding: Encoding) -> None:

@@ -22,6 +22,13 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 Command = Callable[..., tuple[int, str, str]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What a module that imports PyTorch tests has the marker `torch`."""
+    for item in items:
+        if hasattr(getattr(item, "module", None), "torch"):
+            item.add_marker(pytest.mark.torch)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real third-party models, caches and images beside the checkout; tests skip where they are absent."""
@@ -37,6 +44,16 @@ def gpu() -> Cuda:
         return open_cuda()
     except (DeviceError, MissingDependencyError) as error:
         pytest.skip(f"needs a GPU: {error}")
+
+
+@pytest.fixture(scope="session", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Where PyTorch computes: here, and on a GPU."""
+    import torch
+
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU: PyTorch sees none")
+    return str(request.param)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ class Ability:
     """What a command can do here.
 
     Attributes:
-        command: Its name, and where it matters what it is given: a backend, an engine.
+        command: Its name, and where it matters what it is given: a backend, an engine. Or a part that Python has alone.
         ready: Whether it works.
         remark: What it can do, or what is missing.
         install: The command that installs what is missing; empty where nothing is, or where that would not help.
@@ -39,6 +39,7 @@ def abilities(machine: Machine) -> tuple[Ability, ...]:
         _engines(machine, "benchmark ENGINE", ()),
         _judged(machine, "cache", _GRAPHS, "", "shows, checks and converts calibration caches"),
         _judged(machine, "inspect", ("onnx",), "", "engines (by their side-car) and ONNX models"),
+        _judged(machine, "trtcal.qat in Python", (*_GRAPHS, "onnxruntime", "torch"), "torch", _torch_remark(machine)),
     )
 
 
@@ -109,6 +110,12 @@ def _rtx_remark(machine: Machine) -> str:
     version = machine.libraries[_RTX].version
     remark = f"TensorRT for RTX {version}: engines for RTX GPUs, built on the CPU; INT8 by Q/DQ nodes"
     return remark if _runs_rtx(machine) else f"{remark}; they do not run on {_gpus(machine)}"
+
+
+def _torch_remark(machine: Machine) -> str:
+    library = machine.libraries["torch"]
+    place = _gpus(machine) if library.facts.get("cuda") and machine.nvidia.gpus else "the CPU"
+    return f"PyTorch {library.version}: models quantized after training or while training, on {place}"
 
 
 _NO_RTX = ("9.", "10.", "11.")

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-pytest.importorskip("torch", reason="PyTorch is not installed (extra [train])")
+torch = pytest.importorskip("torch", "2.8", reason="PyTorch 2.8 is not installed (extra [train])")
 pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra [demo])")
 
 SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "train_demo.py"
@@ -23,8 +23,6 @@ def script() -> ModuleType:
 
 @pytest.mark.slow
 def test_an_exported_network_computes_what_pytorch_does_and_is_named_by_module(script: ModuleType) -> None:
-    import torch
-
     from trtcal.demo.digits import load_split
 
     torch.manual_seed(0)
@@ -38,8 +36,6 @@ def test_an_exported_network_computes_what_pytorch_does_and_is_named_by_module(s
 
 
 def test_an_augmented_image_keeps_its_shape_and_its_range(script: ModuleType) -> None:
-    import torch
-
     images = torch.rand(7, 1, 32, 32)
     augmented = script.augmented(images, torch.Generator().manual_seed(0))
     assert augmented.shape == images.shape

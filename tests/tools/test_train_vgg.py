@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="PyTorch is not installed (extra [train])")
+torch = pytest.importorskip("torch", "2.8", reason="PyTorch 2.8 is not installed (extra [train])")
 pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra [demo])")
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +28,7 @@ def script() -> ModuleType:
 
 
 def run(folder: Path, *arguments: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     done = subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
@@ -44,8 +44,6 @@ def test_it_is_vgg11(script: ModuleType) -> None:
 
 
 def test_moved_images_keep_shape_and_range(script: ModuleType) -> None:
-    import torch
-
     images = torch.rand(7, 3, 32, 32)
     for mirrored in (True, False):
         augmented = script.augmented(images, torch.Generator().manual_seed(0), mirrored=mirrored)

@@ -11,11 +11,12 @@ GPU = Nvidia("550.54", "12.4", (Gpu("NVIDIA RTX A4000", 16 * 2**30, "8.6"),))
 NO_GPU = Nvidia(absent="no NVIDIA driver (libnvidia-ml.so.1 cannot be loaded)")
 
 
-def found(nvidia=GPU, *, calibrators=True, **changes):
+def found(nvidia=GPU, *, calibrators=True, cuda=None, **changes):
     """By command, on a machine where every library works, but for `changes`: "" for one that is absent, else what is
     wrong with it; two underscores are a dot."""
     libraries = {name: Library(name, True, "1.0") for name in LIBRARIES}
     libraries["tensorrt"] = Library("tensorrt", True, "10.9.0.34", facts={"calibrators": calibrators})
+    libraries["torch"] = Library("torch", True, "2.13.0", facts={"cuda": cuda})
     for key, problem in changes.items():
         name = key.replace("__", ".")
         assert name in libraries
@@ -34,7 +35,7 @@ def test_everything_works_with_everything():
 
 def test_every_command_is_judged():
     names = {each.name for each in app.registered_commands} | {each.name for each in app.registered_groups}
-    assert {name.split()[0] for name in found()} == names - {"doctor"}
+    assert {name.split()[0] for name in found()} == names - {"doctor"} | {"trtcal.qat"}
 
 
 def test_without_a_gpu_all_that_needs_none_works():
@@ -121,6 +122,27 @@ def test_all_that_running_engines_lacks_is_told_at_once():
     assert commands["accuracy ENGINE"].install == 'pip install "trtcal" && pip install "trtcal[tensorrt]"'
 
 
+def test_pytorch_is_for_training_and_for_nothing_else():
+    commands = found(torch="")
+    assert not_ready(commands) == ["trtcal.qat in Python"]
+    assert commands["trtcal.qat in Python"].remark == "missing: torch"
+    assert commands["trtcal.qat in Python"].install == 'pip install "trtcal[torch]"'
+
+
+@pytest.mark.parametrize(
+    "nvidia, cuda, place",
+    [
+        (GPU, "13.0", "NVIDIA RTX A4000 (compute capability 8.6)"),
+        (GPU, None, "the CPU"),
+        (NO_GPU, "13.0", "the CPU"),
+    ],
+)
+def test_pytorch_computes_on_a_gpu_where_it_and_the_machine_can(nvidia, cuda, place):
+    assert found(nvidia, cuda=cuda)["trtcal.qat in Python"].remark == (
+        f"PyTorch 2.13.0: models quantized after training or while training, on {place}"
+    )
+
+
 def test_without_a_core_library():
     commands = found(numba="", PIL="")
     assert commands["calibrate"].remark == "missing: numba, PIL"
@@ -136,7 +158,3 @@ def test_a_broken_library_is_not_for_pip_to_mend():
     assert build.remark == f"tensorrt_rtx does not import ({problem})"
     assert commands["benchmark ENGINE"].install == ""
     assert f"pycuda.driver does not import ({problem})" in commands["benchmark ENGINE"].remark
-
-
-def test_what_no_command_needs_is_missed_by_none():
-    assert not not_ready(found(torch=""))

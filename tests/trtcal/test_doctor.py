@@ -40,6 +40,12 @@ class TestProbe:
         found = probe("tensorrt_rtx")
         assert (found.usable, found.version, found.facts) == (True, module.__version__, {"calibrators": False})
 
+    @pytest.mark.torch
+    def test_pytorch_says_whether_it_is_built_for_cuda(self):
+        module = pytest.importorskip("torch", reason="PyTorch is not installed (extra [torch])")
+        found = probe("torch")
+        assert (found.usable, found.version, found.facts) == (True, module.__version__, {"cuda": module.version.cuda})
+
     def test_a_package_that_is_absent(self):
         assert probe("no_package_of_that_name") == Library("no_package_of_that_name", installed=False)
         assert probe("no_package_of_that_name.part") == Library("no_package_of_that_name.part", installed=False)

@@ -19,12 +19,13 @@ HEAVY = ["onnx", "onnxruntime", "onnx_ir", "onnxscript", "numba", "PIL", "sklear
 
 def python(code, *, folder):
     """Run code in a fresh interpreter that finds trtcal, but first whatever is in `folder`."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     return subprocess.run(
         [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(
     "code, absent",
     [("import trtcal", [*HEAVY, "typer", "rich"]), ("import trtcal.cli", [*HEAVY, "rich"])],

@@ -154,8 +154,27 @@ def test_what_a_cache_cannot_hold_is_refused(settings, why, tmp_path):
         sim.export(tmp_path, "m", cache=True)
     assert files(tmp_path) == []
     notes = sim.export(tmp_path, "m", qdq=True).notes
-    assert any("for ONNX Runtime, not for TensorRT" in note for note in notes)
+    assert any("for ONNX Runtime, not for TensorRT" in note for note in notes) == (why != "of 4 bits")
     onnx.checker.check_model(onnx.load(tmp_path / "m.qdq.onnx"), full_check=True)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_tensorrt_for_rtx_builds_four_bits_on_any_grid(symmetric, tmp_path):
+    """As INT8 with zero point 0: it refuses the UINT8 that an asymmetric grid begins as."""
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (pip install trtcal[rtx])")
+    model = classifier()
+    sim = QuantSim(model, config=QuantConfig(LayerSettings(activation_bits=4, symmetric=symmetric)))
+    batches = samples_of(model, 4)
+    sim.compute_encodings(batches)
+    encodings = sim.encodings.activations.values()
+    assert all(int(each.zero_point) == 0 for each in encodings) == symmetric
+    written = sim.export(tmp_path, "m", qdq=True)
+    nodes = onnx.load(written.qdq).graph.node
+    session = OnnxRuntimeSession(written.qdq, arithmetic="literal")
+    for batch in batches:
+        np.testing.assert_allclose(session.run(batch)["scores"], sim.run(batch)["scores"], rtol=1e-5, atol=1e-5)
+    record = trtcal.build_engine(written.qdq, output=tmp_path / "m.engine", backend="tensorrt-rtx").record
+    assert record.operators_by_precision == {"INT8": sum(node.op_type in ("Conv", "Gemm", "MatMul") for node in nodes)}
 
 
 def test_all_files_or_none(sim, tmp_path):

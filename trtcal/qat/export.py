@@ -106,8 +106,8 @@ def export_onnx(
     floats = [] if float_model is None else [float_model]
     require_outputs([path, sidecar_path(path), cache, sidecar_path(cache), encodings, *floats])
     source = unwrapped(model)
-    fixed = copy.deepcopy(source) if state_of(source).converted else converted(source, inplace=False)
-    fixed = fixed.cpu().float().eval()
+    fixed = copy.deepcopy(source).cpu()  # first of all, so that what is written does not depend on the device
+    fixed = (fixed if state_of(source).converted else converted(fixed, inplace=True)).float().eval()
     case = case_of(fixed, example_input, input_names=input_names, output_names=output_names, dynamic_axes=dynamic_axes)
     expected = runs(fixed, case)
     marks = with_marks(fixed)
@@ -120,7 +120,7 @@ def export_onnx(
         digest, state_of(source).kind, "quantizable", (), 0, preprocess=known, versions=installed_versions(*PACKAGES)
     )
     scales = _cache(graph, quantized, origin)
-    left = left_in_float(source)
+    left = left_in_float(fixed)
     _write(path, quantized, _record(graph, scales, origin, left))
     if scales is not None:
         scales.save(cache)

@@ -123,7 +123,9 @@ def learned_range(
     low, high = _along(low, wide, axis), _along(high, wide, axis)
     scale = positive((high - low) / (maximum - minimum))
     if zero_point is None:
-        zero = (minimum - round_through(low / scale)).clamp(minimum, maximum)
+        zero = minimum - round_through(low / scale)
+        # Not torch.clamp, whose gradient at its ends is 1 up to PyTorch 2.13 and 0 in 2.14: a range from 0 lies there.
+        zero = torch.where((zero < minimum) | (zero > maximum), zero.detach().clamp(minimum, maximum), zero)
     else:
         zero = torch.full_like(scale, zero_point)
     return _back(_Affine.apply(wide, scale, zero, minimum, maximum), x)

@@ -60,6 +60,10 @@ class _Mark(nn.Module):
         return marked
 
 
+_NATIVE_LOG = "_jit_onnx_log"
+"""By it the tracing exporter of PyTorch 2.7 and later prints its whole graph when it fails, asked to or not."""
+
+
 class _Marked(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, key: int) -> Tensor:
@@ -156,6 +160,8 @@ def _by_tracing(model: nn.Module, case: Case, options: Mapping[str, Any]) -> onn
 
 
 def _by_torch_export(model: nn.Module, case: Case, options: Mapping[str, Any]) -> onnx.ModelProto:
+    if not hasattr(torch.onnx, "ops"):
+        raise ModelError(f"its exporter takes the marks from PyTorch 2.8 on, and this is {torch.__version__}")
     marks = [module for module in model.modules() if isinstance(module, _Mark)]
     for mark in marks:
         mark.symbolic = True
@@ -223,14 +229,18 @@ def _named(what: str, names: Sequence[str] | None, usual: Sequence[str]) -> Sequ
 def _quiet() -> Iterator[None]:
     """Without what the exporters say of themselves; what they get wrong is found by running what they made."""
     logger = logging.getLogger("torch.onnx")
-    level = logger.level
+    level, native = logger.level, getattr(torch._C, _NATIVE_LOG, None)
     logger.setLevel(logging.ERROR)
+    if native is not None:
+        setattr(torch._C, _NATIVE_LOG, lambda *_: None)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(level)
+        if native is not None:
+            setattr(torch._C, _NATIVE_LOG, native)
 
 
 def _line(error: BaseException) -> str:

@@ -1,4 +1,8 @@
-"""One of several processes that train a model together: ``ranks.py RANK RANKS FOLDER`` leaves RANK.pt there."""
+"""One of several processes that train a model together: ``ranks.py RANK RANKS FOLDER cpu|cuda`` leaves RANK.pt there.
+
+On GPUs each process has one of its own and they talk through NCCL, which needs that; where there are too few, they
+share one and talk through gloo. Neither was run on a GPU yet.
+"""
 
 import sys
 from pathlib import Path
@@ -43,14 +47,20 @@ def train(model: nn.Module, x: torch.Tensor, steps: int) -> None:
         optimizer.step()
 
 
-def main(rank: int, count: int, folder: Path) -> None:
+def main(rank: int, count: int, folder: Path, kind: str) -> None:
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=count)
+    enough = kind == "cuda" and torch.cuda.device_count() >= count
+    device = torch.device("cuda", rank if enough else 0) if kind == "cuda" else torch.device("cpu")
+    if kind == "cuda":
+        torch.cuda.set_device(device)  # NCCL's collectives of objects use the current one
+    distributed.init_process_group(
+        "nccl" if enough else "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=count
+    )
     assert ranks() == count
-    part = batch().chunk(count)[rank]
+    part = batch().chunk(count)[rank].to(device)
     found = {}
     for case in CASES:
-        model = DistributedDataParallel(prepared(*case))
+        model = DistributedDataParallel(prepared(*case).to(device))
         model(part)
         quantizer = model.module.conv.input_quantizer
         first = {
@@ -67,4 +77,4 @@ def main(rank: int, count: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])

@@ -19,7 +19,7 @@ from tests.trtcal.qat.networks import IMAGES, images, settled
 from tests.trtcal.qat.test_ptq import MODELS, minmax, model_and_batch
 from trtcal.config import QuantConfig
 from trtcal.layer_settings import LayerSettings
-from trtcal.qat import PTQ, QAT, export_onnx
+from trtcal.qat import PTQ, QAT, QuantizationWarning, export_onnx
 
 
 def made_by_ptq(name, **settings):
@@ -73,6 +73,22 @@ def test_the_exported_model_computes_what_pytorch_does(name, tmp_path):
     assert record["quantized"] == list(written.quantized)
 
 
+@pytest.mark.skipif(not hasattr(torch.onnx, "ops"), reason="torch.export takes the marks from PyTorch 2.8 on")
+def test_what_cannot_be_traced_is_exported_by_torch_export_and_nothing_is_printed(tmp_path, capfd):
+    torch.manual_seed(0)
+    encoder = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model, x = torch.nn.Sequential(torch.nn.Linear(4, 8), encoder, torch.nn.Linear(8, 3)).eval(), torch.randn(6, 5, 4)
+    ptq = PTQ(minmax().skip(types=["TransformerEncoderLayer"]))
+    observed = ptq.quantize(model)
+    with torch.no_grad():
+        observed(x)
+    made = ptq.convert(observed)
+    written = export_onnx(made, x, tmp_path / "m.onnx")
+    assert len(written.quantized) == 2
+    assert_computes_the_same(tmp_path / "m.onnx", made, x)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_its_cache_holds_the_scales_of_its_nodes(tmp_path):
     model, x = made_by_ptq("residual")
     written = export_onnx(model, x, tmp_path / "m.onnx", float_model=tmp_path / "float.onnx")
@@ -81,6 +97,55 @@ def test_its_cache_holds_the_scales_of_its_nodes(tmp_path):
     assert set(again.scales) == set(json.loads((tmp_path / "m.onnx.json").read_text())["scales"])
     for name, scale in json.loads((tmp_path / "m.onnx.json").read_text())["scales"].items():
         assert cache[name] == pytest.approx(scale, rel=1e-7)
+
+
+class InverseSine(torch.nn.Module):
+    """Has a function that the tracing exporter does not know."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Conv2d(3, 8, 3), torch.nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.second(torch.asinh(self.first(x)).mean((2, 3)))
+
+
+def test_what_one_exporter_does_not_know_the_other_exports(tmp_path):
+    model, x = settled(InverseSine(), *IMAGES), images(*IMAGES)
+    observed = PTQ(minmax()).quantize(model)
+    observed(x)
+    made = PTQ().convert(observed)
+    if hasattr(torch.onnx, "ops"):
+        written = export_onnx(made, x, tmp_path / "m.onnx")
+        assert len(written.quantized) == 2
+        assert_computes_the_same(tmp_path / "m.onnx", made, x)
+    else:
+        with pytest.raises(ModelError, match=r"asinh.*from PyTorch 2\.8 on"):
+            export_onnx(made, x, tmp_path / "m.onnx")
+        assert not list(tmp_path.iterdir())
+
+
+class HalfSilent(torch.nn.Module):
+    """One of its layers reads nothing but zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(3, 4, 1)
+
+    def forward(self, x):
+        return torch.cat([self.first(x), self.second(torch.zeros_like(x))], 1)
+
+
+def test_a_layer_without_a_scale_is_named_whether_the_model_is_converted_or_not(tmp_path):
+    x = images(*IMAGES)
+    observed = PTQ(minmax()).quantize(settled(HalfSilent(), *IMAGES))
+    observed(x)
+    with pytest.warns(QuantizationWarning, match="second stays in float"):
+        found = export_onnx(observed, x, tmp_path / "m.onnx", dynamic_axes={}).left_float
+    with pytest.warns(QuantizationWarning, match="second stays in float"):
+        made = PTQ().convert(observed)
+    assert found == export_onnx(made, x, tmp_path / "m.onnx", dynamic_axes={}).left_float
+    assert "second" in found
 
 
 def test_weights_keep_the_levels_that_were_simulated(tmp_path):

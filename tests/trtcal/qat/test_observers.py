@@ -112,11 +112,3 @@ def test_a_weight_that_is_no_number_is_named():
         WeightObserver(name="the weight of fc").encoding(torch.full((2, 2), np.nan))
     with pytest.raises(DataError, match="the weight of fc was not seen"):
         WeightObserver(name="the weight of fc").encoding()
-
-
-@pytest.mark.gpu
-def test_a_gpu_s_tensors_give_the_same_statistics():
-    if not torch.cuda.is_available():
-        pytest.skip("needs a GPU: PyTorch sees none")
-    x = samples()
-    assert observed(Observer(), x.cuda(), 3).statistics() == TensorStatistics.of(*x.numpy())

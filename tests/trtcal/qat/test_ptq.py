@@ -334,16 +334,3 @@ def test_a_fixed_quantizer_is_where_an_observer_was():
         assert isinstance(module.input_quantizer, FixedQuantizer), name
     assert isinstance(made.matmul.second_quantizer, FixedQuantizer)
     assert not made._forward_pre_hooks
-
-
-@pytest.mark.gpu
-def test_a_model_on_a_gpu_stays_there():
-    if not torch.cuda.is_available():
-        pytest.skip("needs a GPU: PyTorch sees none")
-    model, x = model_and_batch("residual")
-    plain = encodings(run(PTQ(minmax()).quantize(model), x))
-    observed = run(PTQ(minmax()).quantize(model.cuda()), x.cuda())
-    made = PTQ().convert(observed)
-    assert made(x.cuda()).device.type == "cuda"
-    for name, each in encodings(made).items():
-        np.testing.assert_allclose(each["input_quantizer"].scale, plain[name]["input_quantizer"].scale, rtol=1e-3)
