@@ -1,4 +1,4 @@
-"""Quantization-aware training on handwritten digits, with so few bits that post-training quantization fails.
+"""Quantization-aware training on handwritten digits, with so few bits that no range method is enough.
 
 Usage: python examples/06_qat.py [FOLDER] [--epochs 30] [--seed 0]
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-pytest.importorskip("torch", reason="PyTorch is not installed (extra [train])")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra [train])")
 pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra [train])")
 
 from tests.test_readme import ROOT, run
