@@ -143,6 +143,15 @@ def positive(scale: Tensor) -> Tensor:
     return kept
 
 
+def magnitude(step: Tensor) -> Tensor:
+    """The scale that a learned step s stands for: ``|s|``, not below the smallest scale; ds = sign(s), and 1 at 0.
+
+    An update may be larger than the step, as that of 8 bits is small. Held at 0, it would clip every value, and batch
+    normalization would divide by the variance that is left, which multiplies gradients without bounds.
+    """
+    return positive(torch.where(step < 0, -step, step))
+
+
 def linked(x: Tensor, *parameters: Tensor) -> Tensor:
     """Give x itself, and gradients of 0 for parameters that it does not use.
 

@@ -12,7 +12,7 @@ from calibrators.ranges import range_of
 from calibrators.statistics import TensorStatistics
 from trtcal.qat import functional
 from trtcal.qat.distributed import largest_over_ranks, mean_over_ranks, merged_over_ranks
-from trtcal.qat.functional import positive
+from trtcal.qat.functional import magnitude, positive
 from trtcal.qat.observers import packed, unpacked
 from trtcal.qat.quantizer import Quantizer
 
@@ -43,8 +43,8 @@ class LSQ(Quantizer):
         return functional.lsq(x, self.scale(), n, p, axis=self.axis, gradient_scale=scale)
 
     def scale(self) -> Tensor:
-        """The step."""
-        return positive(self.step)
+        """``|step|``."""
+        return magnitude(self.step)
 
     def _sharing(self, x: Tensor) -> int:
         """The values that share a step: of a weight all, of an activation those of a sample."""
@@ -136,11 +136,11 @@ class PACT(Quantizer):
     def quantized(self, x: Tensor) -> Tensor:
         """x, quantized and back."""
         n, p = self.levels
-        return functional.pact(x, positive(self.alpha), n, p, axis=self.axis)
+        return functional.pact(x, magnitude(self.alpha), n, p, axis=self.axis)
 
     def scale(self) -> Tensor:
-        """``alpha / p``."""
-        return positive(self.alpha) / self.levels[1]
+        """``|alpha| / p``."""
+        return magnitude(self.alpha) / self.levels[1]
 
     def penalty(self) -> Tensor:
         """``sum(alpha^2)``, the paper's L2 regularization."""

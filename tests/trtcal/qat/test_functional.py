@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from calibrators.encoding import Encoding
 from calibrators.grid import Grid
+from calibrators.weights import SMALLEST_SCALE
 from trtcal.qat import functional
 
 LEVELS = [(-128, 127), (-127, 127), (0, 255), (-8, 7), (-7, 7), (0, 15), (-2, 1), (0, 3)]
@@ -262,6 +263,15 @@ def test_a_scale_that_training_has_pushed_below_0_can_come_back():
     scale = torch.tensor(-0.1, requires_grad=True)
     functional.lsq(torch.tensor([3.0, -2.0, 1.0]), functional.positive(scale), -8, 7).backward(torch.ones(3))
     assert scale.grad.item() == 7 - 8 + 7
+
+
+@pytest.mark.parametrize("step, sign", [(0.3, 1), (-0.3, -1), (0.0, 1)])
+def test_a_step_beyond_0_counts_as_on_this_side_of_it(step, sign):
+    learned = torch.tensor(step, requires_grad=True)
+    scale = functional.magnitude(learned)
+    assert scale.item() == pytest.approx(max(abs(step), SMALLEST_SCALE))
+    scale.backward()
+    assert learned.grad.item() == sign
 
 
 def test_what_is_not_used_gets_zero_gradients():

@@ -273,6 +273,22 @@ def test_a_range_that_training_has_lost_is_told_of(name):
         quantizer.encoding()
 
 
+@pytest.mark.parametrize("name", ["lsq", "lsq+", "pact"])
+def test_an_update_larger_than_the_step_does_not_clip_everything(name):
+    quantizer = activation(name, TENSORRT_INT8)
+    x = normal()
+    for _ in range(quantizer.first_batches):
+        quantizer(x)
+    quantizer(x).square().sum().backward()
+    learned = next(quantizer.parameters())
+    first = learned.item()
+    torch.optim.SGD([learned], lr=1.5 * first / learned.grad.item()).step()
+    assert learned.item() == pytest.approx(-first / 2)
+    result = quantizer(x)
+    assert float((result != 0).float().mean()) > 0.9
+    np.testing.assert_array_equal(result.detach().numpy(), quantizer.encoding().fake_quantize(x.numpy()))
+
+
 @pytest.mark.parametrize("name", TRAINED_ACTIVATIONS)
 @pytest.mark.parametrize("batches", [0, 1, 5])
 def test_a_state_dict_goes_around_before_and_after_the_first_batch(name, batches):
