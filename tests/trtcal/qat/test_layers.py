@@ -17,6 +17,8 @@ from trtcal.qat.layers import QUANTIZED, foldable, quantized_class, refusal
 from trtcal.qat.observers import Observer, WeightObserver
 from trtcal.qat.quantizer import FixedQuantizer
 
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+
 CASES = {
     "conv1d": (nn.Conv1d(3, 6, 3, 2, 1), (2, 3, 9)),
     "conv2d": (nn.Conv2d(4, 6, 3, padding="same", groups=2, bias=False), (2, 4, 7, 7)),

@@ -191,7 +191,7 @@ class Noisy(Two):
     [
         (Remembers, "sets its attribute last"),
         (Collects, "sets its attribute seen"),
-        (Counts, "sets its attribute mean"),
+        (Counts, "mean"),
         (WithoutGradients, "without gradients"),
         (WithoutAutocast, "switches autocast"),
         (Noisy, "other things in training"),
