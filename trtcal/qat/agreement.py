@@ -13,7 +13,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from calibrators.errors import ModelError
 from trtcal.qat.marking import Case
-from trtcal.qat.switches import disable_quantizers, enable_quantizers
+from trtcal.qat.quantizer import FixedQuantizer
+from trtcal.qat.switches import disable_quantizers
 
 TOLERANCE = 1e-3
 """Of the largest output: sums in another order differ by less, and another model by more."""
@@ -42,6 +43,7 @@ def runs(model: nn.Module, case: Case) -> list[Run]:
     Raises:
         ModelError: It does not run on twice as many.
     """
+    enabled = [each for each in model.modules() if isinstance(each, FixedQuantizer) and each.enabled]
     disable_quantizers(model, "activation")
     try:
         made = [_run(model, case, case.arguments)]
@@ -59,7 +61,8 @@ def runs(model: nn.Module, case: Case) -> list[Run]:
                     "export it for as many as there are"
                 ) from error
     finally:
-        enable_quantizers(model, "activation")
+        for each in enabled:
+            each.enabled = True
     return made
 
 

@@ -20,6 +20,8 @@ def require_finite(loss: Tensor, model: nn.Module, *inputs: Any) -> Tensor:
     Raises:
         DataError: The loss is NaN or infinite; the message says where that comes from.
     """
+    if not isinstance(loss, Tensor):
+        raise DataError(f"the loss is a tensor, before its backward pass, not of type {type(loss).__name__}")
     if bool(torch.isfinite(loss).all()):
         return loss
     what = "NaN" if bool(torch.isnan(loss).any()) else "infinite"

@@ -1,20 +1,30 @@
 """From observers and trained quantizers to encodings that do not change."""
 
-import copy
 import warnings
 from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from calibrators.encoding import Encoding
 from calibrators.errors import DataError, ModelError, RangeError
 from trtcal.qat.batches import SampleAxes
+from trtcal.qat.functions import constants
 from trtcal.qat.layers import QuantizedLayer, bake_norms
 from trtcal.qat.observers import Observer
 from trtcal.qat.plan import QuantizationWarning
-from trtcal.qat.preparation import INPUTS, WEIGHT, QuantizedFunction, device_of, quantized_modules, state_of, unwrapped
+from trtcal.qat.preparation import (
+    INPUTS,
+    WEIGHT,
+    QuantizedFunction,
+    copied,
+    device_of,
+    quantized_modules,
+    state_of,
+    unwrapped,
+)
 from trtcal.qat.quantizer import FixedQuantizer, Follower
+from trtcal.qat.tracing import TracedModel
 
 ZEROS = "its input was 0 throughout: there is no scale for it"
 
@@ -30,7 +40,7 @@ def encodings(model: nn.Module) -> dict[str, dict[str, Encoding]]:
         ModelError: A quantizer has no range yet.
         DataError: An observer has seen nothing yet.
     """
-    found = {name: _encodings(module) for name, module in quantized_modules(unwrapped(model))}
+    found = _all_encodings(unwrapped(model))
     return {name: each for name, each in found.items() if each is not None}
 
 
@@ -54,9 +64,9 @@ def converted(model: nn.Module, *, inplace: bool) -> nn.Module:
         raise DataError(
             "no data were run through the model: calibrate it with batches, as model(batch), before convert"
         )
-    made = model if inplace else copy.deepcopy(model)
+    made = model if inplace else copied(model)
     modules = dict(quantized_modules(made))
-    found = {name: _encodings(module) for name, module in modules.items()}
+    found = _all_encodings(made)
     fixed: dict[nn.Module, FixedQuantizer] = {}
     for name, each in found.items():
         if each is None:
@@ -71,8 +81,21 @@ def converted(model: nn.Module, *, inplace: bool) -> nn.Module:
     return made.eval()
 
 
-def _encodings(module: nn.Module) -> dict[str, Encoding] | None:
-    """What the quantizers of a layer or function have come to; None where they have seen only zeros."""
+def _all_encodings(model: nn.Module) -> dict[str, dict[str, Encoding] | None]:
+    modules = dict(quantized_modules(model))
+    weights: Mapping[str, Tensor] = {}
+    if isinstance(model, TracedModel):
+        weights = constants(model, model.graph, [f"{name}.{WEIGHT}" for name in modules])
+    return {name: _encodings(module, weights.get(f"{name}.{WEIGHT}")) for name, module in modules.items()}
+
+
+def _encodings(module: nn.Module, weight: Tensor | None) -> dict[str, Encoding] | None:
+    """What the quantizers of a layer or function have come to; None where they have seen only zeros.
+
+    Args:
+        module: The layer or function.
+        weight: Of a function, which has none itself: as it is now.
+    """
     found: dict[str, Encoding] = {}
     try:
         for attribute in INPUTS:
@@ -83,7 +106,7 @@ def _encodings(module: nn.Module) -> dict[str, Encoding] | None:
     if isinstance(module, QuantizedLayer):
         found[WEIGHT] = module.weight_encoding()
     elif isinstance(quantizer := getattr(module, WEIGHT, None), nn.Module):
-        weight = None if isinstance(module, QuantizedFunction) else module.weight.detach()
+        weight = weight if isinstance(module, QuantizedFunction) else module.weight.detach()
         found[WEIGHT] = quantizer.encoding(weight)
     return found
 
@@ -103,6 +126,7 @@ def _fix(
         old = old.leader if isinstance(old, Follower) else old
         if old not in fixed:
             fixed[old] = FixedQuantizer(encoding, name=old.name).to(device)
+            fixed[old].enabled = getattr(old, "enabled", True)
         setattr(module, attribute, fixed[old])
 
 

@@ -1,6 +1,5 @@
 """From a quantized PyTorch model to a Q/DQ ONNX model, a calibration cache and AIMET's encodings."""
 
-import copy
 import hashlib
 import json
 import os
@@ -29,7 +28,7 @@ from trtcal.qat.agreement import require_agreement, runs
 from trtcal.qat.conversion import converted, left_in_float
 from trtcal.qat.marking import OPSET, Example, case_of, exported, with_marks
 from trtcal.qat.plan import QuantizationWarning
-from trtcal.qat.preparation import state_of, unwrapped
+from trtcal.qat.preparation import copied, state_of, unwrapped
 
 Target = Literal["tensorrt", "onnxruntime"]
 
@@ -106,11 +105,13 @@ def export_onnx(
     floats = [] if float_model is None else [float_model]
     require_outputs([path, sidecar_path(path), cache, sidecar_path(cache), encodings, *floats])
     source = unwrapped(model)
-    fixed = copy.deepcopy(source).cpu()  # first of all, so that what is written does not depend on the device
+    fixed = copied(source).cpu()  # first of all, so that what is written does not depend on the device
     fixed = (fixed if state_of(source).converted else converted(fixed, inplace=True)).float().eval()
     case = case_of(fixed, example_input, input_names=input_names, output_names=output_names, dynamic_axes=dynamic_axes)
     expected = runs(fixed, case)
     marks = with_marks(fixed)
+    if not marks:
+        raise ModelError("all quantizers of the model are disabled: call enable_quantizers(model) before the export")
     graph = MarkedModel(exported(fixed, case, opset=opset), marks)
     quantized = graph.qdq(tensorrt=target == "tensorrt")
     require_agreement(graph.floats, expected)
@@ -138,6 +139,13 @@ def export_onnx(
 
 def _cache(graph: MarkedModel, model: onnx.ModelProto, origin: Sidecar) -> CalibrationCache | None:
     """The cache of a model's activations; None, and a warning, where it cannot hold them."""
+    if not graph.activations:
+        warnings.warn(
+            "no calibration cache is written: no activation is quantized, and caches hold their ranges",
+            QuantizationWarning,
+            stacklevel=3,
+        )
+        return None
     other = [name for name, each in graph.activations.items() if each.grid != TENSORRT_INT8]
     if other or graph.several:
         name, *more = other or graph.several

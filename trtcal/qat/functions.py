@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F  # noqa: N812
 
-from trtcal.qat.tracing import OWNER
+from trtcal.qat.tracing import OWNER, VALUE
 
 ADDITIONS = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})
 PRODUCTS = frozenset({operator.matmul, torch.matmul, torch.bmm, torch.mm, "matmul", "bmm", "mm"})
@@ -119,6 +119,13 @@ def function_sites(model: nn.Module, graph: fx.Graph) -> tuple[FunctionSite, ...
     return tuple(sites)
 
 
+def constants(model: nn.Module, graph: fx.Graph, names: Collection[str]) -> dict[str, Tensor]:
+    """What modules of a graph are given, as the parameters are now: name -> tensor, where that is constant."""
+    given = {str(node.target): _argument(node, 0) for node in graph.nodes if node.op == "call_module"}
+    found = {name: _constant(model, given[name]) for name in names if isinstance(given.get(name), fx.Node)}
+    return {name: each for name, each in found.items() if each is not None}
+
+
 def kind_of(node: fx.Node) -> str:
     """A function's name: "add" for all forms of addition, "matmul" for those of products."""
     if node.target in ADDITIONS:
@@ -193,6 +200,8 @@ def _constant(model: nn.Module, node: fx.Node) -> Tensor | None:
     def value(given: fx.Node) -> Any:
         if given.op == "placeholder":
             raise LookupError(given.name)
+        if VALUE in given.meta:
+            return given.meta[VALUE]
         if given.op == "get_attr":
             found: Any = model
             for part in str(given.target).split("."):

@@ -73,6 +73,20 @@ class QuantizedLayer(nn.Module):
 
 
 class _QuantizedConv(QuantizedLayer):
+    @classmethod
+    def from_float(
+        cls: type[Layer], layer: nn.Module, *, input_quantizer: nn.Module, weight_quantizer: nn.Module
+    ) -> Layer:
+        """The quantized convolution; padding by a word is in numbers, as runtimes want it of dilated ones."""
+        made = super().from_float(layer, input_quantizer=input_quantizer, weight_quantizer=weight_quantizer)
+        if isinstance(layer.padding, str) and layer.padding_mode == "zeros":
+            around = [a * (size - 1) for a, size in zip(layer.dilation, layer.kernel_size, strict=True)]
+            if layer.padding == "valid":
+                made.padding = (0,) * len(around)
+            elif not any(each % 2 for each in around):
+                made.padding = tuple(each // 2 for each in around)
+        return made
+
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any, **more: Any) -> Tensor:
         """The convolution."""
         result: Tensor = self._conv_forward(x, weight, bias)
@@ -189,8 +203,16 @@ def _refusal_of_derived(module: nn.Module, base: type[nn.Module]) -> str:
     kind = type(module)
     if "parametrizations" in module._modules:
         return "its weight is computed from others: call torch.nn.utils.parametrize.remove_parametrizations first"
-    if isinstance(module.weight, nn.parameter.UninitializedParameter):
+    computed = [name for name in ("weight", "bias") if name not in module._parameters]
+    if computed:
+        return (
+            f"its {computed[0]} is computed before each call: call remove_weight_norm, prune.remove or the like first"
+        )
+    weight = module._parameters["weight"]  # as it is, also while torch.fx traces
+    if isinstance(weight, nn.parameter.UninitializedParameter):
         return "it has no weight yet: run the model once first"
+    if weight is None or not weight.is_floating_point():
+        return f"its weight is of type {getattr(weight, 'dtype', None)}, not floating point"
     if any(getattr(kind, each, None) is not getattr(base, each, None) for each in ("forward", "_conv_forward")):
         return f"its class {kind.__name__} computes something else than {base.__name__}: {MAPPING}"
     return ""
@@ -201,11 +223,19 @@ def quantized_class(module: nn.Module) -> type[QuantizedLayer]:
     return next(made for base, made in QUANTIZED.items() if isinstance(module, base))
 
 
+AFTER = ("_forward_hooks", "_backward_hooks", "_backward_pre_hooks")
+BEFORE = ("_forward_pre_hooks",)
+"""Where a module has hooks that see what it gives, and what it is given."""
+
+
 def foldable(layer: nn.Module, norm: nn.Module) -> bool:
     """Whether a batch normalization can be folded into the layer before it.
 
-    Not into a transposed convolution of several groups, whose weight has the channels of all groups on one axis.
+    Not into a transposed convolution of several groups, whose weight has the channels of all groups on one axis; and
+    not where hooks see the tensor between the two, which would be there no more.
     """
+    if any(getattr(layer, each) for each in AFTER) or any(getattr(norm, each) for each in (*AFTER, *BEFORE)):
+        return False
     if type(norm) not in FOLDABLE or norm.running_mean is None or refusal(layer) != "":
         return False
     if isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)) and layer.groups > 1:
@@ -239,7 +269,9 @@ def bake_norms(model: nn.Module) -> None:
         norm = layer.norm
         with torch.no_grad():
             weight, bias = layer.folded_weight(), norm.shifted(layer.bias)
-            layer.weight.copy_(weight)
+            layer.weight = nn.Parameter(
+                weight, requires_grad=layer.weight.requires_grad
+            )  # others may share the old one
             layer.bias = nn.Parameter(bias.to(weight.dtype), requires_grad=layer.weight.requires_grad)
         layer.fold(None)
         replaced(model, paths[norm], nn.Identity())

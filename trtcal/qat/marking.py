@@ -121,6 +121,8 @@ def case_of(
     named = dict(zip(_named("inputs", input_names, names), (leaf for _, leaf in tensors), strict=True))
     outputs = ["output"] if len(results) == 1 else [f"output_{place}" for place in range(len(results))]
     axes = {name: {0: "N"} for name, leaf in named.items() if leaf.dim()} if dynamic_axes is None else dynamic_axes
+    if not isinstance(axes, Mapping) or not all(isinstance(each, Mapping) for each in axes.values()):
+        raise ModelError(f"dynamic_axes names axes by input, as {{'input': {{0: 'N'}}}}, not {dynamic_axes!r}")
     if unknown := [name for name in axes if name not in named]:
         raise ModelError(f"dynamic_axes has {unknown[0]}, and the inputs are {', '.join(named)}")
     return Case(arguments, named, tuple(_named("outputs", output_names, outputs)), axes)
@@ -135,8 +137,8 @@ def exported(model: nn.Module, case: Case, *, opset: int) -> onnx.ModelProto:
     Raises:
         ModelError: Neither can.
     """
-    if not 13 <= opset <= 20:
-        raise ModelError(f"opset must be from 13 to 20, not {opset}: per-channel scales came with 13")
+    if not isinstance(opset, int) or not 13 <= opset <= 20:
+        raise ModelError(f"opset must be from 13 to 20, not {opset!r}: per-channel scales came with 13")
     options = {
         "input_names": list(case.inputs),
         "output_names": list(case.outputs),
@@ -155,7 +157,10 @@ def exported(model: nn.Module, case: Case, *, opset: int) -> onnx.ModelProto:
 
 def _by_tracing(model: nn.Module, case: Case, options: Mapping[str, Any]) -> onnx.ModelProto:
     file = io.BytesIO()
-    torch.onnx.export(model, tuple(case.arguments.values()), file, dynamo=False, **options)
+    given = tuple(case.arguments.values())
+    if given and isinstance(given[-1], Mapping):  # it takes a mapping at the end for arguments by name
+        given += ({},)
+    torch.onnx.export(model, given, file, dynamo=False, **options)
     return onnx.load_from_string(file.getvalue())
 
 
@@ -186,6 +191,11 @@ def _by_torch_export(model: nn.Module, case: Case, options: Mapping[str, Any]) -
 
 
 def _arguments(signature: inspect.Signature, example: Example) -> dict[str, Any]:
+    if not isinstance(example, (Tensor, Mapping, Sequence)) or isinstance(example, str):
+        raise ModelError(
+            "the example is a tensor, or the forward's arguments in a tuple or by name, not of type "
+            f"{type(example).__name__}"
+        )
     given: tuple[Any, ...] = (example,) if isinstance(example, Tensor) else ()
     named = example if isinstance(example, Mapping) else {}
     if isinstance(example, Sequence):

@@ -65,7 +65,7 @@ class Observer(nn.Module):
         """
         seen = self.statistics()
         if seen.samples == 0:
-            raise DataError(f"{self.name} was not calibrated: run data through the model before you convert it")
+            raise DataError(f"{self.name} was not calibrated: run data through the model that reach it, or skip it")
         return range_of(seen, self.method, self.grid)
 
     def encoding(self) -> Encoding:
@@ -107,15 +107,16 @@ class Observer(nn.Module):
             return
         single = self._singles[self._call] if self._call < len(self._singles) else None
         self._call += 1
-        for place, sample in enumerate(self._axes.split(x.to("cpu", torch.float32), single)):
-            try:
-                self._accumulator.add(_array(sample))
-            except RangeError as error:
-                self._accumulator = Accumulator()
+        samples = self._axes.split(x.to("cpu", torch.float32), single) if x.numel() else ()
+        for place, sample in enumerate(samples):
+            if not bool(torch.isfinite(sample).all()):
+                what = "NaN" if bool(sample.isnan().any()) else "infinite"
                 raise DataError(
-                    f"{self.name} is {error} for sample {place} of batch {self._axes.run}: mend the model or its "
+                    f"{self.name} is {what} for sample {place} of batch {self._axes.run}: mend the model or its "
                     "preprocessing, or leave the sample out, and calibrate again"
-                ) from None
+                )
+        for sample in samples:  # none of them, if one is refused
+            self._accumulator.add(_array(sample))
 
 
 class WeightObserver(nn.Module):

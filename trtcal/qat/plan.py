@@ -1,6 +1,7 @@
 """What of a model is quantized: its layers, additions and products, in the settings of a configuration."""
 
 import warnings
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
@@ -99,7 +100,7 @@ def planned(model: nn.Module, config: QuantConfig, *, modes: Collection[bool]) -
             chosen.append(each)
     if not chosen:
         why = next(iter(left.items()), None)
-        found = f"; {why[0]} is none: {why[1]}" if why else ""
+        found = f"; {why[0] or 'the model'} is none: {why[1]}" if why else ""
         raise ModelError(f"the model has nothing to quantize (convolutions, nn.Linear, matrix products){found}")
     for name, reason in warned.items():
         warnings.warn(f"{name} stays in float: {reason}", QuantizationWarning, stacklevel=4)
@@ -223,13 +224,14 @@ def _norms(model: nn.Module, graph: fx.Graph | None, opaque: Mapping[str, str]) 
             norm = str(users[0].target)
             if len(calls[norm]) == 1 and foldable(modules[path], modules[norm]):
                 yield path, norm
+    places = Counter(module for _, module in model.named_modules(remove_duplicate=False))
     for path, module in modules.items():
         hidden = graph is None or any(_is_in(path, each) or path == each for each in opaque)
         if hidden and type(module) is nn.Sequential:
             for (first, layer), (second, norm) in zip(
                 list(module.named_children())[:-1], list(module.named_children())[1:], strict=True
             ):
-                if foldable(layer, norm):
+                if foldable(layer, norm) and places[layer] == places[norm] == 1:
                     yield f"{path}.{first}".lstrip("."), f"{path}.{second}".lstrip(".")
 
 

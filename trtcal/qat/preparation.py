@@ -1,12 +1,14 @@
 """Puts observers or quantizers into a model, where a plan wants them."""
 
 import copy
+import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from calibrators.errors import ConfigError, ModelError
 from calibrators.grid import TENSORRT_WEIGHTS, Grid
@@ -14,7 +16,7 @@ from engines.qdq_weights import Granularity
 from trtcal.config import QuantConfig
 from trtcal.layer_settings import LayerSettings
 from trtcal.qat.layers import QuantizedLayer, quantized_class, replaced
-from trtcal.qat.plan import Candidate, Plan, planned
+from trtcal.qat.plan import Candidate, QuantizationWarning, planned
 from trtcal.qat.quantizer import Follower
 from trtcal.qat.tracing import TracedModel
 
@@ -22,6 +24,8 @@ INPUTS = ("input_quantizer", "second_quantizer")
 """What the activations of a layer or function pass: a matrix product of two has both."""
 
 WEIGHT = "weight_quantizer"
+
+LAZY = (nn.parameter.UninitializedParameter, nn.parameter.UninitializedBuffer)
 
 STATE = "trtcal_state"
 """The attribute of a model that says what was done with it."""
@@ -109,8 +113,9 @@ def prepared(
     """
     plan = planned(model, config, modes=(True, False) if kind == "qat" else (False,))
     graph = plan.graph
-    made = model if inplace else copy.deepcopy(model)
+    made = model if inplace else copied(model)
     known: dict[Any, Any] = {}
+    parts = list[tuple[Candidate, nn.Module]]()
     for each in plan.chosen:
         settings = plan.settings[each.name]
         operand = Operand(f"the input of {each.name or 'the model'}", settings, activation_grid(settings))
@@ -120,11 +125,21 @@ def prepared(
             first: nn.Module = Follower(known[key])
         else:
             first = known[key] = activation(operand)
-        made = _put(made, each, plan, first, activation, weight)
+        parts.append((each, _part(made, each, settings, first, activation, weight)))
+    for each, part in parts:  # once all are made: a setting that is refused leaves the model as it was
+        made = _put(made, each, part, graph)
     for name, module in quantized_modules(made):
         _settle(made, name, module)
     fold(made, plan.norms)
-    if graph is not None and any(each.site is not None for each in plan.chosen):
+    functions = any(each.site is not None for each in plan.chosen)
+    if graph is not None and (functions or isinstance(made, fx.GraphModule)):  # a copy of that one has no attributes
+        if type(model).train is not nn.Module.train:
+            warnings.warn(
+                f"the model that comes back has not {type(model).__name__}'s own train(): put what that leaves in "
+                "evaluation mode there yourself",
+                QuantizationWarning,
+                stacklevel=3,
+            )
         made = TracedModel(made, graph)
     setattr(made, STATE, State(kind, dict(plan.left)))
     return made
@@ -134,6 +149,10 @@ def settled(config: QuantConfig | None) -> QuantConfig:
     """The configuration as it is now, whatever is added to it later."""
     if config is None:
         return QuantConfig()
+    if not isinstance(config, QuantConfig):
+        raise ConfigError(
+            f"the configuration is a QuantConfig, such as QuantConfig(LayerSettings(...)), not {config!r}"
+        )
     return replace(config, rules=list(config.rules), qat_layers=dict(config.qat_layers))
 
 
@@ -141,10 +160,36 @@ def require_float(model: nn.Module) -> None:
     """Refuse a model that is quantized already."""
     if not isinstance(model, nn.Module):
         raise ModelError(f"a PyTorch model (torch.nn.Module) is wanted, not {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError("a TorchScript model cannot be changed: give the model that was scripted or traced")
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        raise ModelError(f"give the model that {type(model).__name__} wraps, model.module, and wrap what comes back")
+    lazy = (name for name, each in model.state_dict(keep_vars=True).items() if isinstance(each, LAZY))
+    if (name := next(lazy, None)) is not None:
+        raise ModelError(f"{name} has no shape yet, as that of a lazy module: run a batch through the model first")
+    if isinstance(getattr(model, "_orig_mod", None), nn.Module):
+        raise ModelError(
+            "the model is compiled: give the one that torch.compile was given, and compile what comes back"
+        )
     if hasattr(model, STATE) or any(
         isinstance(module, (QuantizedLayer, QuantizedFunction)) for module in model.modules()
     ):
         raise ModelError("the model is quantized already: give the float model")
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A copy of a model.
+
+    Raises:
+        ModelError: PyTorch cannot copy it.
+    """
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        raise ModelError(
+            f"the model cannot be copied ({' '.join(str(error).split())[:120]}): let it keep no results with "
+            "gradients (run it under torch.no_grad() once), or give inplace=True"
+        ) from error
 
 
 def state_of(model: nn.Module) -> State:
@@ -162,9 +207,9 @@ def state_of(model: nn.Module) -> State:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model that `DistributedDataParallel` or `DataParallel` wraps, or the model itself."""
-    inner = getattr(model, "module", None)
-    return inner if isinstance(inner, nn.Module) and hasattr(inner, STATE) else model
+    """The model that `DistributedDataParallel`, `DataParallel` or `torch.compile` wraps, or the model itself."""
+    inner = (getattr(model, name, None) for name in ("module", "_orig_mod"))
+    return next((each for each in inner if isinstance(each, nn.Module) and hasattr(each, STATE)), model)
 
 
 def activation_grid(settings: LayerSettings) -> Grid:
@@ -190,26 +235,34 @@ def weight_operand(name: str, settings: LayerSettings, weight: torch.Tensor, axi
     return Operand(f"the weight of {name or 'the model'}", settings, grid, along, weight.shape[axis])
 
 
-def _put(made: nn.Module, each: Candidate, plan: Plan, first: nn.Module, activation: Make, weight: Make) -> nn.Module:
-    """Quantize one layer or function of a model; the model, which the layer itself may be."""
-    settings = plan.settings[each.name]
-    if each.site is None:
-        layer = made.get_submodule(each.name)
-        quantized = _layer(layer, each, settings, first, weight)
-        return replaced(made, each.name, quantized)
-    site, graph = each.site, plan.graph
-    assert graph is not None
+def _part(
+    made: nn.Module, each: Candidate, settings: LayerSettings, first: nn.Module, activation: Make, weight: Make
+) -> nn.Module:
+    """The quantized layer, or the quantizers of a function; the model is not changed."""
+    site = each.site
+    if site is None:
+        return _layer(made.get_submodule(each.name), each, settings, first, weight)
     quantizers = {INPUTS[0]: first}
     if len(site.inputs) > 1:
         quantizers[INPUTS[1]] = activation(
             Operand(f"the second input of {each.name}", settings, activation_grid(settings))
         )
-    reads = list(zip(quantizers, site.inputs, strict=True))
-    if site.weight is not None and site.axis is not None and site.constant is not None:
+    if site.axis is not None and site.constant is not None:
         quantizers[WEIGHT] = weight(weight_operand(each.name, settings, site.constant, site.axis))
+    return QuantizedFunction(site.type, **quantizers)
+
+
+def _put(made: nn.Module, each: Candidate, part: nn.Module, graph: fx.Graph | None) -> nn.Module:
+    """Quantize one layer or function of a model; the model, which the layer itself may be."""
+    site = each.site
+    if site is None:
+        return replaced(made, each.name, part)
+    assert graph is not None
+    reads = list(zip(INPUTS, site.inputs, strict=False))
+    if hasattr(part, WEIGHT) and site.weight is not None:
         reads.append((WEIGHT, (site.node, site.weight)))
     owner, _, last = each.name.rpartition(".")
-    made.get_submodule(owner).add_module(last, QuantizedFunction(site.type, **quantizers))
+    made.get_submodule(owner).add_module(last, part)
     for attribute, (reader, place) in reads:
         with graph.inserting_before(reader):
             node = graph.create_node("call_module", f"{each.name}.{attribute}", (reader.args[place],))
@@ -250,7 +303,17 @@ def _layer(layer: nn.Module, each: Candidate, settings: LayerSettings, first: nn
         )
     operand = weight_operand(each.name, settings, values, getattr(target, "weight_axis", 0))
     make = target.from_float if issubclass(target, QuantizedLayer) else target
-    made = make(layer, input_quantizer=first, weight_quantizer=weight(operand))
+    quantizers = {INPUTS[0]: first, WEIGHT: weight(operand)}
+    try:
+        inspect.signature(make).bind(layer, **quantizers)
+    except TypeError as error:
+        raise ModelError(
+            f"{target.__name__}, which takes the place of {type(layer).__name__}, cannot be made ({error}): let its "
+            f"constructor take the layer, {INPUTS[0]} and {WEIGHT}"
+        ) from error
+    made = make(layer, **quantizers)
+    if not isinstance(made, nn.Module):
+        raise ModelError(f"{target.__name__}, which takes the place of {type(layer).__name__}, is no torch.nn.Module")
     made.train(layer.training)
     for attribute in (INPUTS[0], WEIGHT):
         if not isinstance(getattr(made, attribute, None), nn.Module):

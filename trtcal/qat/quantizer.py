@@ -1,5 +1,6 @@
 """What all quantizers have in common: switches, the first range, their state, the encoding that they stand for."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -68,7 +69,7 @@ class Quantizer(nn.Module):
             ModelError: It has no range yet.
             DataError: The range would be NaN or infinite.
         """
-        if self.observing and (self.of == "weight" or self.training):
+        if self.observing and x.numel() and (self.of == "weight" or self.training):
             with torch.no_grad():
                 self.observe(x.detach())
         return self.passed(x)
@@ -76,7 +77,7 @@ class Quantizer(nn.Module):
     def passed(self, x: Tensor) -> Tensor:
         """The same without a look at it."""
         zeros = self._batches > 0 and not self.started and not bool(x.any())
-        if zeros or not self.enabled:
+        if zeros or not self.enabled or not x.numel():
             return linked(x, *self.parameters())
         if not self.started:
             raise ModelError(
@@ -134,7 +135,7 @@ class Quantizer(nn.Module):
             if not self.started and self._batches:
                 raise RangeError(f"{self.name} was 0 throughout: leave it in float")
             if not self.started:
-                raise ModelError(f"{self.name} has no range yet: train the model first")
+                raise ModelError(f"{self.name} has no range yet: train the model first, or skip it")
             scale, zero = self.scale(), self.zero_points()
         steps = scale.float().cpu().numpy()
         if not np.isfinite(steps).all() or (self.of == "activation" and (steps <= SMALLEST_SCALE).any()):
@@ -160,10 +161,16 @@ class Quantizer(nn.Module):
             "started": self.started,
             "zero_point": self.zero_point,
             "batches": self._batches,
+            "bits": self.grid.bits,
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take it over from a state dict."""
+        """Take it over from a state dict.
+
+        Raises:
+            ModelError: It is that of a quantizer of other levels.
+        """
+        _require_bits(self.name, self.grid, state)
         self.enabled, self.observing, self.started = state["enabled"], state["observing"], state["started"]
         self.zero_point, self._batches = state["zero_point"], state["batches"]
 
@@ -224,6 +231,16 @@ class Follower(nn.Module):
         return f"as {self.leader.name}"
 
 
+def _require_bits(name: str, grid: Grid, state: Mapping[str, Any]) -> None:
+    """Refuse the state of a quantizer of other levels, whose scales mean something else."""
+    bits = state.get("bits", grid.bits)
+    if bits != grid.bits:
+        raise ModelError(
+            f"{name} has {grid.bits} bits, and the state dict is of one with {bits}: quantize the model with the "
+            "settings that it was saved with"
+        )
+
+
 class FixedQuantizer(nn.Module):
     """Quantizes a tensor with an encoding that does not change.
 
@@ -253,6 +270,18 @@ class FixedQuantizer(nn.Module):
     def encoding(self, weight: Tensor | None = None) -> Encoding:
         """The encoding."""
         return Encoding(self.scale.float().cpu().numpy(), self.zero_point.cpu().numpy(), self.grid, self.axis)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Its bits, for a state dict."""
+        return {"bits": self.grid.bits}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Refuse the state of one of other levels.
+
+        Raises:
+            ModelError: It is that.
+        """
+        _require_bits(self.name, self.grid, state)
 
     def extra_repr(self) -> str:
         """Its levels and axis."""

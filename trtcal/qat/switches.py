@@ -1,10 +1,11 @@
 """Switches for a whole model: what quantizes, what observes, what batch normalization does."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from calibrators.errors import ConfigError
 from trtcal.qat.folding import FoldedBatchNorm
 from trtcal.qat.observers import Observer
 from trtcal.qat.preparation import INPUTS, WEIGHT
@@ -25,7 +26,10 @@ def enable_quantizers(model: nn.Module, which: Which = "all") -> None:
 
 
 def disable_quantizers(model: nn.Module, which: Which = "all") -> None:
-    """Let tensors pass in float: the model computes what the float one would. Learned scales keep their values."""
+    """Let tensors pass in float: the model computes what the float one would. Learned scales keep their values.
+
+    What is disabled stays so in `convert`, and is not quantized in what `export_onnx` writes.
+    """
     _switch(model, "enabled", which, on=False)
 
 
@@ -53,6 +57,8 @@ def pact_penalty(model: nn.Module) -> Tensor:
 
 
 def _switch(model: nn.Module, switch: Literal["enabled", "observing"], which: Which, *, on: bool) -> None:
+    if which not in get_args(Which):
+        raise ConfigError(f"there are no {which!r} quantizers: choose among {', '.join(get_args(Which))}")
     wanted = {"all": (*INPUTS, WEIGHT), "activation": INPUTS, "weight": (WEIGHT,)}[which]
     for module in model.modules():
         for attribute in wanted:

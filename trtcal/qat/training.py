@@ -34,6 +34,9 @@ class QAT:
         fold_batch_norm: bool = True,
         freeze_batch_norm_after: int | None = None,
     ) -> None:
+        after = freeze_batch_norm_after
+        if after is not None and (not isinstance(after, int) or isinstance(after, bool) or after < 0):
+            raise ConfigError(f"freeze_batch_norm_after must be a number of steps, 0 or more, or None, not {after!r}")
         self.config = settled(config)
         self.fold_batch_norm, self.freeze_batch_norm_after = fold_batch_norm, freeze_batch_norm_after
 

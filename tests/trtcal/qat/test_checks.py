@@ -36,6 +36,11 @@ def test_parameters_that_are_no_numbers_are_named(value, word):
         require_finite(torch.tensor(float(value)), made)
 
 
+def test_a_loss_that_is_no_tensor_is_refused():
+    with pytest.raises(DataError, match="the loss is a tensor, before its backward pass, not of type float"):
+        require_finite(float("nan"), trained())
+
+
 def test_else_the_first_layer_that_reads_one():
     made, x = trained(), images()
     made.layer1[0].register_forward_hook(lambda *given: given[2] / 0.0)

@@ -19,7 +19,7 @@ from tests.trtcal.qat.networks import IMAGES, images, settled
 from tests.trtcal.qat.test_ptq import MODELS, minmax, model_and_batch
 from trtcal.config import QuantConfig
 from trtcal.layer_settings import LayerSettings
-from trtcal.qat import PTQ, QAT, QuantizationWarning, export_onnx
+from trtcal.qat import PTQ, QAT, QuantizationWarning, disable_quantizers, export_onnx
 
 
 def made_by_ptq(name, **settings):
@@ -212,6 +212,61 @@ def test_what_is_no_quantized_model_is_refused(tmp_path):
     with pytest.raises(ModelError, match="no name of an ONNX model"):
         export_onnx(made, x, tmp_path / "m.engine")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["ptq", "qat"])
+def test_what_is_disabled_is_not_exported(kind, tmp_path):
+    model, x = model_and_batch("perceptron")
+    made, _ = made_by_ptq("perceptron")
+    if kind == "qat":
+        made = QAT().quantize(model.train())
+        made(x)
+    disable_quantizers(made, "activation")
+    with pytest.warns(QuantizationWarning, match="no calibration cache is written: no activation is quantized"):
+        written = export_onnx(made, x, tmp_path / "m.onnx")
+    assert written.cache is None
+    assert "QuantizeLinear" not in {node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node}
+    assert_computes_the_same(tmp_path / "m.onnx", made.eval(), x)
+    disable_quantizers(made)
+    with pytest.raises(ModelError, match=r"all quantizers of the model are disabled: call enable_quantizers\(model\)"):
+        export_onnx(made, x, tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"opset": "17"}, "opset must be from 13 to 20, not '17'"),
+        ({"dynamic_axes": {"x": [0]}}, "dynamic_axes names axes by input, as .*not {'x': \\[0\\]}"),
+        ({"example_input": np.zeros((2, 8), np.float32)}, "the example is a tensor, or .*not of type ndarray"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(options, message, tmp_path):
+    made, x = made_by_ptq("perceptron")
+    with pytest.raises(ModelError, match=message):
+        export_onnx(made, **{"example_input": x, "path": tmp_path / "m.onnx", **options})
+
+
+class OfMapping(torch.nn.Module):
+    """A dilated convolution of one tensor of a mapping, and one of another."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Conv2d(3, 4, 3, padding="same", dilation=2)
+        self.second = torch.nn.Conv2d(3, 4, 1)
+
+    def forward(self, batch):
+        return self.first(batch["left"]) + self.second(batch["right"])
+
+
+def test_an_argument_may_be_a_mapping(tmp_path):
+    batch = {"left": images(), "right": images(seed=2)}
+    observed = PTQ(minmax()).quantize(OfMapping().eval())
+    observed(batch)
+    made = PTQ().convert(observed)
+    export_onnx(made, (batch,), tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    found = session.run(None, {"batch_0": batch["left"].numpy(), "batch_1": batch["right"].numpy()})[0]
+    np.testing.assert_allclose(found, made(batch).detach().numpy(), rtol=0.02, atol=0.02)
 
 
 def test_the_readme_does_what_it_says(tmp_path):

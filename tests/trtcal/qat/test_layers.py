@@ -17,6 +17,8 @@ from trtcal.qat.layers import QUANTIZED, foldable, quantized_class, refusal
 from trtcal.qat.observers import Observer, WeightObserver
 from trtcal.qat.quantizer import FixedQuantizer
 
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+
 CASES = {
     "conv1d": (nn.Conv1d(3, 6, 3, 2, 1), (2, 3, 9)),
     "conv2d": (nn.Conv2d(4, 6, 3, padding="same", groups=2, bias=False), (2, 4, 7, 7)),
@@ -30,6 +32,27 @@ CASES = {
     "linear": (nn.Linear(5, 7), (2, 5)),
     "linear on three axes": (nn.Linear(5, 7, bias=False), (2, 3, 5)),
 }
+
+
+CASES["conv2d dilated, same"] = (nn.Conv2d(3, 4, (3, 4), dilation=2, padding="same"), (2, 3, 7, 7))
+CASES["conv2d valid"] = (nn.Conv2d(3, 4, 3, padding="valid"), (2, 3, 7, 7))
+CASES["conv2d even, same"] = (nn.Conv2d(3, 4, 2, padding="same"), (2, 3, 7, 7))
+CASES["conv2d circular, same"] = (nn.Conv2d(3, 4, 3, padding="same", padding_mode="circular"), (2, 3, 7, 7))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_nothing_is_folded_where_a_hook_sees_what_is_between(place):
+    pair = nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6)
+    assert foldable(*pair)
+    handle = pair[0].register_forward_pre_hook(print)
+    assert foldable(*pair)
+    handle.remove()
+    pair[place].register_forward_hook(print)
+    assert not foldable(*pair)
+
+
+def test_complex_weights_are_refused():
+    assert "of type torch.complex64, not floating point" in refusal(nn.Linear(2, 2, dtype=torch.complex64))
 
 
 def normal(*shape, seed=0):

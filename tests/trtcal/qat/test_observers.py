@@ -71,6 +71,20 @@ def test_what_is_no_number_is_refused_with_the_tensor_and_the_sample(value, word
         observed(Observer(name="the input of conv1"), x, 3)
 
 
+def test_a_batch_that_is_refused_does_not_count_and_those_before_it_do():
+    x, spoilt = samples(), samples()
+    spoilt[1, 1, 1] = float("nan")
+    observer = observed(Observer(), x, 3)
+    with pytest.raises(DataError, match="NaN"):
+        observed(observer, spoilt, 3)
+    assert observer.statistics() == TensorStatistics.of(*x.numpy())
+
+
+def test_a_batch_without_samples_is_none():
+    observer = observed(Observer(), samples()[:0], 1)
+    assert observer.statistics() == TensorStatistics.empty()
+
+
 def test_an_unknown_method_is_refused_at_once():
     with pytest.raises(RangeError, match="no range method 'entropie'"):
         Observer("entropie")

@@ -304,6 +304,14 @@ def test_a_layer_that_no_data_reached_is_named():
         PTQ().convert(observed)
 
 
+def test_weights_of_functions_need_no_data_after_a_state_dict():
+    model, x = model_and_batch("functions")
+    observed, fresh = (PTQ(minmax()).quantize(model) for _ in range(2))
+    run(observed, x)
+    fresh.load_state_dict(observed.state_dict())
+    assert encodings(PTQ().convert(fresh)) == encodings(PTQ().convert(observed))
+
+
 def test_data_that_are_no_numbers_are_refused_with_the_layer():
     model, x = model_and_batch("residual")
     x[3, 0, 0, 0] = float("nan")

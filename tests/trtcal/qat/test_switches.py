@@ -4,6 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra [torch])")
 
+from calibrators.errors import ConfigError
 from tests.trtcal.qat.networks import IMAGES, Attention, Residual, images, settled
 from trtcal.config import QuantConfig
 from trtcal.layer_settings import LayerSettings
@@ -62,6 +63,11 @@ def test_one_kind_alone_can_be_switched(which):
     enable_quantizers(made, which)
     disable_observers(made, which)
     assert all(module.observing == (module.of != which) for module in made.modules() if isinstance(module, Quantizer))
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ConfigError, match="there are no 'weights' quantizers: choose among all, activation, weight"):
+        disable_quantizers(trained(), "weights")
 
 
 def test_a_converted_model_can_be_compared_with_the_float_one():

@@ -134,3 +134,125 @@ def test_it_can_be_copied_and_pickled(go_around):
         other = torch.load(file, weights_only=False)
     assert other.query.weight is not made.query.weight
     assert torch.equal(other(x), expected)
+
+
+class Two(nn.Module):
+    """Two layers to add, in which the forwards below do something that a graph cannot hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 3, 3, padding=1), nn.Sequential(nn.Conv2d(3, 3, 1))
+        self.register_buffer("mean", torch.zeros(3))
+        self.seen, self.last, self.calls = [], None, 0
+
+    def forward(self, x):
+        return torch.relu(self.first(x) + self.second(x))
+
+
+class Remembers(Two):
+    def forward(self, x):
+        self.last = self.first(x)
+        return self.last + self.second(x)
+
+
+class Collects(Two):
+    def forward(self, x):
+        self.seen.append(self.first(x))
+        return self.seen[-1] + self.second(x)
+
+
+class Counts(Two):
+    def forward(self, x):
+        self.mean += 1
+        return self.first(x) + self.second(x)
+
+
+class WithoutGradients(Two):
+    def forward(self, x):
+        with torch.no_grad():
+            x = self.first(x)
+        return x + self.second(x)
+
+
+class WithoutAutocast(Two):
+    def forward(self, x):
+        with torch.autocast("cpu", enabled=False):
+            x = self.first(x)
+        return x + self.second(x)
+
+
+class Noisy(Two):
+    def forward(self, x):
+        return self.first(x) + self.second(x) + torch.randn(3, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "kind, why",
+    [
+        (Remembers, "sets its attribute last"),
+        (Collects, "sets its attribute seen"),
+        (Counts, "mean"),
+        (WithoutGradients, "without gradients"),
+        (WithoutAutocast, "switches autocast"),
+        (Noisy, "other things in training"),
+    ],
+)
+def test_a_forward_that_does_what_a_graph_cannot_hold_is_taken_as_it_is(kind, why):
+    model = kind().train()
+    before = {name: value for name, value in model.__dict__.items() if name != "seen"}
+    trace = traced(model, leaves=(), modes=(True, False))
+    assert trace.graph is None and why in trace.opaque[""]
+    assert model.seen == [] and not model.mean.any()
+    assert model.__dict__.keys() - {"seen"} == before.keys()
+    assert all(model.__dict__[name] is value for name, value in before.items())
+
+
+def test_gradients_do_not_matter_after_training():
+    assert traced(WithoutGradients().eval(), leaves=(), modes=(False,)).graph is not None
+
+
+def test_a_container_s_hooks_are_called_with_tensors():
+    seen = []
+    model = Two().eval()
+    model.second.register_forward_hook(lambda module, given, result: seen.append(result))
+    trace = traced(model, leaves=(), modes=(False,))
+    assert seen == [] and trace.opaque == {"second": "it has hooks, which see tensors"}
+    TracedModel(model, trace.graph)(images())
+    assert [type(each) for each in seen] == [torch.Tensor]
+
+
+class Sliced(Two):
+    """Takes as much of a parameter and of a buffer as there is input."""
+
+    def __init__(self):
+        super().__init__()
+        self.position = nn.Parameter(torch.randn(1, 3, 1, 40))
+        self.register_buffer("kept", torch.ones(40, 40).tril())
+
+    def forward(self, x):
+        length = x.size(3)
+        x = x + self.position[:, :, :, :length]
+        return (self.first(x) + self.second(x)) @ self.kept[:length, :length]
+
+
+@pytest.mark.parametrize("modes", [(True, False), (False,)])
+def test_slices_as_long_as_the_input_are_traced(modes):
+    model, x = Sliced().eval(), images()
+    made = of(model, modes)
+    assert torch.equal(made(x), model(x)) and torch.equal(made(x[..., :5, :5]), model(x[..., :5, :5]))
+
+
+class Normalizes(Two):
+    def forward(self, x):
+        x = x * torch.full((3, 1, 1), 0.5) - (self.mean * 2).view(3, 1, 1)
+        return self.first(x) + self.second(x)
+
+
+def test_buffers_are_read_when_the_graph_runs():
+    model, x = Normalizes().train(), images()
+    trace = traced(model, leaves=(), modes=(True, False))
+    assert not any(name.startswith("_tensor_constant") for name in model.__dict__)
+    made = copy.deepcopy(TracedModel(model, trace.graph))
+    made.mean.fill_(3.0)
+    model.mean.fill_(3.0)
+    torch.testing.assert_close(made(x), model(x))

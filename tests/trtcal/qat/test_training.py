@@ -115,6 +115,16 @@ def test_a_converted_model_computes_what_was_trained(name):
         assert each == encodings(converted)[layer]
 
 
+@pytest.mark.parametrize("weight", ["absmax", "lsq", "lsq+", "learned-range"])
+def test_it_is_converted_with_weights_as_they_are_after_the_last_step(weight):
+    model, x = model_and_batch("functions")
+    made = QAT(settings(weight=weight)).quantize(model)
+    train(made, x, 3, rate=0.2)
+    with torch.no_grad():
+        converted = QAT().convert(made)
+        torch.testing.assert_close(converted(x), made.eval()(x), rtol=1e-5, atol=1e-5)
+
+
 def test_the_same_seed_gives_the_same_model():
     found = []
     for _ in range(2):
@@ -362,6 +372,11 @@ def test_without_a_mapping_they_are_named():
     ] * 2
 
 
+class NoModule:
+    def __init__(self, layer, input_quantizer, weight_quantizer):
+        pass
+
+
 class Forgetful(nn.Module):
     def __init__(self, layer, input_quantizer, weight_quantizer):
         super().__init__()
@@ -377,6 +392,8 @@ class Forgetful(nn.Module):
             "Forgetful, which takes the place of RowParallelLinear, has no module input_quantizer",
         ),
         (nn.ReLU, Forgetful, "a ReLU, has no attribute weight to quantize"),
+        (RowParallelLinear, nn.ReLU, "cannot be made .*: let its constructor take the layer, input_quantizer and"),
+        (RowParallelLinear, NoModule, "NoModule, which takes the place of RowParallelLinear, is no torch.nn.Module"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::trtcal.qat.plan.QuantizationWarning")
@@ -389,6 +406,12 @@ def test_a_mapping_that_does_not_work_is_refused(source, target, message):
 def test_a_model_in_evaluation_mode_is_refused():
     with pytest.raises(ModelError, match=r"begins in training mode: call model.train\(\) first"):
         QAT().quantize(Residual().eval())
+
+
+@pytest.mark.parametrize("steps", [-1, True, "100"])
+def test_freezing_after_what_is_no_number_of_steps_is_refused(steps):
+    with pytest.raises(ConfigError, match="freeze_batch_norm_after must be a number of steps"):
+        QAT(freeze_batch_norm_after=steps)
 
 
 def test_evaluating_before_training_says_what_to_do():
