@@ -157,7 +157,7 @@ def draw(curves, path):
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for name, losses in curves.items():
-        axes.plot(range(1, len(losses) + 1), losses, label=name)
+        axes.plot(range(1, len(losses) + 1), losses, marker=".", label=name)
     axes.set(xlabel="epoch", ylabel="mean loss in training", yscale="log")
     axes.legend()
     axes.grid(alpha=0.3)

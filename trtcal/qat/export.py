@@ -76,7 +76,11 @@ def export_onnx(
     ``model.encodings`` (AIMET 1.0.0). Cache and encodings are for `float_model`: that has the same tensors.
 
     The exported model is run in ONNX Runtime on the example, and on twice as many samples where their number is free,
-    and has to give what PyTorch gives.
+    and has to give what PyTorch gives. (There Q/DQ nodes are run as they are written. The default session of ONNX
+    Runtime also rounds biases to INT32: ``session.disable_quant_qdq`` = "1" switches that off.)
+
+    Operators and tensors are named by the paths of the modules, "/layer1/0/conv1/Conv". What is in float, and in which
+    type, is a matter of the build: `trtcal.build_engine` with a configuration of these names.
 
     Args:
         model: From `PTQ` or `QAT`, converted or not; it stays as it is, on its device.

@@ -55,14 +55,17 @@ class QuantizedLayer(nn.Module):
         x = self.input_quantizer(x)
         if self.norm is not None:
             return self.norm.folded(self, x, *rest, **more)
-        return self.product(x, self.weight_quantizer(self.weight), self.bias, *rest, **more)
+        return self.product(x, self.weight_quantizer(self.folded_weight()), self.bias, *rest, **more)
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any, **more: Any) -> Tensor:
         """What the float layer computes with another weight and bias."""
         raise NotImplementedError
 
     def folded_weight(self) -> Tensor:
-        """The weight that is quantized: with the batch normalization in it, where one is folded."""
+        """The weight that is quantized: with the batch normalization in it, where one is folded.
+
+        A layer that computes its weight from its parameters, as weight standardization does, says so here.
+        """
         weight: Tensor = self.weight
         return weight if self.norm is None else self.norm.scaled(weight, self.weight_axis)
 
@@ -196,7 +199,9 @@ def refusal(module: nn.Module) -> str | None:
         return None
     weighted = any(parameter.dim() > 1 for parameter in module.parameters(recurse=False))
     compound = any(True for _ in module.children())
-    return f"{kind.__name__} is no layer that is known: {MAPPING}" if weighted or compound else None
+    if compound:
+        return f"what is in {kind.__name__} cannot be reached: write it with nn.Linear and matmul, or skip it"
+    return f"{kind.__name__} is no layer that is known: {MAPPING}" if weighted else None
 
 
 def _refusal_of_derived(module: nn.Module, base: type[nn.Module]) -> str:

@@ -160,8 +160,45 @@ def _by_tracing(model: nn.Module, case: Case, options: Mapping[str, Any]) -> onn
     given = tuple(case.arguments.values())
     if given and isinstance(given[-1], Mapping):  # it takes a mapping at the end for arguments by name
         given += ({},)
-    torch.onnx.export(model, given, file, dynamo=False, **options)
-    return onnx.load_from_string(file.getvalue())
+    root = _Named(model) if isinstance(model, TracedModel) else model
+    torch.onnx.export(root, given, file, dynamo=False, **options)
+    made = onnx.load_from_string(file.getvalue())
+    return made if root is model else _renamed(made, {name: name.replace("/", ".") for name in root.state_dict()})
+
+
+class _Named(nn.Module):
+    """A traced model, for an exporter that names operators by the modules whose forwards call each other.
+
+    In a graph the model itself calls all of them. Here they lie under their whole paths, with slashes: of a name with
+    dots the exporter takes the end.
+    """
+
+    def __init__(self, model: TracedModel) -> None:
+        super().__init__()
+        self._model = (model,)  # in a tuple, so that it is no module of this one
+        for node in model.graph.nodes:
+            if node.op == "call_module":
+                self._modules[str(node.target).replace(".", "/")] = model.get_submodule(str(node.target))
+        known = {name.replace("/", ".") for name in self.state_dict(keep_vars=True)}
+        self._parameters.update({name: each for name, each in model.named_parameters() if name not in known})
+        self._buffers.update({name: each for name, each in model.named_buffers() if name not in known})
+        self.training = model.training
+
+    def forward(self, *args: Any) -> Any:
+        """What the model computes."""
+        return self._model[0](*args)
+
+
+def _renamed(model: onnx.ModelProto, names: Mapping[str, str]) -> onnx.ModelProto:
+    """Parameters under their names in PyTorch again; as they are where branches may read them."""
+    graph = model.graph
+    if any(attribute.type == onnx.AttributeProto.GRAPH for node in graph.node for attribute in node.attribute):
+        return model
+    for initializer in graph.initializer:
+        initializer.name = names.get(initializer.name, initializer.name)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+    return model
 
 
 def _by_torch_export(model: nn.Module, case: Case, options: Mapping[str, Any]) -> onnx.ModelProto:

@@ -45,7 +45,7 @@ class Observer(nn.Module):
         self._axes = axes or SampleAxes()
         self._gathered = TensorStatistics.empty()
         self._accumulator = Accumulator()
-        self._run, self._call, self._singles = -1, 0, list[tuple[int, ...]]()
+        self._run, self._call, self._batch, self._singles = -1, 0, -1, list[tuple[int, ...]]()
 
     def forward(self, x: Tensor) -> Tensor:
         """x, counted."""
@@ -102,6 +102,7 @@ class Observer(nn.Module):
     def _observe(self, x: Tensor) -> None:
         if self._axes.run != self._run:
             self._run, self._call = self._axes.run, 0
+            self._batch += not self._axes.alone
         if self._axes.alone:
             self._singles.append(tuple(x.shape))
             return
@@ -112,7 +113,7 @@ class Observer(nn.Module):
             if not bool(torch.isfinite(sample).all()):
                 what = "NaN" if bool(sample.isnan().any()) else "infinite"
                 raise DataError(
-                    f"{self.name} is {what} for sample {place} of batch {self._axes.run}: mend the model or its "
+                    f"{self.name} is {what} for sample {place} of batch {self._batch} (from 0): mend the model or its "
                     "preprocessing, or leave the sample out, and calibrate again"
                 )
         for sample in samples:  # none of them, if one is refused

@@ -189,7 +189,7 @@ def _ordered(layers: Sequence[Candidate], sites: Sequence[FunctionSite], graph: 
 
 
 def _resolved(model: nn.Module, config: QuantConfig, candidates: Sequence[Candidate]) -> Resolved:
-    """What the configuration says; a rule for a module that holds others is one for each of these.
+    """What the configuration says; a rule for a module that holds others, or its skip, is one for each of these.
 
     A layer's own rule goes before its module's, and that of an inner module before that of an outer one.
     """
@@ -204,7 +204,9 @@ def _resolved(model: nn.Module, config: QuantConfig, candidates: Sequence[Candid
             of_modules += [(len(path), replace(rule, target=each.name)) for each in within]
     inner_first = [rule for _, rule in sorted(of_modules, key=lambda each: -each[0])]
     rules = sorted([*own, *inner_first], key=lambda rule: get_args(Kind).index(rule.kind))
-    return replace(config, rules=rules).settings(candidates)
+    held = {name: [each.name for each in candidates if _is_in(each.name, name)] for name in config.skipped.names}
+    names = tuple(each for name in config.skipped.names for each in (held[name] or [name]))
+    return replace(config, rules=rules, skipped=replace(config.skipped, names=names)).settings(candidates)
 
 
 def _is_in(name: str, path: str) -> bool:

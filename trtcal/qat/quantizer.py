@@ -123,14 +123,14 @@ class Quantizer(nn.Module):
         """What it does, as ONNX and TensorRT have it.
 
         Args:
-            weight: What it quantizes; only a quantizer that follows a weight without remembering it looks at it.
+            weight: What it quantizes; only a quantizer that follows a weight looks at it, unless its observer is off.
 
         Raises:
             ModelError: It has no range yet, or what it has learned is none.
             RangeError: It has seen only zeros.
         """
         with torch.no_grad():
-            if weight is not None and self.of == "weight":
+            if weight is not None and self.of == "weight" and (self.observing or not self.started):
                 self.observe(weight)
             if not self.started and self._batches:
                 raise RangeError(f"{self.name} was 0 throughout: leave it in float")

@@ -118,7 +118,7 @@ class PACT(Quantizer):
     """Parameterized clipping (`functional.pact`).
 
     Alpha begins at the largest magnitude of the first batch, where nothing is clipped, or at `alpha` (the paper has
-    10). Add `penalty` of the model to the loss: without it alpha hardly shrinks.
+    10). Add `pact_penalty(model)` to the loss, times a small factor: without it alpha hardly shrinks.
     """
 
     def __init__(self, grid: Grid = TENSORRT_INT8, *, alpha: float | None = None, **options: Any) -> None:

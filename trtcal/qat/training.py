@@ -48,6 +48,10 @@ class QAT:
         `inplace`. Layers that read the same tensor in the same settings share its quantizer, where the model's graph
         is known.
 
+        Make the optimizer of its parameters, which are the model's and the quantizers': weight decay shrinks these
+        too, unless they are put in a group without. Scales begin with the first batch: run one before copying the
+        model, as for a moving average of it.
+
         Args:
             model: In float, in training mode.
             inplace: Change this model, not a copy.

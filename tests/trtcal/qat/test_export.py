@@ -89,6 +89,16 @@ def test_what_cannot_be_traced_is_exported_by_torch_export_and_nothing_is_printe
     assert capfd.readouterr() == ("", "")
 
 
+def test_operators_have_the_names_of_their_modules(tmp_path):
+    model, x = made_by_ptq("residual")
+    written = export_onnx(model, x, tmp_path / "m.onnx", float_model=tmp_path / "float.onnx")
+    assert {"/conv/Conv", "/layer1/0/conv1/Conv", "/layer1/1/conv2/Conv", "/layer2/down/0/Conv", "/fc/Gemm"} <= set(
+        written.quantized
+    )
+    parameters = {each.name for each in onnx.load(tmp_path / "float.onnx").graph.initializer}
+    assert {"conv.weight", "layer1.0.conv1.weight", "layer2.down.0.bias", "fc.bias"} <= parameters
+
+
 def test_its_cache_holds_the_scales_of_its_nodes(tmp_path):
     model, x = made_by_ptq("residual")
     written = export_onnx(model, x, tmp_path / "m.onnx", float_model=tmp_path / "float.onnx")

@@ -67,7 +67,7 @@ def test_what_is_switched_off_does_not_count():
 def test_what_is_no_number_is_refused_with_the_tensor_and_the_sample(value, word):
     x = samples()
     x[4, 1, 1] = value
-    with pytest.raises(DataError, match=f"the input of conv1 is {word} for sample 1 of batch 2"):
+    with pytest.raises(DataError, match=f"the input of conv1 is {word} for sample 1 of batch 1"):
         observed(Observer(name="the input of conv1"), x, 3)
 
 

@@ -145,16 +145,22 @@ def test_unknown_layers_are_named_and_nothing_in_them_is_touched():
     assert set(found.left) == {"attention", "encoder"}
     messages = sorted(str(each.message) for each in told)
     assert messages == [
-        "attention stays in float: MultiheadAttention is no layer that is known: map its class to a quantized one with "
-        "add_qat_layer_mapping, or skip it",
-        "encoder stays in float: TransformerEncoderLayer is no layer that is known: map its class to a quantized one "
-        "with add_qat_layer_mapping, or skip it",
+        "attention stays in float: what is in MultiheadAttention cannot be reached: write it with nn.Linear and "
+        "matmul, or skip it",
+        "encoder stays in float: what is in TransformerEncoderLayer cannot be reached: write it with nn.Linear and "
+        "matmul, or skip it",
     ]
 
 
 def test_what_is_skipped_is_not_warned_of():
     config = QuantConfig().skip(types=[nn.MultiheadAttention, "TransformerEncoderLayer"])
     assert [each.name for each in plan(Mixed(), config).chosen] == ["out"]
+
+
+def test_a_module_s_name_skips_all_that_is_in_it():
+    named = [each.name for each in plan(Residual(), QuantConfig().skip(names="layer1")).chosen]
+    assert named and not [name for name in named if name.startswith("layer1")]
+    assert "layer2.conv1" in named
 
 
 def test_what_cannot_be_traced_is_named_and_its_layers_are_quantized_all_the_same():

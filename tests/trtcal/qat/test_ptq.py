@@ -315,7 +315,7 @@ def test_weights_of_functions_need_no_data_after_a_state_dict():
 def test_data_that_are_no_numbers_are_refused_with_the_layer():
     model, x = model_and_batch("residual")
     x[3, 0, 0, 0] = float("nan")
-    with pytest.raises(DataError, match="the input of conv is NaN for sample 3"):
+    with pytest.raises(DataError, match="the input of conv is NaN for sample 3 of batch 0"):
         run(PTQ().quantize(model), x)
 
 

@@ -50,6 +50,22 @@ def test_without_quantizers_it_is_the_float_model_and_with_them_as_before():
     assert all(module.enabled for module in made.modules() if isinstance(module, Quantizer))
 
 
+@pytest.mark.parametrize("weight", ["absmax", "lsq"])
+def test_a_range_that_was_no_longer_observed_is_the_one_that_is_converted(weight):
+    made = trained(weight=weight)
+    disable_observers(made)
+    optimizer = torch.optim.SGD(made.parameters(), lr=0.05)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (made(images()) ** 2).mean().backward()
+        optimizer.step()
+    x = images(seed=3)
+    expected = made.eval()(x)
+    encodings(made)
+    assert torch.equal(made(x), expected)
+    torch.testing.assert_close(QAT().convert(made)(x), expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("which", ["activation", "weight"])
 def test_one_kind_alone_can_be_switched(which):
     made, x = trained().eval(), images(seed=3)

@@ -33,6 +33,7 @@ from trtcal.qat import (
     QAT,
     FixedQuantizer,
     QuantizationWarning,
+    QuantizedConv2d,
     QuantizedLayer,
     Quantizer,
     encodings,
@@ -361,6 +362,38 @@ def test_a_user_s_layers_are_replaced_by_the_user_s_quantized_ones(kind):
             assert made.state_dict().keys() >= model.state_dict().keys()
         difference = (converted(x) - expected).norm() / expected.norm()
     assert 0 < difference < 0.1
+
+
+class Standardized(nn.Conv2d):
+    """A convolution whose weight has mean 0 and variance 1 for each output."""
+
+    def forward(self, x):
+        return self._conv_forward(x, standardized(self.weight), self.bias)
+
+
+def standardized(weight):
+    centred = weight - weight.mean((1, 2, 3), keepdim=True)
+    return centred / (centred.pow(2).mean((1, 2, 3), keepdim=True) + 1e-5).sqrt()
+
+
+class QuantizedStandardized(QuantizedConv2d):
+    def folded_weight(self):
+        return standardized(self.weight)
+
+
+@pytest.mark.parametrize("kind", ["ptq", "qat"])
+def test_a_layer_says_which_weight_it_quantizes(kind):
+    torch.manual_seed(0)
+    model, x = nn.Sequential(Standardized(3, 8, 3), nn.ReLU(), Standardized(8, 4, 3)), images()
+    expected = model(x)
+    config = QuantConfig(LayerSettings(activation="minmax" if kind == "ptq" else "moving-average-absmax"))
+    config.add_qat_layer_mapping(Standardized, QuantizedStandardized)
+    front = PTQ(config) if kind == "ptq" else QAT(config)
+    made = front.quantize(model.train(kind == "qat"))
+    made(x)
+    with torch.no_grad():
+        for found in (made.eval()(x), front.convert(made)(x)):
+            assert 0 <= (found - expected).norm() / expected.norm() < 0.05
 
 
 def test_without_a_mapping_they_are_named():
