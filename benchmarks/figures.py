@@ -125,7 +125,7 @@ class Settings:
     """
 
     models: Sequence[str] = ("resnet50", "mobilenetv2")
-    images: int = 128
+    images: int = 512
     rounds: int = 3
     peers_images: int = 32
 
