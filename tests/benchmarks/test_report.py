@@ -22,7 +22,7 @@ MODEL = ModelFigures(
 FIGURES = Figures(
     machine={"processor": "A", "cores": "2"},
     load=0.1,
-    settings=Settings(models=("resnet50",)),
+    settings=Settings(models=("resnet50",), images=128),
     help_seconds=[0.1, 0.1, 0.2],
     start_up={"compiling": 4.0, "loading": 0.5},
     models={"resnet50": MODEL},
