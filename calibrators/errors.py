@@ -63,3 +63,8 @@ class CheckFailedError(TrtcalError):
     """The work was done and its result is below the bound that was asked for."""
 
     exit_code: ClassVar[int] = 1
+
+
+def one_line(error: BaseException, most: int | None = None) -> str:
+    """What another library's exception says, in a line of at most so many characters; its type where it is empty."""
+    return " ".join(str(error).split())[:most] or type(error).__name__

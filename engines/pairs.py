@@ -35,6 +35,11 @@ def in_int8(encoding: Encoding) -> Encoding | None:
     return Encoding(encoding.scale, np.zeros_like(zero), TENSORRT_INT8, encoding.axis)
 
 
+def written(encoding: Encoding) -> Encoding:
+    """What an activation's levels are written in: INT8 with zero point 0 where the grid is narrower and fits."""
+    return (in_int8(encoding) if encoding.grid.bits < TENSORRT_INT8.bits else None) or encoding
+
+
 class Pairs:
     """Writes into a graph what its sites' operands go through.
 
@@ -55,10 +60,9 @@ class Pairs:
         Args:
             site: Its node reads the activation.
             encoding: How.
-            stored: The encoding to write its levels in, of the same scale; None for INT8 with zero point 0 where the
-                grid is narrower and fits, else its own.
+            stored: The encoding to write its levels in, of the same scale; None for what `written` says.
         """
-        stored = stored or (in_int8(encoding) if encoding.grid.bits < 8 else None) or encoding
+        stored = stored or written(encoding)
         name, tensor = site.tensor, site.node.inputs[site.activation]
         known = self._quantized.setdefault(name, [])
         levels = next((value for each, value in known if each == encoding), None)

@@ -132,9 +132,8 @@ def recover(
         best = max(better, key=lambda made: run.key(made.score), default=state)
         attempts += [replace(attempt, kept=best is made and best is not state) for attempt, made in found]
         state, unbiased = best, unbiased if name == "bias-correction" or best is state else best
-    others = foreign(
-        state.cache, loaded(model).graph
-    )  # by the model as it is given: batch normalization has names, too
+    # By the model as it is given: batch normalization has names, too.
+    others = foreign(state.cache, loaded(model).graph)
     quantized = replace(
         state.quantized,
         internal=tuple(name for name, internal in others.items() if internal),

@@ -22,7 +22,7 @@ from calibrators.interrupts import postponed
 from calibrators.ranges import method_named
 from calibrators.sidecar import Sidecar, installed_versions, sidecar_path
 from calibrators.statistics_file import Provenance, Statistics
-from engines.pairs import in_int8
+from engines.pairs import written
 from engines.qdq import checked_bytes
 from trtcal.layer_settings import LayerSettings
 
@@ -181,14 +181,9 @@ def _no_cache(value: Encoding) -> str:
     return "" if int(value.zero_point) == 0 else "asymmetric"
 
 
-def _for_tensorrt(value: Encoding) -> bool:
-    """Whether `engines.pairs` writes it as INT8 with zero point 0."""
-    return not _no_cache(value) or (value.grid.bits < TENSORRT_INT8.bits and in_int8(value) is not None)
-
-
 def _beyond_tensorrt(encodings: Encodings) -> list[str]:
     """Why TensorRT would refuse the Q/DQ model."""
-    odd = {name: _no_cache(value) for name, value in encodings.activations.items() if not _for_tensorrt(value)}
+    odd = {name: why for name, value in encodings.activations.items() if (why := _no_cache(written(value)))}
     if not odd:
         return []
     name, why = next(iter(odd.items()))

@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from calibrators.errors import ModelError, TrtcalError
+from calibrators.errors import ModelError, TrtcalError, one_line
 from engines.graph import ModelSource, load_model, loaded
 from engines.placement import label
 
@@ -99,9 +99,9 @@ def _told() -> Iterator[None]:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        reason = " ".join(str(cause).split()) or type(cause).__name__
         raise ModelError(
-            f"the model is damaged, or has what cannot be prepared for quantization ({reason}): export it again"
+            f"the model is damaged, or has what cannot be prepared for quantization ({one_line(cause)}): "
+            "export it again"
         ) from error
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from calibrators.errors import ModelError
+from calibrators.errors import ModelError, one_line
 from trtcal.qat.marking import Case
 from trtcal.qat.quantizer import FixedQuantizer
 from trtcal.qat.switches import disable_quantizers
@@ -55,10 +55,9 @@ def runs(model: nn.Module, case: Case) -> list[Run]:
             try:
                 made.append(_run(model, case, twice))
             except Exception as error:
-                said = " ".join(str(error).split())[:200]
                 raise ModelError(
-                    f"the model does not run on twice the samples of the example ({said}): give dynamic_axes={{}} to "
-                    "export it for as many as there are"
+                    f"the model does not run on twice the samples of the example ({one_line(error, 200)}): "
+                    "give dynamic_axes={} to export it for as many as there are"
                 ) from error
     finally:
         for each in enabled:
@@ -87,7 +86,7 @@ def require_agreement(model: onnx.ModelProto, expected: Sequence[Run]) -> None:
         try:
             outputs = session.run(None, {name: value for name, value in run.inputs.items() if name in read})
         except Exception as error:
-            said = " ".join(str(error).split())[-200:]
+            said = one_line(error)[-200:]
             what = "twice the samples of the example" if place else "the example"
             raise ModelError(f"ONNX Runtime fails on {what} in the exported model ({said}){twice}") from error
         for wanted, found in zip(run.outputs, outputs, strict=True):

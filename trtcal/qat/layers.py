@@ -274,9 +274,8 @@ def bake_norms(model: nn.Module) -> None:
         norm = layer.norm
         with torch.no_grad():
             weight, bias = layer.folded_weight(), norm.shifted(layer.bias)
-            layer.weight = nn.Parameter(
-                weight, requires_grad=layer.weight.requires_grad
-            )  # others may share the old one
+            # A new one: others may share the old one.
+            layer.weight = nn.Parameter(weight, requires_grad=layer.weight.requires_grad)
             layer.bias = nn.Parameter(bias.to(weight.dtype), requires_grad=layer.weight.requires_grad)
         layer.fold(None)
         replaced(model, paths[norm], nn.Identity())

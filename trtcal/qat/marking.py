@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from calibrators.errors import ModelError
+from calibrators.errors import ModelError, one_line
 from engines.marked import DOMAIN, KEY, OPERATOR, Mark
 from trtcal.qat.preparation import INPUTS, WEIGHT, quantized_modules
 from trtcal.qat.quantizer import FixedQuantizer
@@ -58,10 +58,6 @@ class _Mark(nn.Module):
             return torch.onnx.ops.symbolic(kind, (x,), {KEY: self.key}, dtype=x.dtype, shape=x.shape, version=1)
         marked: Tensor = _Marked.apply(x, self.key)
         return marked
-
-
-_NATIVE_LOG = "_jit_onnx_log"
-"""By it the tracing exporter of PyTorch 2.7 and later prints its whole graph when it fails, asked to or not."""
 
 
 class _Marked(torch.autograd.Function):
@@ -111,7 +107,7 @@ def case_of(
         with torch.no_grad():
             results = tree_leaves(model(*arguments.values()))
     except Exception as error:
-        raise ModelError(f"the model does not run on the example: {_line(error)}") from error
+        raise ModelError(f"the model does not run on the example: {one_line(error, 300)}") from error
     if not results or not all(isinstance(each, Tensor) for each in results):
         raise ModelError("the model gives something else than tensors: wrap it, so that its forward gives tensors")
     tensors = [(name, leaf) for name, value in arguments.items() for leaf in tree_leaves(value)]
@@ -151,7 +147,7 @@ def exported(model: nn.Module, case: Case, *, opset: int) -> onnx.ModelProto:
             with _quiet(), torch.no_grad():
                 return by(model, case, options)
         except Exception as error:  # noqa: BLE001  # whatever the exporters raise: the other may do it
-            failures.append(_line(error.__cause__ or error))
+            failures.append(one_line(error.__cause__ or error, 300))
     raise ModelError(f"PyTorch cannot export the model to ONNX: {failures[0]}; nor can torch.export: {failures[1]}")
 
 
@@ -272,6 +268,10 @@ def _named(what: str, names: Sequence[str] | None, usual: Sequence[str]) -> Sequ
     return names
 
 
+_NATIVE_LOG = "_jit_onnx_log"
+"""By it the tracing exporter of PyTorch 2.7 and later prints its whole graph when it fails, asked to or not."""
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what the exporters say of themselves; what they get wrong is found by running what they made."""
@@ -288,7 +288,3 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
         if native is not None:
             setattr(torch._C, _NATIVE_LOG, native)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import fx, nn
 
-from calibrators.errors import ConfigError, ModelError
+from calibrators.errors import ConfigError, ModelError, one_line
 from calibrators.grid import TENSORRT_WEIGHTS, Grid
 from engines.qdq_weights import Granularity
 from trtcal.config import QuantConfig
@@ -187,7 +187,7 @@ def copied(model: nn.Module) -> nn.Module:
         return copy.deepcopy(model)
     except Exception as error:
         raise ModelError(
-            f"the model cannot be copied ({' '.join(str(error).split())[:120]}): let it keep no results with "
+            f"the model cannot be copied ({one_line(error, 120)}): let it keep no results with "
             "gradients (run it under torch.no_grad() once), or give inplace=True"
         ) from error
 

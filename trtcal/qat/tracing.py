@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from calibrators.errors import ModelError
+from calibrators.errors import ModelError, one_line
 from trtcal.qat.folding import taken_over
 from trtcal.qat.layers import AFTER, BEFORE, refusal
 
@@ -160,7 +160,7 @@ class _Tracer(fx.Tracer):
         except Untraceable:
             raise
         except Exception as error:  # whatever a forward does to what is no tensor
-            raise Untraceable(self._owners[-1], _line(error)) from error
+            raise Untraceable(self._owners[-1], one_line(error, 200)) from error
         finally:
             self._owners.pop()
 
@@ -269,7 +269,7 @@ def _one(model: nn.Module, leaves: Collection[type], opaque: Mapping[str, str], 
     except Untraceable:
         raise
     except Exception as error:
-        raise Untraceable("", _line(error)) from error
+        raise Untraceable("", one_line(error, 200)) from error
     for node in graph.nodes:
         if node.op == "get_attr" and str(node.target).startswith(CONSTANT) and str(node.target) not in before:
             node.meta[VALUE] = getattr(model, str(node.target))
@@ -330,7 +330,3 @@ def _united(graph: fx.Graph, node: fx.Node, ours: Any, theirs: Any, place: Mappi
     if isinstance(ours, fx.Node) or isinstance(theirs, fx.Node) or bool(ours != theirs):
         raise Untraceable(node.meta.get(OWNER, ""), "its forward computes other things in training")
     return ours
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
