@@ -85,7 +85,7 @@ def calibration_peak(model: Path, *, images: int) -> float:
 
 
 def _loader(folder: str) -> Batches:
-    from trtcal.images import ImageLoader
+    from trtcal.data.images import ImageLoader
 
     return ImageLoader(folder, preprocess="imagenet", batch_size=BATCH)
 
@@ -93,7 +93,7 @@ def _loader(folder: str) -> Batches:
 def _calibrated(model: Path, batches: Batches, tensors: Tensors) -> tuple[float, float]:
     """Calibrate by entropy; give the seconds of collecting, with which any method would do, and of searching."""
     from calibrators.ranges import calibrate
-    from engines.collect import collect
+    from engines.collection.collect import collect
 
     start = time.perf_counter()
     statistics = collect(model, batches, tensors=tensors)
@@ -103,7 +103,7 @@ def _calibrated(model: Path, batches: Batches, tensors: Tensors) -> tuple[float,
 def _searches(model: Path, batches: Batches) -> tuple[dict[str, Search], float]:
     """Each method's search, tensor by tensor in one thread, and seconds of all methods for `MANY` tensors."""
     from calibrators.ranges import METHODS, range_of
-    from engines.collect import collect
+    from engines.collection.collect import collect
 
     statistics = list(collect(model, batches).values())
     searches = {

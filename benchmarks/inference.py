@@ -16,7 +16,7 @@ def fetching_session(model: Path) -> Any:
     """A session that gives every float activation that a node makes."""
     import onnx
 
-    from engines.graph import activations, input_specs, load_model
+    from engines.graph.model import activations, input_specs, load_model
 
     graph = load_model(model)
     made = set(activations(graph)) - {spec.name for spec in input_specs(graph)}
@@ -34,7 +34,7 @@ def run(session: Any, batches: Iterable[Mapping[str, Array]]) -> None:
 def _opened(model: str | bytes) -> Any:
     import onnxruntime
 
-    from engines.cores import usable_cores
+    from engines.graph.cores import usable_cores
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_cores()

@@ -52,7 +52,7 @@ def write_model(name: str, path: Path) -> tuple[int, int]:
     import onnx
 
     from benchmarks.models import MODELS
-    from engines.graph import activations
+    from engines.graph.model import activations
 
     model = MODELS[name]()
     onnx.save(model, path)
@@ -93,7 +93,7 @@ def _help() -> None:
 
 
 def _machine() -> dict[str, str]:
-    from trtcal.doctor import examine
+    from trtcal.machine.doctor import examine
 
     found = examine()
     memory = "?" if found.memory is None else f"{found.memory / 1e9:.1f} GB"

@@ -22,9 +22,9 @@ import typer
 
 from calibrators.errors import DataError, TrtcalError
 from trtcal import console
-from trtcal.holdout import Parts
-from trtcal.images import ImageLoader
-from trtcal.measures import Score
+from trtcal.data.images import ImageLoader
+from trtcal.data.split import Parts
+from trtcal.measure.measures import Score
 
 WEIGHTS = '[default]\nweight_bits = {bits}\ngranularity = "tensor"\n'
 SPREAD = 1.0
@@ -66,7 +66,7 @@ class Row:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        from trtcal.accuracy import score_as_dict
+        from trtcal.measure.accuracy import score_as_dict
 
         measured = None if self.score is None else score_as_dict(self.name, self.score, is_reference=False)
         return {"name": self.name, "note": self.note, "score": measured}
@@ -75,7 +75,7 @@ class Row:
 def cases(data: Path, folder: Path) -> Iterator[Case]:
     """The two of them; the second network is written into `folder`."""
     from benchmarks.unequal import unequal
-    from engines.simulation import Simulation
+    from engines.simulation.simulated_model import Simulation
 
     images, models = data / "images", data / "models"
     yield Case(
@@ -104,13 +104,13 @@ def cases(data: Path, folder: Path) -> Iterator[Case]:
 def rows(case: Case) -> Iterator[Row]:
     """The float network; quantized; recovered; and in mixed precision."""
     from calibrators.ranges import calibrate
-    from engines.collect import collect
-    from engines.simulation import Simulation
-    from trtcal.config import QuantConfig
-    from trtcal.judging import opened_parts
+    from engines.collection.collect import collect
+    from engines.simulation.simulated_model import Simulation
+    from trtcal.analysis.judging import opened_parts
+    from trtcal.analysis.trials import Trials
+    from trtcal.config.settings import QuantConfig
     from trtcal.pipeline import quantize
-    from trtcal.recovery_run import quantize_recovered
-    from trtcal.trials import Trials
+    from trtcal.recovery.run import quantize_recovered
 
     count, test_count = case.counts
     chosen = {"preprocess": case.preprocess, "count": count, "test_count": test_count, "test_images": case.test_images}
@@ -138,7 +138,7 @@ def untouched(parts: Parts) -> ImageLoader:
 
 def _mixed(case: Case, trials: Any, statistics: Any, config: Any, chosen: Mapping[str, Any]) -> Row:
     from trtcal.pipeline import quantize
-    from trtcal.precision_run import choose_precisions
+    from trtcal.precision.run import choose_precisions
 
     name = f"mixed precision, --max-drop {case.max_drop:g}"
     found = choose_precisions(case.model, case.images, max_drop=case.max_drop, config=config, **chosen).result

@@ -8,7 +8,7 @@ import typer
 
 from calibrators.errors import TrtcalError
 from trtcal import console
-from trtcal.measures import Score
+from trtcal.measure.measures import Score
 
 SCHEMES = ("tf", "tf_enhanced", "percentile", "percentile:99.9", "entropy", "mse", "best")
 BITS = "8,4"
@@ -25,11 +25,11 @@ def bench(
     bits: Annotated[str, typer.Option(help="Of weights, separated by commas; activations have 8.")] = BITS,
 ) -> None:
     """Simulate a classifier by several schemes, and print what each loses; one pass over the test images."""
-    from engines.collect import collect
-    from engines.graph import input_specs, loaded
-    from trtcal.accuracy import evaluate
-    from trtcal.images import open_images
-    from trtcal.quantsim import QuantSim
+    from engines.collection.collect import collect
+    from engines.graph.model import input_specs, loaded
+    from trtcal.data.images import open_images
+    from trtcal.measure.accuracy import evaluate
+    from trtcal.quantsim.simulator import QuantSim
 
     inputs = input_specs(loaded(model))
     calibration = open_images(images, inputs, preprocess=preprocess, batch_size=50)

@@ -9,7 +9,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from calibrators.cache import NEWEST_VERSION, CalibrationCache
+from calibrators.cache.sidecar import Sidecar, installed_versions
+from calibrators.cache.text import NEWEST_VERSION, CalibrationCache
 from calibrators.encoding import Encoding
 from calibrators.errors import RangeError
 from calibrators.grid import TENSORRT_INT8, Grid
@@ -17,9 +18,8 @@ from calibrators.methods.best import best_range
 from calibrators.methods.named import SINGLE
 from calibrators.methods.percentile import percentile_range
 from calibrators.range import Range
-from calibrators.sidecar import Sidecar, installed_versions
-from calibrators.statistics import TensorStatistics
-from calibrators.statistics_file import ScaleGroup, Statistics
+from calibrators.statistics.file import ScaleGroup, Statistics
+from calibrators.statistics.tensor import TensorStatistics
 
 
 @dataclass(frozen=True, slots=True)

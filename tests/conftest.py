@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from calibrators.cuda import Cuda, open_cuda
+from calibrators.cuda.device import Cuda, open_cuda
 from calibrators.errors import DeviceError, MissingDependencyError
 from trtcal import cli
 

@@ -114,11 +114,11 @@ class EngineDouble:
     enqueued: list[dict[str, tuple[int, ...]]] = field(default_factory=list)
 
     def install(self, trt: ModuleType, monkeypatch: Any) -> "EngineDouble":
-        """Let `trt.Runtime` be this engine's, and `calibrators.cuda.open_cuda` its GPU, for one test."""
+        """Let `trt.Runtime` be this engine's, and `calibrators.cuda.device.open_cuda` its GPU, for one test."""
         self.trt = trt
         self.kind = REAL.setdefault(trt, trt.Runtime)
         monkeypatch.setattr(trt, "Runtime", self._runtime)
-        for module in ("engines.tensorrt_session", "engines.runtime"):
+        for module in ("engines.sessions.tensorrt", "engines.sessions.runtime"):
             monkeypatch.setattr(f"{module}.open_cuda", lambda: self.cuda)
         return self
 

@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from calibrators.files import sha256_of
-from engines.record import EngineRecord, sidecar_path
+from engines.inspection.engine_record import EngineRecord, sidecar_path
 from tests.engine_double import EngineDouble
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from calibrators.batches import IMAGE
-from calibrators.cuda import Device
+from calibrators.cuda.device import Device
 from calibrators.errors import DataError, DeviceError, EngineError, MissingDependencyError, ModelError
-from engines.tensorrt_session import TensorRTSession
+from engines.sessions.tensorrt import TensorRTSession
 from tests.engine_double import EngineDouble, Tensor, doubling
 from tests.host_cuda import HostMemory
 
@@ -342,7 +342,7 @@ class TestBadInput:
         def absent():
             raise MissingDependencyError("work on a GPU needs PyCUDA or NVIDIA's cuda.bindings")
 
-        monkeypatch.setattr("engines.tensorrt_session.open_cuda", absent)
+        monkeypatch.setattr("engines.sessions.tensorrt.open_cuda", absent)
         with pytest.raises(MissingDependencyError, match="needs PyCUDA or"):
             TensorRTSession(path)
 

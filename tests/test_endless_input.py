@@ -5,15 +5,15 @@ import threading
 
 import pytest
 
-from calibrators.cache import CalibrationCache
+from calibrators.cache.sidecar import Sidecar
+from calibrators.cache.text import CalibrationCache
 from calibrators.errors import TrtcalError
 from calibrators.files import opened
-from calibrators.sidecar import Sidecar
-from calibrators.statistics_file import Statistics
-from engines.layer_times import read_times
-from trtcal.config import QuantConfig
+from calibrators.statistics.file import Statistics
+from engines.inspection.layer_times import read_times
+from trtcal.config.settings import QuantConfig
 from trtcal.conversion import read
-from trtcal.labels import read_csv
+from trtcal.data.labels import read_csv
 
 READERS = {
     "a cache": CalibrationCache.load,
@@ -71,7 +71,7 @@ def test_a_configuration_without_end_or_beginning(tmp_path):
 
 
 def test_labels_from_a_device(monkeypatch):
-    monkeypatch.setattr("trtcal.labels.MOST_BYTES", 1 << 16)
+    monkeypatch.setattr("trtcal.data.labels.MOST_BYTES", 1 << 16)
     refused(READERS["labels"], "/dev/zero")
 
 

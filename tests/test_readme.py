@@ -65,7 +65,7 @@ def test_the_tour_leaves_what_it_says(tour: Path) -> None:
 
 
 def test_a_cache_goes_to_qdq_and_back(tour: Path) -> None:
-    from calibrators.cache import CalibrationCache
+    from calibrators.cache.text import CalibrationCache
 
     again, minmax = (CalibrationCache.load(tour / name) for name in ("again.cache", "minmax.cache"))
     assert minmax.header == "TRT-8601-MinMaxCalibration"
@@ -107,7 +107,7 @@ def test_a_simulation_does_what_it_says(tour: Path) -> None:
 def test_every_setting_of_a_configuration_is_told() -> None:
     from dataclasses import fields
 
-    from trtcal.config import KEYS, Skip
+    from trtcal.config.settings import KEYS, Skip
 
     (block,) = blocks("toml layers.toml")
     for key in (*KEYS, *(each.name for each in fields(Skip))):
@@ -165,7 +165,7 @@ def test_the_exit_codes_are_all_told() -> None:
 
 
 def test_the_preprocessing_is_one(tmp_path: Path) -> None:
-    from trtcal.preprocess import Preprocess
+    from trtcal.data.preprocess import Preprocess
 
     (block,) = blocks("toml")
     path = tmp_path / "preprocess.toml"
@@ -175,7 +175,7 @@ def test_the_preprocessing_is_one(tmp_path: Path) -> None:
 
 def test_the_presets_are_all_named() -> None:
     from trtcal.commands import options
-    from trtcal.preprocess import PRESETS
+    from trtcal.data.preprocess import PRESETS
 
     help_text = options.Preprocess.__metadata__[0].help
     for name in PRESETS:

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from calibrators.files import whole_file, write_whole
+from trtcal.data.preprocess import Preprocess
 from trtcal.demo.cifar10 import CLASSES, FOLDER, Data, Pictures, load
 from trtcal.demo.digits import SIZE
-from trtcal.preprocess import Preprocess
 
 LAYERS: tuple[int | None, ...] = (64, None, 128, None, 256, 256, None, 512, 512, None, 512, 512, None)
 """Channels of each convolution of VGG11 (K. Simonyan and A. Zisserman, 2015, configuration A); None is a pooling."""

@@ -11,69 +11,69 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from calibrators.cache import CalibrationCache
+    from calibrators.cache.text import CalibrationCache
     from calibrators.encoding import Encoding
     from calibrators.errors import TrtcalError
     from calibrators.grid import Grid
-    from calibrators.int8 import EntropyCalibrator, EntropyCalibrator2, LegacyCalibrator, MinMaxCalibrator
     from calibrators.range import Range
     from calibrators.ranges import calibrate, encodings
-    from calibrators.statistics import TensorStatistics
-    from calibrators.statistics_file import Statistics
+    from calibrators.statistics.file import Statistics
+    from calibrators.statistics.tensor import TensorStatistics
+    from calibrators.tensorrt.int8 import EntropyCalibrator, EntropyCalibrator2, LegacyCalibrator, MinMaxCalibrator
     from engines.backends.backend import BuildOptions
-    from engines.builder import build_engine
-    from engines.collect import collect
-    from engines.session import OnnxRuntimeSession, Session
-    from engines.tensorrt_session import TensorRTSession
-    from trtcal.accuracy import evaluate
-    from trtcal.comparison import Comparison, compare
-    from trtcal.config import QuantConfig
-    from trtcal.images import ImageLoader
-    from trtcal.layer_analysis import LayerAnalysis, analyse_layers
-    from trtcal.layer_settings import LayerSettings
-    from trtcal.mixed_precision import MixedPrecision
+    from engines.build.builder import build_engine
+    from engines.collection.collect import collect
+    from engines.sessions.onnxruntime import OnnxRuntimeSession, Session
+    from engines.sessions.tensorrt import TensorRTSession
+    from trtcal.analysis.comparison import Comparison, compare
+    from trtcal.analysis.layer_analysis import LayerAnalysis, analyse_layers
+    from trtcal.config.layer_settings import LayerSettings
+    from trtcal.config.settings import QuantConfig
+    from trtcal.data.images import ImageLoader
+    from trtcal.data.preprocess import Preprocess
+    from trtcal.measure.accuracy import evaluate
     from trtcal.pipeline import quantize, quantize_dynamic
-    from trtcal.precision_run import PrecisionRun, choose_precisions
-    from trtcal.preprocess import Preprocess
-    from trtcal.quantsim import QuantSim
-    from trtcal.recovery_run import quantize_recovered
+    from trtcal.precision.result import MixedPrecision
+    from trtcal.precision.run import PrecisionRun, choose_precisions
+    from trtcal.quantsim.simulator import QuantSim
+    from trtcal.recovery.run import quantize_recovered
 
 _HOMES = {
     "BuildOptions": "engines.backends.backend",
-    "CalibrationCache": "calibrators.cache",
-    "Comparison": "trtcal.comparison",
+    "CalibrationCache": "calibrators.cache.text",
+    "Comparison": "trtcal.analysis.comparison",
     "Encoding": "calibrators.encoding",
-    "EntropyCalibrator": "calibrators.int8",
-    "EntropyCalibrator2": "calibrators.int8",
+    "EntropyCalibrator": "calibrators.tensorrt.int8",
+    "EntropyCalibrator2": "calibrators.tensorrt.int8",
     "Grid": "calibrators.grid",
-    "ImageLoader": "trtcal.images",
-    "LayerSettings": "trtcal.layer_settings",
-    "LayerAnalysis": "trtcal.layer_analysis",
-    "LegacyCalibrator": "calibrators.int8",
-    "MinMaxCalibrator": "calibrators.int8",
-    "MixedPrecision": "trtcal.mixed_precision",
-    "OnnxRuntimeSession": "engines.session",
-    "PrecisionRun": "trtcal.precision_run",
-    "Preprocess": "trtcal.preprocess",
-    "QuantConfig": "trtcal.config",
-    "QuantSim": "trtcal.quantsim",
+    "ImageLoader": "trtcal.data.images",
+    "LayerSettings": "trtcal.config.layer_settings",
+    "LayerAnalysis": "trtcal.analysis.layer_analysis",
+    "LegacyCalibrator": "calibrators.tensorrt.int8",
+    "MinMaxCalibrator": "calibrators.tensorrt.int8",
+    "MixedPrecision": "trtcal.precision.result",
+    "OnnxRuntimeSession": "engines.sessions.onnxruntime",
+    "PrecisionRun": "trtcal.precision.run",
+    "Preprocess": "trtcal.data.preprocess",
+    "QuantConfig": "trtcal.config.settings",
+    "QuantSim": "trtcal.quantsim.simulator",
     "Range": "calibrators.range",
-    "Session": "engines.session",
-    "Statistics": "calibrators.statistics_file",
-    "TensorRTSession": "engines.tensorrt_session",
-    "TensorStatistics": "calibrators.statistics",
+    "Session": "engines.sessions.onnxruntime",
+    "Statistics": "calibrators.statistics.file",
+    "TensorRTSession": "engines.sessions.tensorrt",
+    "TensorStatistics": "calibrators.statistics.tensor",
     "TrtcalError": "calibrators.errors",
-    "analyse_layers": "trtcal.layer_analysis",
-    "build_engine": "engines.builder",
+    "analyse_layers": "trtcal.analysis.layer_analysis",
+    "build_engine": "engines.build.builder",
     "calibrate": "calibrators.ranges",
-    "choose_precisions": "trtcal.precision_run",
-    "collect": "engines.collect",
-    "compare": "trtcal.comparison",
+    "choose_precisions": "trtcal.precision.run",
+    "collect": "engines.collection.collect",
+    "compare": "trtcal.analysis.comparison",
     "encodings": "calibrators.ranges",
-    "evaluate": "trtcal.accuracy",
+    "evaluate": "trtcal.measure.accuracy",
     "quantize": "trtcal.pipeline",
     "quantize_dynamic": "trtcal.pipeline",
-    "quantize_recovered": "trtcal.recovery_run",
+    "quantize_recovered": "trtcal.recovery.run",
 }
 
 __all__ = [

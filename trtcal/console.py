@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 if TYPE_CHECKING:
-    from trtcal.images import ImageLoader
+    from trtcal.data.images import ImageLoader
 
 Advance = Callable[[int], None]
 """Tells a progress bar how many units have been done since the last call."""

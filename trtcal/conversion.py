@@ -4,11 +4,11 @@ import os
 import re
 from dataclasses import dataclass
 
+from calibrators.cache.lookalikes import ONNX_MODEL
 from calibrators.codecs.encodings import Encodings
 from calibrators.codecs.formats import FORMATS, load, recognised, require_recognised
 from calibrators.errors import CacheError
 from calibrators.files import opened
-from calibrators.lookalikes import ONNX_MODEL
 
 QDQ = "qdq"
 """The name of the one format that is no file of scales: a model with Q/DQ nodes."""
@@ -73,7 +73,7 @@ def _format(data: bytes, name: str | None, source: str) -> str:
 
 
 def _require_quantized(path: str | os.PathLike[str]) -> None:
-    from engines.graph import QUANTIZERS, load_model
+    from engines.graph.model import QUANTIZERS, load_model
 
     kinds = {node.op_type for node in load_model(path, weights=False, check=False).graph.node}
     if not any(kind in QUANTIZERS or kind.startswith("QLinear") for kind in kinds):
@@ -84,7 +84,7 @@ def _require_quantized(path: str | os.PathLike[str]) -> None:
 
 
 def _of_model(path: str | os.PathLike[str], *, whole: bool) -> Read:
-    from engines.qdq_encodings import qdq_encodings
+    from engines.qdq.to_encodings import qdq_encodings
     from trtcal.pipeline import cache_from_qdq
 
     if whole:

@@ -9,23 +9,24 @@ from typing import Any
 
 import onnx
 
-from calibrators.cache import CalibrationCache
+from calibrators.cache.sidecar import Sidecar, sidecar_path
+from calibrators.cache.text import CalibrationCache
 from calibrators.errors import CacheError, CacheMismatchError, ConfigError, ModelError
 from calibrators.files import require_outputs, sha256_of, whole_file, write_whole
-from calibrators.sidecar import Sidecar, sidecar_path
-from calibrators.statistics_file import Statistics
+from calibrators.statistics.file import Statistics
 from calibrators.weights import WeightMethod
-from engines import dynamic, qdq
-from engines.collect import Tensors, collect
-from engines.dynamic import DynamicModel
-from engines.graph import ModelSource, files_of, input_specs, is_quantized, loaded, model_digest
-from engines.layer_plan import LayerPlan, method_of, scales_for, some
-from engines.layers import layers_of
-from engines.qdq_scales import QdqScales, qdq_scales
-from engines.qdq_weights import WeightOptions
-from trtcal.config import QuantConfig
-from trtcal.images import ImageLoader, OnBadImage, open_images
-from trtcal.preprocess import Preprocess
+from engines.build.layer_plan import LayerPlan, method_of, scales_for, some
+from engines.collection.collect import Tensors, collect
+from engines.graph.model import ModelSource, files_of, input_specs, is_quantized, loaded, model_digest
+from engines.qdq import dynamic
+from engines.qdq import write as qdq
+from engines.qdq.dynamic import DynamicModel
+from engines.qdq.to_cache import QdqScales, qdq_scales
+from engines.qdq.weights import WeightOptions
+from engines.simulation.layer_names import layers_of
+from trtcal.config.settings import QuantConfig
+from trtcal.data.images import ImageLoader, OnBadImage, open_images
+from trtcal.data.preprocess import Preprocess
 
 COUNT = 500
 """Images to calibrate on: what NVIDIA's developer guide calls sufficient for ImageNet networks."""
@@ -98,7 +99,7 @@ def quantize(
     Raises:
         CacheMismatchError: The cache's side-car, or the statistics, name another model.
         ConfigError: A layer is to be quantized as TensorRT cannot.
-        TrtcalError: As `engines.qdq.quantize` and `save` raise it.
+        TrtcalError: As `engines.qdq.write.quantize` and `save` raise it.
     """
     if output is not None:
         read = [path for path in (cache, config) if isinstance(path, (str, os.PathLike))]
@@ -150,7 +151,7 @@ def write_quantized(
         about: What else its side-car holds.
 
     Raises:
-        TrtcalError: As `engines.qdq.save` raises it.
+        TrtcalError: As `engines.qdq.write.save` raises it.
     """
     _write(output, quantized.model, {**_sidecar(quantized, cache, model), **about})
 
@@ -204,7 +205,7 @@ def quantize_dynamic(
         granularity: What of a weight shares a scale: "channel" or "tensor".
 
     Raises:
-        TrtcalError: As `engines.dynamic.quantize_dynamic` and `engines.qdq.save` raise it.
+        TrtcalError: As `engines.qdq.dynamic.quantize_dynamic` and `engines.qdq.write.save` raise it.
     """
     if output is not None:
         require_outputs([output, sidecar_path(output)], inputs=files_of(model))
@@ -233,7 +234,7 @@ def cache_from_qdq(model: ModelSource) -> tuple[CalibrationCache, QdqScales]:
         model: With Q/DQ nodes, from `quantize` or any other tool.
 
     Raises:
-        ModelError: As `engines.qdq_scales.qdq_scales` raises it.
+        ModelError: As `engines.qdq.to_cache.qdq_scales` raises it.
     """
     read = qdq_scales(model)
     return CalibrationCache(read.scales, sidecar=_calibration_of(model)), read

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from calibrators.cache import ENTROPY, NEWEST_VERSION, CalibrationCache, usable
+from calibrators.cache.text import ENTROPY, NEWEST_VERSION, CalibrationCache, usable
 from calibrators.codecs.losses import Losses, listed
 from calibrators.encoding import Encoding
 from calibrators.errors import CacheError

@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable
 from typing import NamedTuple
 
+from calibrators.cache.lookalikes import lookalike
 from calibrators.codecs import (
-    aimet,
     onnxruntime_flatbuffers,
     onnxruntime_json,
     onnxruntime_text,
@@ -14,10 +14,10 @@ from calibrators.codecs import (
     text_ranges,
     trtcal_json,
 )
+from calibrators.codecs.aimet import layouts as aimet
 from calibrators.codecs.encodings import Encodings
 from calibrators.codecs.reading import object_of
 from calibrators.errors import CacheError
-from calibrators.lookalikes import lookalike
 
 Dump = Callable[[Encodings], tuple[bytes, tuple[str, ...]]]
 

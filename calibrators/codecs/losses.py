@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from calibrators.cache import CalibrationCache
+    from calibrators.cache.text import CalibrationCache
 
 SHOWN = 3
 

@@ -7,7 +7,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from calibrators.cache import usable
+from calibrators.cache.text import usable
 from calibrators.codecs.encodings import Encodings, of_scale
 from calibrators.errors import CacheError
 

@@ -2,7 +2,7 @@
 
 import re
 
-from calibrators.cache import CalibrationCache
+from calibrators.cache.text import CalibrationCache
 from calibrators.codecs.encodings import Encodings, to_cache
 
 

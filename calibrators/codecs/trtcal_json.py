@@ -35,13 +35,13 @@ from typing import Any
 
 import numpy as np
 
-from calibrators.cache import CalibrationCache, usable
+from calibrators.cache.sidecar import Sidecar
+from calibrators.cache.text import CalibrationCache, usable
 from calibrators.codecs.encodings import Encodings, bits_of
 from calibrators.codecs.reading import kind_of, object_of, scale_of, shown, whole_of, whole_or_none
 from calibrators.encoding import Encoding
 from calibrators.errors import CacheError, RangeError
 from calibrators.grid import Grid
-from calibrators.sidecar import Sidecar
 
 FORMAT = "trtcal-encodings"
 VERSION = 1

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibrators.density import Density, Side
 from calibrators.grid import Grid
 from calibrators.methods.minmax import minmax_range
 from calibrators.range import Range
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.density import Density, Side
+from calibrators.statistics.tensor import TensorStatistics
 
 LAPLACE = math.sqrt(1 / 2)
 GAUSS = math.sqrt(2 / math.pi)

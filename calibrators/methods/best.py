@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from calibrators.density import Density
 from calibrators.grid import TENSORRT_INT8, Grid
-from calibrators.loss import squared_errors
+from calibrators.methods.loss import squared_errors
 from calibrators.methods.named import SINGLE
 from calibrators.methods.search import first_of_least
 from calibrators.range import Range
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.density import Density
+from calibrators.statistics.tensor import TensorStatistics
 
 
 def best_range(statistics: TensorStatistics, grid: Grid) -> Range:

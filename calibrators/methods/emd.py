@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from calibrators.density import Density, Floats
 from calibrators.grid import Grid
-from calibrators.loss import Lattices, absolute_errors, moments, moments_of_values
+from calibrators.methods.loss import Lattices, absolute_errors, moments, moments_of_values
 from calibrators.methods.search import least_loss
 from calibrators.range import Range
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.density import Density, Floats
+from calibrators.statistics.tensor import TensorStatistics
 
 
 def emd_range(statistics: TensorStatistics, grid: Grid) -> Range:

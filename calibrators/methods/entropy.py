@@ -24,7 +24,7 @@ from calibrators.compiled import kernel, summing_kernel
 from calibrators.grid import Grid
 from calibrators.methods.minmax import minmax_range
 from calibrators.range import Range
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 
 BINS = 2048
 LEVELS = 128

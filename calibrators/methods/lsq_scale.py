@@ -10,12 +10,12 @@ from typing import Final
 
 import numpy as np
 
-from calibrators.density import Density, Floats
 from calibrators.grid import Grid
-from calibrators.loss import Lattices, slopes, squared_errors
+from calibrators.methods.loss import Lattices, slopes, squared_errors
 from calibrators.methods.search import ROUGH, ROUGHER, least, least_loss, whole_range
 from calibrators.range import Range
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.density import Density, Floats
+from calibrators.statistics.tensor import TensorStatistics
 
 STARTS: Final = np.concatenate([np.arange(100, 30, -1) / 100, 0.3 * np.cumprod(np.full(120, 0.94))])
 """Parts of the whole range's scale from which walks begin, descending to about a bin's."""

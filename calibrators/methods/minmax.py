@@ -2,7 +2,7 @@
 
 from calibrators.grid import Grid
 from calibrators.range import Range
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 
 
 def minmax_range(statistics: TensorStatistics, grid: Grid) -> Range:

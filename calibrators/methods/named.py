@@ -14,7 +14,7 @@ from calibrators.methods.mse import mse_range
 from calibrators.methods.percentile import percentile_range
 from calibrators.methods.sqnr import sqnr_range
 from calibrators.range import Range
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 
 FindRange = Callable[[TensorStatistics, Grid], Range]
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from calibrators.errors import RangeError
 from calibrators.grid import Grid
-from calibrators.histogram import Counts, Histogram
 from calibrators.range import Range
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.histogram import Counts, Histogram
+from calibrators.statistics.tensor import TensorStatistics
 
 
 def percentile_range(statistics: TensorStatistics, grid: Grid, percent: float = 99.99) -> Range:

@@ -11,12 +11,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from calibrators.density import Density, Floats
 from calibrators.grid import Grid
-from calibrators.histogram import LOG_BINS
-from calibrators.loss import Lattices
+from calibrators.methods.loss import Lattices
 from calibrators.range import Range
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.density import Density, Floats
+from calibrators.statistics.histogram import LOG_BINS
+from calibrators.statistics.tensor import TensorStatistics
 
 Losses = Callable[[Density, Lattices], Floats]
 """The loss of each lattice, shape (n,), finite and not negative."""

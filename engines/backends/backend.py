@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from calibrators.batches import TensorSpec
 from calibrators.errors import BuildError
-from engines.shapes import Profile
+from engines.backends.shapes import Profile
 
 if TYPE_CHECKING:
     import onnx
 
-    from calibrators.cache import CalibrationCache
-    from calibrators.calibrator import Calibrator
+    from calibrators.cache.text import CalibrationCache
+    from calibrators.tensorrt.calibrator import Calibrator
 
 Severity = Literal["error", "warning", "info", "verbose"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from calibrators.errors import BuildError
 from engines.backends.backend import BoundTensor
-from engines.shapes import Profile, Shape
+from engines.backends.shapes import Profile, Shape
 
 
 def inputs_of(network: Any) -> tuple[Any, ...]:

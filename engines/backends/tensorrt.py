@@ -22,17 +22,17 @@ from typing import TYPE_CHECKING, Any
 from calibrators.errors import BuildError, DeviceError, MissingDependencyError, TrtcalError
 from engines.backends import settings
 from engines.backends.backend import NO_OPTIONS, BuildOptions, Calibration, Gpu, Log, NumberType, Plan
+from engines.backends.build_monitor import BUILDING, interruptible, monitor_of
 from engines.backends.logger import listening
 from engines.backends.network import add_profile, bound, inputs_of, outputs_of, set_calibration_shapes
 from engines.backends.parsing import parse, reasons
+from engines.backends.shapes import Profile
 from engines.backends.timing_cache import TimingCache
-from engines.backends.watching import BUILDING, interruptible, monitor_of
-from engines.shapes import Profile
 
 if TYPE_CHECKING:
     import onnx
 
-    from calibrators.cache import CalibrationCache
+    from calibrators.cache.text import CalibrationCache
 
 _CUDA_ERROR = re.compile(r"CUDA initialization failure with error: (\d+)")
 _DRIVER_TOO_OLD = "35"  # cudaErrorInsufficientDriver
@@ -128,7 +128,7 @@ class TensorRT:
         Raises:
             DeviceError: There is none, or its driver is too old.
         """
-        from calibrators.cuda import open_cuda
+        from calibrators.cuda.device import open_cuda
 
         try:
             device = open_cuda().device()

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 from calibrators.errors import BuildError, MissingDependencyError
 from engines.backends import settings
 from engines.backends.backend import NO_OPTIONS, BuildOptions, Calibration, Gpu, Log, NumberType, Plan
+from engines.backends.build_monitor import BUILDING, interruptible, monitor_of
 from engines.backends.logger import listening
 from engines.backends.network import add_profile, bound, inputs_of, outputs_of
 from engines.backends.parsing import parse, reasons
-from engines.backends.watching import BUILDING, interruptible, monitor_of
-from engines.shapes import Profile
+from engines.backends.shapes import Profile
 
 if TYPE_CHECKING:
     import onnx

@@ -8,7 +8,7 @@ import onnx
 from benchmarks.images import INPUT, SyntheticImages
 from benchmarks.inference import fetching_session, plain_session, run
 from benchmarks.models import OUTPUT
-from engines.graph import activations
+from engines.graph.model import activations
 
 
 def test_the_floor_gives_the_models_own_output(mobilenet_v2_file: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks.images import INPUT, SyntheticImages
 from benchmarks.models import CLASSES, MODELS, OUTPUT, mobilenet_v2, resnet50
-from engines.graph import activations, input_specs
-from engines.qdq import quantizable_tensors
-from engines.session import OnnxRuntimeSession
+from engines.graph.model import activations, input_specs
+from engines.qdq.write import quantizable_tensors
+from engines.sessions.onnxruntime import OnnxRuntimeSession
 
 
 @pytest.fixture(scope="module", params=sorted(MODELS))

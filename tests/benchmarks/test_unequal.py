@@ -6,7 +6,7 @@ import pytest
 from onnx import numpy_helper
 
 from benchmarks.unequal import unequal
-from engines.session import OnnxRuntimeSession
+from engines.sessions.onnxruntime import OnnxRuntimeSession
 from tests.engines.networks import Net, samples_of
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from calibrators.batches import Array, TensorSpec
-from calibrators.cache import CalibrationCache
-from calibrators.calibrator import Calibrator
-from calibrators.sidecar import Sidecar
+from calibrators.cache.sidecar import Sidecar
+from calibrators.cache.text import CalibrationCache
+from calibrators.tensorrt.calibrator import Calibrator
 from tests.calibrators.device import FakeCuda
 
 MODEL = "a" * 64
@@ -16,7 +16,7 @@ WRITTEN = b"TRT-101401-EntropyCalibration2\nx: 3c010a14\ny: 3d000000\n"
 
 
 class Entropy(Calibrator):
-    """As `calibrators.int8` makes it, without TensorRT's base class; tests/contract has those."""
+    """As `calibrators.tensorrt.int8` makes it, without TensorRT's base class; tests/contract has those."""
 
     algorithm = "EntropyCalibration2"
     calibrates = True

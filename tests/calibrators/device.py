@@ -1,4 +1,4 @@
-"""A GPU for tests: what `calibrators.cuda.Cuda` asks for, over ordinary memory, and stricter than the real thing."""
+"""A GPU for tests: `calibrators.cuda` over ordinary memory, and stricter than the real thing."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrators.cuda import Device, Event, Graph, PinnedMemory, Stream
+from calibrators.cuda.device import Device, Event, Graph, PinnedMemory, Stream
 from calibrators.errors import DeviceError
 
 JUNK = 0xA5

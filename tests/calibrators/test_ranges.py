@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibrators.cache import CalibrationCache
+from calibrators.cache.text import CalibrationCache
 from calibrators.encoding import Encoding
 from calibrators.errors import RangeError
 from calibrators.grid import TENSORRT_INT8, TENSORRT_WEIGHTS, Grid
 from calibrators.methods.entropy import entropy_range
 from calibrators.range import Range
 from calibrators.ranges import METHODS, Method, calibrate, encodings, method_named, range_of
-from calibrators.statistics import TensorStatistics
-from calibrators.statistics_file import Provenance, ScaleGroup, Statistics
+from calibrators.statistics.file import Provenance, ScaleGroup, Statistics
+from calibrators.statistics.tensor import TensorStatistics
 
 RNG = np.random.default_rng(0)
 TENSORS = {
@@ -339,7 +339,7 @@ def test_the_order_of_collection_and_of_calibration_is_the_caches() -> None:
 @pytest.fixture(scope="session")
 def lenet(shared_data: Path) -> Statistics:
     """LeNet's activations on MNIST images, x / 255: a model of which TensorRT 7.2 wrote a cache."""
-    from engines.collect import collect
+    from engines.collection.collect import collect
 
     with np.load(shared_data / "images" / "mnist_train_1000.npz") as file:
         images = file["images"].astype(np.float32)[:, None] / np.float32(255)
@@ -371,7 +371,7 @@ def test_minmax_of_images_from_0_to_1_is_tensorrts_to_the_bit(lenet: Statistics)
 
 
 def test_a_calibration_in_shards_writes_the_same_cache(lenet: Statistics, shared_data: Path) -> None:
-    from engines.collect import collect
+    from engines.collection.collect import collect
 
     with np.load(shared_data / "images" / "mnist_train_1000.npz") as file:
         images = file["images"].astype(np.float32)[:, None] / np.float32(255)

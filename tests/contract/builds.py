@@ -3,7 +3,7 @@
 import numpy as np
 
 from calibrators.ranges import calibrate
-from engines.collect import collect
+from engines.collection.collect import collect
 
 
 def batches(count=4, size=2):

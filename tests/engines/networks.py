@@ -3,7 +3,7 @@
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
-from engines.graph import input_specs
+from engines.graph.model import input_specs
 
 
 class Net:

@@ -7,15 +7,15 @@ import numpy as np
 import onnx
 import pytest
 
-from calibrators import int8
-from calibrators.cache import CalibrationCache
+from calibrators.cache.text import CalibrationCache
 from calibrators.errors import BuildError
 from calibrators.ranges import calibrate
+from calibrators.tensorrt import int8
 from engines.backends.backend import BuildOptions
 from engines.backends.tensorrt import TensorRT
-from engines.builder import build_engine
-from engines.collect import collect
-from engines.order import open_backend
+from engines.build.builder import build_engine
+from engines.build.request import open_backend
+from engines.collection.collect import collect
 from tests.engines.conftest import Network
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("gpu")]

@@ -1,7 +1,7 @@
 """Calibrators on a real GPU: what arrives in its memory, and whole builds where TensorRT 8.6 to 10 is installed.
 
 The copies were run through PyCUDA 2026.1 and cuda.bindings 12.8 on a driver in the host's memory
-(tests/calibrators/driver.c), and with cuda.bindings 13.3 on an H100; the builds were not run on a GPU yet.
+(tests/calibrators/cuda/driver.c), and with cuda.bindings 13.3 on an H100; the builds were not run on a GPU yet.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ import pytest
 
 import trtcal
 from calibrators.batches import TensorSpec
-from calibrators.calibrator import Calibrator
+from calibrators.tensorrt.calibrator import Calibrator
 from tests.calibrators.builder import Builder
 
 pytestmark = pytest.mark.gpu

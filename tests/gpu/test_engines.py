@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from calibrators.errors import EngineError
-from engines.session import OnnxRuntimeSession
-from engines.tensorrt_session import TensorRTSession
+from engines.sessions.onnxruntime import OnnxRuntimeSession
+from engines.sessions.tensorrt import TensorRTSession
 
 pytestmark = pytest.mark.gpu
 
@@ -24,7 +24,7 @@ def folder(gpu, tmp_path_factory, shared_data):
     """resnet8 as engines, and its Q/DQ model: `fp32.engine`, `fp16.engine`, `int8.engine`, `int8.onnx`."""
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (pip install trtcal[rtx])")
     import trtcal
-    from engines.builder import build_engine
+    from engines.build.builder import build_engine
 
     place = tmp_path_factory.mktemp("engines")
     model = shared_data / "models" / "mlperf_tiny_resnet8.onnx"

@@ -13,13 +13,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra [torch])")
 
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 from calibrators.weights import weight_encoding
 from tests.trtcal.qat.conftest import single_thread  # noqa: F401
 from tests.trtcal.qat.networks import IMAGES, Residual, images, settled
 from tests.trtcal.qat.test_training import PAIRS
-from trtcal.config import QuantConfig
-from trtcal.layer_settings import LayerSettings
+from trtcal.config.layer_settings import LayerSettings
+from trtcal.config.settings import QuantConfig
 from trtcal.qat import (
     PTQ,
     QAT,

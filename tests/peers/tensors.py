@@ -10,7 +10,7 @@ import onnx
 from calibrators.encoding import Encoding
 from calibrators.grid import TENSORRT_INT8, Grid
 from calibrators.ranges import range_of
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 from tests.engines.networks import classifier, samples_of
 
 Floats = npt.NDArray[np.float32]

@@ -11,7 +11,7 @@ from calibrators.codecs.encodings import Encodings
 from calibrators.encoding import Encoding
 from calibrators.ranges import encodings
 from calibrators.weights import weight_encoding
-from engines.collect import collect
+from engines.collection.collect import collect
 from tests.engines.networks import samples_of
 from tests.peers.installed import differs, needed
 from tests.peers.networks import plain

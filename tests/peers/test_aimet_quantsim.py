@@ -8,9 +8,9 @@ from tests.engines.networks import classifier, samples_of
 from tests.engines.zoo import ZOO
 from tests.peers.installed import needed
 from tests.trtcal.simulating import two_products
-from trtcal.config import QuantConfig
-from trtcal.layer_settings import LayerSettings
-from trtcal.quantsim import QuantSim
+from trtcal.config.layer_settings import LayerSettings
+from trtcal.config.settings import QuantConfig
+from trtcal.quantsim.simulator import QuantSim
 
 quantsim = needed("aimet-onnx", "aimet_onnx.quantsim")
 

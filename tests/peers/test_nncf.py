@@ -6,7 +6,7 @@ import pytest
 from calibrators.encoding import Encoding
 from calibrators.range import Range
 from calibrators.ranges import range_of
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 from calibrators.weights import weight_encoding
 from tests.peers.installed import differs, needed
 from tests.peers.tensors import DRAWN, NAMES, UNSIGNED, activations, error_of, our_amax, ours, tensor

@@ -11,7 +11,7 @@ from onnxruntime.quantization.calibrate import CalibrationDataReader, HistogramC
 
 from calibrators.grid import TENSORRT_INT8
 from calibrators.methods.minmax import minmax_range
-from engines.collect import collect
+from engines.collection.collect import collect
 from tests.peers.installed import differs
 from tests.peers.tensors import DRAWN, NAMES, UNSIGNED, network, our_amax, ours, samples, sqnr, tensor
 

@@ -10,9 +10,9 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, 
 from onnxruntime.quantization.calibrate import CalibrationDataReader
 
 from calibrators.ranges import calibrate
-from engines.collect import collect
-from engines.qdq import quantize
-from engines.qdq_scales import qdq_scales
+from engines.collection.collect import collect
+from engines.qdq.to_cache import qdq_scales
+from engines.qdq.write import quantize
 from tests.engines.networks import samples_of
 from tests.peers.installed import differs
 from tests.peers.networks import plain

@@ -5,7 +5,7 @@ import pytest
 from packaging.version import Version
 
 from calibrators.ranges import range_of
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 from tests.peers.installed import differs, needed
 from tests.peers.tensors import DRAWN, NAMES, UNSIGNED, mean_squared_error, our_amax, ours, sqnr, tensor
 

@@ -3,13 +3,13 @@
 import numpy as np
 from onnx import numpy_helper
 
-from engines.collect import collect
-from engines.graph import input_specs
-from engines.session import OnnxRuntimeSession
-from engines.simulation import Simulation
+from engines.collection.collect import collect
+from engines.graph.model import input_specs
+from engines.sessions.onnxruntime import OnnxRuntimeSession
+from engines.simulation.simulated_model import Simulation
 from tests.engines.networks import Net
-from trtcal.images import open_images
-from trtcal.layer_forms import layer_forms
+from trtcal.config.layer_forms import layer_forms
+from trtcal.data.images import open_images
 
 
 def network(batch="N"):

@@ -4,8 +4,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from engines.exactness import default_is_exact
-from engines.session import OnnxRuntimeSession
+from engines.sessions.exactness import default_is_exact
+from engines.sessions.onnxruntime import OnnxRuntimeSession
 from tests.engines.networks import Net
 
 

@@ -7,12 +7,12 @@ import onnx
 import pytest
 
 import trtcal
-from calibrators.cache import CalibrationCache
+from calibrators.cache.sidecar import Sidecar
+from calibrators.cache.text import CalibrationCache
 from calibrators.errors import CacheMismatchError, DataError, OutputError
 from calibrators.files import sha256_of
-from calibrators.sidecar import Sidecar
-from engines.graph import activations, load_model, model_digest
-from engines.session import OnnxRuntimeSession
+from engines.graph.model import activations, load_model, model_digest
+from engines.sessions.onnxruntime import OnnxRuntimeSession
 from tests.engines.networks import classifier
 from trtcal.pipeline import collect_images, quantize, require_fit, require_same_model
 

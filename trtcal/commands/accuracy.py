@@ -13,10 +13,10 @@ from trtcal.commands import options
 
 if TYPE_CHECKING:
     from calibrators.batches import TensorSpec
-    from trtcal.accuracy import Report
-    from trtcal.images import ImageLoader
-    from trtcal.measures import Score, Share
-    from trtcal.preprocess import Preprocess
+    from trtcal.data.images import ImageLoader
+    from trtcal.data.preprocess import Preprocess
+    from trtcal.measure.accuracy import Report
+    from trtcal.measure.measures import Score, Share
 
 
 def accuracy(
@@ -65,9 +65,9 @@ def accuracy(
     are from the reference's, in dB: about 6 for each bit). Without --preprocess, what a quantized model was
     calibrated with is used again, as its side-car or its cache's says.
     """
-    from trtcal.accuracy import check_drop, evaluate, require_bound
     from trtcal.commands.models import display_names, opened
-    from trtcal.images import open_images
+    from trtcal.data.images import open_images
+    from trtcal.measure.accuracy import check_drop, evaluate, require_bound
 
     paths, compared = _side_by_side(models, reference)
     if max_drop is not None:
@@ -133,8 +133,8 @@ def _preprocess(
     stated: str | None, paths: Sequence[Path], inputs: "Sequence[TensorSpec]"
 ) -> "tuple[Preprocess | None, list[str]]":
     """What is stated, else what side-cars say; and what the reader should know of it."""
-    from trtcal.preprocess import Preprocess
-    from trtcal.recorded import recorded_preprocess
+    from trtcal.data.preprocess import Preprocess
+    from trtcal.data.recorded_preprocess import recorded_preprocess
 
     found = [recorded_preprocess(path) for path in paths]
     remarks = list(dict.fromkeys(f"note: {line}" for each in found for line in each.ignored))

@@ -11,10 +11,10 @@ from trtcal import console
 from trtcal.commands import options
 
 if TYPE_CHECKING:
-    from engines.session import Session
-    from engines.tensorrt_session import TensorRTSession
-    from trtcal.benchmark import Latency
-    from trtcal.gpu_timing import EngineTimes
+    from engines.sessions.onnxruntime import Session
+    from engines.sessions.tensorrt import TensorRTSession
+    from trtcal.measure.benchmark import Latency
+    from trtcal.measure.gpu_timing import EngineTimes
 
 
 def benchmark(
@@ -57,10 +57,10 @@ def benchmark(
     to the device (H2D) and back (D2H), and what launching takes on the CPU (enqueue). Their samples per second are
     measured on their own, copies included, with --streams that always have work.
     """
-    from engines.session import is_engine
-    from engines.shapes import parse_shapes
-    from trtcal.benchmark import random_batches, require_settings
+    from engines.backends.shapes import parse_shapes
+    from engines.sessions.onnxruntime import is_engine
     from trtcal.commands.models import display_names, opened
+    from trtcal.measure.benchmark import random_batches, require_settings
 
     require_settings(duration, seed)
     names = display_names(models)
@@ -81,14 +81,14 @@ def benchmark(
         times: dict[str, EngineTimes] = {}
         gpu = None
         if on_cpu:
-            from trtcal.benchmark import benchmark_on
+            from trtcal.measure.benchmark import benchmark_on
 
             latencies = benchmark_on(
                 on_cpu, feeds, size, duration=duration, seed=seed, begun=lambda: console.note(said)
             )
             said = f"Measuring {len(on_gpu)} engine(s) on the GPU for {duration:g} s each, and again for the throughput"
         if on_gpu:
-            from trtcal.gpu_timing import benchmark_engines, gpu_facts
+            from trtcal.measure.gpu_timing import benchmark_engines, gpu_facts
 
             times = benchmark_engines(
                 on_gpu,
@@ -105,8 +105,8 @@ def benchmark(
     quantized = _quantized(dict(zip(names, models, strict=True)), precisions)
     notes = _notes(latencies, times, quantized, precisions)
     if json:
-        from engines.cores import usable_cores
-        from trtcal.benchmark import STEADY
+        from engines.graph.cores import usable_cores
+        from trtcal.measure.benchmark import STEADY
 
         rows = {**_cpu_rows(latencies), **_gpu_rows(times, precisions)}
         first = {"runtime": runtimes[names[0]], "threads": (threads or usable_cores()) if on_cpu else None}
@@ -127,14 +127,14 @@ def benchmark(
 def _apart(
     sessions: "Mapping[str, Session]", engines: Sequence[str]
 ) -> "tuple[dict[str, Session], dict[str, TensorRTSession]]":
-    from engines.tensorrt_session import TensorRTSession
+    from engines.sessions.tensorrt import TensorRTSession
 
     on_gpu = {name: session for name, session in sessions.items() if isinstance(session, TensorRTSession)}
     return {name: session for name, session in sessions.items() if name not in engines}, on_gpu
 
 
 def _runtime(session: "Session") -> dict[str, str]:
-    from engines.tensorrt_session import TensorRTSession
+    from engines.sessions.tensorrt import TensorRTSession
 
     if isinstance(session, TensorRTSession):
         return {"name": session.runtime, "version": session.version, "provider": "GPU"}
@@ -144,7 +144,7 @@ def _runtime(session: "Session") -> dict[str, str]:
 
 
 def _quantized(paths: Mapping[str, Path], precisions: Mapping[str, str]) -> list[str]:
-    from trtcal.benchmark import has_qdq
+    from trtcal.measure.benchmark import has_qdq
 
     return [
         name for name, path in paths.items() if (precisions[name] == "int8" if name in precisions else has_qdq(path))
@@ -157,7 +157,7 @@ def _notes(
     quantized: Sequence[str],
     precisions: Mapping[str, str],
 ) -> list[str]:
-    from trtcal.benchmark import remarks
+    from trtcal.measure.benchmark import remarks
 
     notes = []
     if latencies and times:
@@ -165,7 +165,7 @@ def _notes(
     if latencies:
         notes += remarks(latencies, [name for name in quantized if name in latencies])
     if times:
-        from trtcal.gpu_timing import engine_remarks
+        from trtcal.measure.gpu_timing import engine_remarks
 
         notes += remarks({name: each.compute for name, each in times.items()}, [])
         notes += engine_remarks(times, precisions)
@@ -194,7 +194,7 @@ def _gpu_rows(times: "Mapping[str, EngineTimes]", precisions: Mapping[str, str])
 def _print_cpu(latencies: "Mapping[str, Latency]", threads: int | None) -> None:
     import onnxruntime
 
-    from engines.cores import usable_cores
+    from engines.graph.cores import usable_cores
 
     first = next(iter(latencies.values()))
     console.table(

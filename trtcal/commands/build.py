@@ -13,13 +13,13 @@ from trtcal.commands import options
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from calibrators.calibrator import Calibrator
-    from calibrators.statistics_file import Statistics
-    from engines.finding import Finding
-    from engines.order import Order
-    from engines.record import Engine, EngineRecord
-    from trtcal.config import QuantConfig
-    from trtcal.images import ImageLoader
+    from calibrators.statistics.file import Statistics
+    from calibrators.tensorrt.calibrator import Calibrator
+    from engines.build.request import Order
+    from engines.inspection.engine_record import Engine, EngineRecord
+    from engines.qdq.findings import Finding
+    from trtcal.config.settings import QuantConfig
+    from trtcal.data.images import ImageLoader
 
 LONGEST_NAME = 40
 """Characters of a node or kernel in a line for readers; --json has whole names."""
@@ -130,11 +130,11 @@ def build(
     tensorrt builds on the GPU that the engine is for, tensorrt-rtx on any machine's CPU.
     """
     from calibrators.ranges import calibrate
-    from calibrators.statistics_file import Statistics, merged_files
+    from calibrators.statistics.file import Statistics, merged_files
     from engines.backends.backend import BuildOptions
-    from engines.builder import fulfil
-    from engines.layer_types import planned_for
-    from engines.order import checked_order
+    from engines.build.builder import fulfil
+    from engines.build.layer_types import planned_for
+    from engines.build.request import checked_order
     from trtcal.pipeline import require_same_model
 
     source = _source({"--cache": cache, "--images": images, "--statistics-from": statistics})
@@ -237,8 +237,8 @@ def _settings(context: typer.Context, config: Path, method: str | None) -> "Quan
     Raises:
         ConfigError: It says another method.
     """
-    from engines.layer_plan import canonical
-    from trtcal.config import QuantConfig
+    from engines.build.layer_plan import canonical
+    from trtcal.config.settings import QuantConfig
 
     settings = QuantConfig.load(config)
     theirs, source = settings.default.activation, context.get_parameter_source("method")
@@ -258,7 +258,7 @@ def in_words(counts: dict[str, int]) -> str:
 
 def measure(record: "EngineRecord") -> str | None:
     """What to think of the FP32 kernels of an engine whose INT8 convolutions write FP32; None for other engines."""
-    from engines.inspect import rescaling
+    from engines.inspection.inspect import rescaling
 
     found = rescaling(record.kernels or ())
     if not found:
@@ -302,8 +302,8 @@ class _Calibration:
     @property
     def kind(self) -> "type[Calibrator] | None":
         """The calibrator of TensorRT's that finds ranges by the very method; None for methods that it does not have."""
-        from calibrators import int8
         from calibrators.ranges import METHODS, method_named
+        from calibrators.tensorrt import int8
 
         kinds = (int8.EntropyCalibrator2, int8.MinMaxCalibrator)
         chosen = method_named(self.method)
@@ -330,8 +330,8 @@ class _Calibration:
 
     def calibrator(self, images: Path) -> "tuple[Calibrator, ImageLoader]":
         """What TensorRT calibrates with while it builds."""
-        from engines.graph import input_specs, load_model
-        from trtcal.images import open_images
+        from engines.graph.model import input_specs, load_model
+        from trtcal.data.images import open_images
 
         kind = self.kind
         assert kind is not None  # asked before

@@ -14,9 +14,9 @@ from trtcal.commands import cache_convert
 if TYPE_CHECKING:
     import onnx
 
-    from calibrators.cache import CalibrationCache
-    from calibrators.cache_check import CacheFit
-    from calibrators.sidecar import Sidecar
+    from calibrators.cache.check import CacheFit
+    from calibrators.cache.sidecar import Sidecar
+    from calibrators.cache.text import CalibrationCache
 
 app = typer.Typer(help="Read, judge and convert calibration caches.")
 app.command("convert", short_help="Convert caches, encodings, ranges and Q/DQ models into each other.")(
@@ -49,8 +49,8 @@ def show(
     as a range: zero, denormal, negative, infinite, not a number. "Q/DQ: 0.0137" is the scale for Q/DQ nodes where the
     side-car holds another one for them than the cache. `hex` is the scale as the file holds it: a float32's bits.
     """
-    from calibrators.cache import CalibrationCache, header_text
-    from calibrators.cache_check import oddities_of, remarks_of
+    from calibrators.cache.check import oddities_of, remarks_of
+    from calibrators.cache.text import CalibrationCache, header_text
 
     loaded = CalibrationCache.load(cache, alone=True)
     sidecar, doubt = _sidecar_of(cache, loaded)
@@ -117,11 +117,11 @@ def check(
     float tensors without a scale, odd or old headers, outliers (more than 3 decades above or below the median), and
     scales of no use on tensors that need none.
     """
-    from calibrators.cache import CalibrationCache
-    from calibrators.cache_check import judge
-    from calibrators.sidecar import Sidecar
-    from engines.graph import COMMUTES, activations, load_model, model_digest, scale_groups
-    from engines.qdq import quantizable_tensors
+    from calibrators.cache.check import judge
+    from calibrators.cache.sidecar import Sidecar
+    from calibrators.cache.text import CalibrationCache
+    from engines.graph.model import COMMUTES, activations, load_model, model_digest, scale_groups
+    from engines.qdq.write import quantizable_tensors
 
     loaded = CalibrationCache.load(cache, alone=True)
     graph = load_model(model, weights=False)
@@ -144,7 +144,7 @@ def check(
 
 def _sidecar_of(path: Path, cache: "CalibrationCache") -> "tuple[Sidecar | None, str | None]":
     """The side-car if it can be believed, else why not."""
-    from calibrators.sidecar import Sidecar, sidecar_path
+    from calibrators.cache.sidecar import Sidecar, sidecar_path
 
     try:
         sidecar = Sidecar.beside(path)
@@ -169,7 +169,7 @@ def _provenance(sidecar: "Sidecar") -> str:
 
 
 def _preprocessing(sidecar: "Sidecar") -> str:
-    from trtcal.preprocess import Preprocess
+    from trtcal.data.preprocess import Preprocess
 
     if sidecar.preprocess is None:
         return "none"
@@ -244,7 +244,7 @@ def _print_fit(title: str, fit: "CacheFit") -> None:
 
 
 def _style(remarks: tuple[str, ...]) -> str | None:
-    from calibrators.cache_check import UNUSABLE
+    from calibrators.cache.check import UNUSABLE
 
     if set(remarks) & set(UNUSABLE):
         return "red"

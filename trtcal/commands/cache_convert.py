@@ -11,7 +11,7 @@ from trtcal import console
 from trtcal.commands import options
 
 if TYPE_CHECKING:
-    from calibrators.cache import CalibrationCache
+    from calibrators.cache.text import CalibrationCache
     from trtcal.conversion import Read
 
 
@@ -113,8 +113,8 @@ def convert(
 
     CACHE -o OUT.cache --tensorrt-version 10.3 --algorithm MinMaxCalibration keeps the scales and changes the header.
     """
+    from calibrators.cache.sidecar import sidecar_path
     from calibrators.files import require_outputs
-    from calibrators.sidecar import sidecar_path
     from trtcal.conversion import read
 
     header = algorithm is not None or tensorrt_version is not None
@@ -160,7 +160,7 @@ def _completed(found: "Read", model: Path | None) -> "Read":
         raise CacheError(
             f"{model} is one file too many: --to qdq writes scales into a model, and AIMET's encodings may need one"
         )
-    from engines.parameters import completed
+    from engines.graph.parameters import completed
 
     encodings = completed(found.encodings, model)
     return replace(found, encodings=encodings, notes=encodings.notes)
@@ -200,7 +200,7 @@ def _warn(losses: tuple[str, ...]) -> None:
 def _write(found: "Read", target: Format, output: Path, notes: list[str], *, json: bool) -> None:
     from dataclasses import replace
 
-    from calibrators.codecs.aimet import DEFAULT
+    from calibrators.codecs.aimet.layouts import DEFAULT
     from calibrators.codecs.formats import FORMATS
     from calibrators.files import write_whole
     from trtcal.conversion import QDQ
@@ -237,7 +237,7 @@ def _write_model(found: "Read", model: Path, output: Path, *, name: str, json: b
 def _write_cache(
     found: "Read", output: Path, *, algorithm: Algorithm | None, tensorrt_version: str | None, json: bool
 ) -> None:
-    from calibrators.cache import header_text
+    from calibrators.cache.text import header_text
     from calibrators.codecs.encodings import to_cache
 
     cache, losses = to_cache(found.encodings)
@@ -254,7 +254,7 @@ def _write_cache(
 def _with_header(
     cache: "CalibrationCache", algorithm: Algorithm | None, tensorrt_version: str | None
 ) -> "CalibrationCache":
-    from calibrators.cache import ENTROPY, NEWEST_VERSION, version_number
+    from calibrators.cache.text import ENTROPY, NEWEST_VERSION, version_number
 
     if algorithm is None and tensorrt_version is None:
         return cache

@@ -14,10 +14,10 @@ from trtcal.commands.compare import in_order, picked, say_notes, summary
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from calibrators.cache import CalibrationCache
-    from calibrators.statistics_file import Statistics
-    from trtcal.images import ImageLoader
-    from trtcal.selection import Compared
+    from calibrators.cache.text import CalibrationCache
+    from calibrators.statistics.file import Statistics
+    from trtcal.analysis.selection import Compared
+    from trtcal.data.images import ImageLoader
 
 AUTO = "auto"
 """In place of a method's name: the one that does best on images that were not calibrated on."""
@@ -81,7 +81,7 @@ def calibrate(
     --method auto calibrates on --count images, ranks every method on up to 500 others as `trtcal compare` does, and
     takes the winner; the ranges come from the images that were calibrated on alone.
     """
-    from engines.graph import load_model
+    from engines.graph.model import load_model
 
     _require_method(method, statistics_from)
     read = [images, preprocess, *(statistics_from or [])]
@@ -137,7 +137,7 @@ class _Done:
     @property
     def preprocess(self) -> str | None:
         """How images became the model's input, in words; None where the statistics do not tell."""
-        from trtcal.preprocess import Preprocess
+        from trtcal.data.preprocess import Preprocess
 
         if self.loader is not None:
             return str(self.loader.preprocess)
@@ -147,7 +147,7 @@ class _Done:
     @property
     def picks(self) -> "Mapping[str, int]":
         """How often `best` chose each method."""
-        from trtcal.comparison import picks
+        from trtcal.analysis.comparison import picks
 
         return picks(self.statistics, self.method)
 
@@ -178,7 +178,7 @@ class _Data:
         return _Done(statistics, calibrate(statistics, method), method, loader)
 
     def ranked(self) -> _Done:
-        from trtcal.selection import compare_images
+        from trtcal.analysis.selection import compare_images
 
         compared = compare_images(**self._options(), step=console.progress)
         winner = compared.comparison.winner
@@ -190,7 +190,7 @@ class _Data:
 
 def _merged(model: Path, files: list[Path], method: str) -> _Done:
     from calibrators.ranges import calibrate
-    from calibrators.statistics_file import merged_files
+    from calibrators.statistics.file import merged_files
     from trtcal.pipeline import require_same_model
 
     statistics = merged_files(files)

@@ -11,9 +11,9 @@ from trtcal.commands import options
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from trtcal.comparison import Comparison, Ranked
-    from trtcal.images import ImageLoader
-    from trtcal.selection import Compared
+    from trtcal.analysis.comparison import Comparison, Ranked
+    from trtcal.analysis.selection import Compared
+    from trtcal.data.images import ImageLoader
 
 
 def compare(
@@ -57,9 +57,9 @@ def compare(
     drop is in points of top-1, against the float model; lost are images that it gets right and the INT8 model wrong,
     gained the other way round; ranges is the time that a method took to find its ranges.
     """
-    from engines.graph import load_model
-    from trtcal.comparison import named
-    from trtcal.selection import compare_images
+    from engines.graph.model import load_model
+    from trtcal.analysis.comparison import named
+    from trtcal.analysis.selection import compare_images
 
     chosen = named(None if methods is None else [name.strip() for name in methods.split(",")])
     options.require_calibration_outputs(model, output, statistics, inputs=[images, test_images, labels, preprocess])
@@ -114,8 +114,8 @@ def in_order(comparison: "Comparison") -> str:
         column = {"top-1": "top-1", "agreement": "agree"}.get(comparison.criterion)
         return ", ".join(row[heading] for heading in (column, "SQNR") if heading)
 
+    from trtcal.analysis.comparison import REFERENCE
     from trtcal.commands.accuracy import cells
-    from trtcal.comparison import REFERENCE
 
     return "; ".join(f"{each.rank} {each.method} ({measured(each)})" for each in comparison.ranking)
 
@@ -156,8 +156,8 @@ def say_notes(found: "Compared", *, stated: bool) -> None:
 
 
 def _print(found: "Compared") -> None:
+    from trtcal.analysis.comparison import REFERENCE
     from trtcal.commands.accuracy import cells
-    from trtcal.comparison import REFERENCE
 
     comparison = found.comparison
     rows = [{"rank": "-", **cells(REFERENCE, comparison.reference, REFERENCE), "ranges": ""}]
@@ -180,13 +180,13 @@ def _print(found: "Compared") -> None:
 
 
 def picked(picks: "Mapping[str, int]") -> str:
-    """What `trtcal.comparison.picks` tells, as a line."""
+    """What `trtcal.analysis.comparison.picks` tells, as a line."""
     return f"best took {', '.join(f'{name} for {count}' for name, count in picks.items())} tensors"
 
 
 def _row(each: "Ranked") -> dict[str, str]:
+    from trtcal.analysis.comparison import REFERENCE
     from trtcal.commands.accuracy import cells
-    from trtcal.comparison import REFERENCE
 
     return {
         "rank": str(each.rank),
@@ -196,8 +196,8 @@ def _row(each: "Ranked") -> dict[str, str]:
 
 
 def _as_dict(model: Path, found: "Compared", *, output: Path | None, statistics: Path | None) -> dict[str, Any]:
-    from trtcal.accuracy import score_as_dict
-    from trtcal.comparison import REFERENCE
+    from trtcal.analysis.comparison import REFERENCE
+    from trtcal.measure.accuracy import score_as_dict
 
     comparison = found.comparison
     return {

@@ -10,7 +10,7 @@ from trtcal import console
 from trtcal.commands import options
 
 if TYPE_CHECKING:
-    from engines.record import Engine
+    from engines.inspection.engine_record import Engine
     from trtcal.demo.run import Outcome
 
 
@@ -32,9 +32,9 @@ def demo(
     Writes the digits as images, then does what `calibrate`, `quantize`, `build`, `accuracy` and `benchmark` do, and
     shows what came of it and where each file is. Exits with 1 if INT8 loses more than one point of top-1.
     """
-    from trtcal.accuracy import check_drop
-    from trtcal.benchmark import remarks
     from trtcal.demo.run import MAX_DROP, run
+    from trtcal.measure.accuracy import check_drop
+    from trtcal.measure.benchmark import remarks
 
     outcome = run(output, step=console.progress)
     if json:

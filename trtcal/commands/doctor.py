@@ -7,7 +7,7 @@ from trtcal import console
 from trtcal.commands import options
 
 if TYPE_CHECKING:
-    from trtcal.doctor import Library, Machine
+    from trtcal.machine.doctor import Library, Machine
 
 
 def doctor(*, json: options.Json = False) -> None:
@@ -15,8 +15,8 @@ def doctor(*, json: options.Json = False) -> None:
 
     What is absent is no error: the exit code is 0.
     """
-    from trtcal.abilities import abilities
-    from trtcal.doctor import LIBRARIES, examine
+    from trtcal.machine.abilities import abilities
+    from trtcal.machine.doctor import LIBRARIES, examine
 
     with console.progress("Looking at libraries", len(LIBRARIES)) as advance:
         machine = examine(advance)

@@ -13,9 +13,9 @@ from trtcal.commands import options
 from trtcal.commands.build import in_words, measure, where
 
 if TYPE_CHECKING:
-    from engines.finding import Finding, WeightedOperator
-    from engines.kernels import Kernel, KernelTensor
-    from engines.record import EngineRecord
+    from engines.inspection.engine_record import EngineRecord
+    from engines.inspection.kernels import Kernel, KernelTensor
+    from engines.qdq.findings import Finding, WeightedOperator
 
 _STYLES = {"INT8": "green", "FP32": "yellow"}
 _FINDING_STYLES = {"error": "red", "warning": "yellow", "hint": None}
@@ -54,8 +54,8 @@ def inspect(
 
 
 def _inspect_engine(path: Path, *, kernels: bool, json: bool) -> None:
-    from engines.kernels import shape_text, type_name
-    from engines.record import Engine
+    from engines.inspection.engine_record import Engine
+    from engines.inspection.kernels import shape_text, type_name
 
     engine = Engine.load(path)
     record = engine.record
@@ -153,9 +153,9 @@ def _kernels(kernels: "tuple[Kernel, ...]") -> None:
 
 
 def _inspect_model(path: Path, *, json: bool) -> None:
-    from engines.dynamic_structure import NO_DYNAMIC
-    from engines.graph import load_model
-    from engines.lint import structure_of
+    from engines.graph.model import load_model
+    from engines.qdq.dynamic_structure import NO_DYNAMIC
+    from engines.qdq.lint import structure_of
 
     structure = structure_of(load_model(path))
     quantized = [operator for operator in structure.operators if operator.quantized]

@@ -12,10 +12,10 @@ from trtcal.commands import options
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from engines.layer_times import Precision
-    from trtcal.mixed_precision import Point
-    from trtcal.precision_ladders import Candidate, Ladder
-    from trtcal.precision_run import PrecisionRun
+    from engines.inspection.layer_times import Precision
+    from trtcal.precision.ladders import Candidate, Ladder
+    from trtcal.precision.result import Point
+    from trtcal.precision.run import PrecisionRun
 
 
 def mixed_precision(
@@ -126,11 +126,11 @@ def mixed_precision(
     """
     from calibrators.files import require_outputs
     from calibrators.ranges import calibrate
-    from engines.graph import files_of, load_model
+    from engines.graph.model import files_of, load_model
     from trtcal.commands.mixed_precision_report import as_dict, layers_of, show
-    from trtcal.config import QuantConfig
-    from trtcal.precision_run import choose_precisions
-    from trtcal.precision_target import Target
+    from trtcal.config.settings import QuantConfig
+    from trtcal.precision.run import choose_precisions
+    from trtcal.precision.target import Target
 
     Target.of(max_drop, target_accuracy, target_sqnr)
     chosen = _candidates(candidates)
@@ -250,7 +250,7 @@ def _failure(found: "PrecisionRun") -> str:
 
 
 def _candidates(text: str) -> "Sequence[Candidate]":
-    from trtcal.mixed_precision import CANDIDATES
+    from trtcal.precision.result import CANDIDATES
 
     names = [name.strip() for name in text.split(",")]
     for name in names:
@@ -260,7 +260,7 @@ def _candidates(text: str) -> "Sequence[Candidate]":
 
 
 def _profile(text: str) -> "tuple[Path, Precision | None]":
-    from engines.layer_times import Precision
+    from engines.inspection.layer_times import Precision
 
     for precision in get_args(Precision):
         if text.startswith(f"{precision}="):

@@ -8,10 +8,10 @@ from trtcal import console
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trtcal.measures import Score
-    from trtcal.mixed_precision import MixedPrecision, Point
-    from trtcal.precision_ladders import Ladder
-    from trtcal.precision_run import PrecisionRun
+    from trtcal.measure.measures import Score
+    from trtcal.precision.ladders import Ladder
+    from trtcal.precision.result import MixedPrecision, Point
+    from trtcal.precision.run import PrecisionRun
 
 
 def show(found: "PrecisionRun") -> None:
@@ -38,8 +38,8 @@ def _counted(evaluations: int) -> str:
 
 
 def _print_choices(found: "PrecisionRun") -> None:
+    from trtcal.analysis.comparison import REFERENCE
     from trtcal.commands.accuracy import cells
-    from trtcal.comparison import REFERENCE
 
     result = found.result
     uniform = {point.levels for point in result.uniform.values()}
@@ -66,7 +66,7 @@ def _print_choices(found: "PrecisionRun") -> None:
 
 
 def _print_groups(found: "PrecisionRun") -> None:
-    from trtcal.precision_search import changed
+    from trtcal.precision.search import changed
 
     result, top, floor = found.result, found.result.found.top, found.result.found.floor
     if top is None or not result.found.order:
@@ -117,8 +117,8 @@ def _cost(found: "PrecisionRun", cost: float) -> str:
 
 def in_words(score: "Score") -> str:
     """A score in words."""
+    from trtcal.analysis.sensitivity import drop_interval
     from trtcal.commands.accuracy import decibels
-    from trtcal.sensitivity import drop_interval
 
     said = []
     if score.top1.total:
@@ -136,8 +136,8 @@ def in_words(score: "Score") -> str:
 
 def as_dict(model: Path, output: Path, found: "PrecisionRun", notes: "Sequence[str]") -> dict[str, Any]:
     """All of it, for JSON."""
+    from trtcal.analysis.sensitivity import measured
     from trtcal.commands.compare import images_as_dict
-    from trtcal.sensitivity import measured
 
     result, parts = found.result, found.judging.parts
     return {
@@ -176,7 +176,7 @@ def as_dict(model: Path, output: Path, found: "PrecisionRun", notes: "Sequence[s
 
 
 def _point(result: "MixedPrecision", point: "Point") -> dict[str, Any]:
-    from trtcal.sensitivity import measured
+    from trtcal.analysis.sensitivity import measured
 
     groups = zip(result.ladders.groups, point.levels, strict=True)
     return {
@@ -190,8 +190,8 @@ def _point(result: "MixedPrecision", point: "Point") -> dict[str, Any]:
 
 
 def _group_dict(result: "MixedPrecision", group: int) -> dict[str, Any]:
-    from trtcal.precision_search import changed
-    from trtcal.sensitivity import measured
+    from trtcal.analysis.sensitivity import measured
+    from trtcal.precision.search import changed
 
     ladder, floor, top = result.ladders.groups[group], result.found.floor, result.found.top
     ways: dict[str, dict[str, Any]] = {"alone": {}, "lifted": {}}

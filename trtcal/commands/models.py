@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from calibrators.errors import TrtcalError
 
 if TYPE_CHECKING:
-    from engines.session import Session
+    from engines.sessions.onnxruntime import Session
 
 
 @contextmanager
@@ -20,10 +20,10 @@ def opened(paths: Sequence[Path], *, threads: int | None) -> "Iterator[dict[str,
         Sessions by display name, in the order of `paths`.
 
     Raises:
-        TrtcalError: One of them cannot be opened (`engines.session.open_session` says why), or threads were asked for
-            and none of them has any.
+        TrtcalError: One of them cannot be opened (`engines.sessions.onnxruntime.open_session` says why), or threads
+            were asked for and none of them has any.
     """
-    from engines.session import is_engine, open_session
+    from engines.sessions.onnxruntime import is_engine, open_session
 
     if threads is not None and all(map(is_engine, paths)):
         raise TrtcalError("--threads is for ONNX models, and there is none among the models: leave it out")

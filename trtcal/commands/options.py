@@ -12,7 +12,7 @@ from trtcal import console
 
 if TYPE_CHECKING:
     from engines.backends.backend import NumberType
-    from trtcal.images import ImageLoader
+    from trtcal.data.images import ImageLoader
 
 FEW = 100
 """Images below which ranges are likely to change with the choice of images; NVIDIA's advice for ImageNet is 500."""
@@ -177,10 +177,10 @@ def require_calibration_outputs(
     Raises:
         OutputError: As `calibrators.files.require_outputs` raises it.
     """
+    from calibrators.cache.sidecar import sidecar_path
     from calibrators.files import require_outputs
-    from calibrators.sidecar import sidecar_path
-    from engines.graph import files_of
-    from trtcal.pixels import EXTENSIONS
+    from engines.graph.model import files_of
+    from trtcal.data.pixels import EXTENSIONS
 
     outputs = [] if cache is None else [cache, sidecar_path(cache)]
     outputs += [] if statistics is None else [statistics]

@@ -12,8 +12,8 @@ from trtcal.commands import options
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from engines.dynamic import DynamicModel
-    from engines.qdq import QuantizedModel
+    from engines.qdq.dynamic import DynamicModel
+    from engines.qdq.write import QuantizedModel
 
 _RECOVERY = (
     *("images", "test_images", "labels", "preprocess", "method"),
@@ -122,9 +122,9 @@ def quantize(
 
     With --dynamic no cache is needed, and the model is for ONNX Runtime alone: TensorRT has no dynamic INT8.
     """
+    from calibrators.cache.sidecar import sidecar_path
     from calibrators.files import require_apart
-    from calibrators.sidecar import sidecar_path
-    from calibrators.statistics_file import merged_files
+    from calibrators.statistics.file import merged_files
     from trtcal.pipeline import quantize as quantized
     from trtcal.pipeline import quantize_dynamic
 
@@ -151,7 +151,7 @@ def quantize(
     require_apart([output, sidecar_path(output)], statistics or ())
     if recover is not None:
         from trtcal.commands.recovery_report import report_recovery
-        from trtcal.recovery_run import quantize_recovered
+        from trtcal.recovery.run import quantize_recovered
 
         if images is None:
             raise DataError("--recover learns from images and is judged by others: give --images PATH")
@@ -233,7 +233,7 @@ def _common(output: Path, result: "QuantizedModel | DynamicModel") -> dict[str, 
 
 
 def _say_the_rest(result: "QuantizedModel | DynamicModel") -> None:
-    from engines.layer_plan import some
+    from engines.build.layer_plan import some
 
     for why in dict.fromkeys(result.left_float.values()):
         names = [name for name, reason in result.left_float.items() if reason == why]

@@ -8,9 +8,9 @@ from trtcal.commands import options
 from trtcal.commands.quantize import report
 
 if TYPE_CHECKING:
-    from trtcal.recovery import Recovered
-    from trtcal.recovery_run import RecoveryRun
-    from trtcal.recovery_steps import Attempt
+    from trtcal.recovery.plan import Recovered
+    from trtcal.recovery.run import RecoveryRun
+    from trtcal.recovery.steps import Attempt
 
 
 def report_recovery(output: Path, run: "RecoveryRun", *, json: bool) -> None:
@@ -35,8 +35,8 @@ def title(attempt: "Attempt") -> str:
 
 
 def _table(found: "Recovered") -> None:
+    from trtcal.analysis.comparison import REFERENCE
     from trtcal.commands.accuracy import cells
-    from trtcal.comparison import REFERENCE
 
     rows = [cells(REFERENCE, found.reference, REFERENCE), cells("quantized", found.plain, REFERENCE)]
     rows += [

@@ -10,10 +10,10 @@ from trtcal import console
 from trtcal.commands import options
 
 if TYPE_CHECKING:
-    from trtcal.layer_analysis import LayerAnalysis
-    from trtcal.layer_errors import ErrorReport, LayerError
-    from trtcal.measures import Score
-    from trtcal.sensitivity import LayerSensitivity, Sensitivity
+    from trtcal.analysis.layer_analysis import LayerAnalysis
+    from trtcal.analysis.layer_errors import ErrorReport, LayerError
+    from trtcal.analysis.sensitivity import LayerSensitivity, Sensitivity
+    from trtcal.measure.measures import Score
 
 
 def sensitivity(
@@ -64,11 +64,11 @@ def sensitivity(
     """
     from calibrators.files import require_outputs
     from calibrators.ranges import method_named
-    from engines.graph import files_of, load_model
-    from trtcal.config import QuantConfig
-    from trtcal.judging import calibrated
-    from trtcal.layer_analysis import analyse_layers
-    from trtcal.trial_cache import TrialCache
+    from engines.graph.model import files_of, load_model
+    from trtcal.analysis.judging import calibrated
+    from trtcal.analysis.layer_analysis import analyse_layers
+    from trtcal.analysis.trial_cache import TrialCache
+    from trtcal.config.settings import QuantConfig
 
     method_named(method)
     settings = None if config is None else QuantConfig.load(config)
@@ -165,8 +165,8 @@ def _report(model: Path, method: str, found: "LayerAnalysis", *, output: Path | 
 
 
 def _print(found: "LayerAnalysis") -> None:
+    from trtcal.analysis.comparison import REFERENCE
     from trtcal.commands.accuracy import cells
-    from trtcal.comparison import REFERENCE
 
     calibration, test = found.judging.parts.calibration, found.judging.parts.test
     console.say(
@@ -246,7 +246,7 @@ def _rank_cells(each: "LayerSensitivity", ranking: "Sensitivity") -> list[str]:
 
 def _harm(score: "Score", ranking: "Sensitivity") -> list[str]:
     """What `_headings` stand over."""
-    from trtcal.sensitivity import drop_interval
+    from trtcal.analysis.sensitivity import drop_interval
 
     if ranking.criterion == "SQNR":
         return []
@@ -261,8 +261,8 @@ def _decibels(value: float) -> str:
 
 
 def _as_dict(model: Path, method: str, found: "LayerAnalysis") -> dict[str, Any]:
+    from trtcal.analysis.sensitivity import measured
     from trtcal.commands.compare import images_as_dict
-    from trtcal.sensitivity import measured
 
     parts = found.judging.parts
     return {

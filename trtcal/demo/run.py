@@ -13,11 +13,11 @@ from trtcal.demo import MODEL
 from trtcal.demo.digits import load_split, write_images
 
 if TYPE_CHECKING:
-    from calibrators.cache import CalibrationCache
-    from engines.qdq import QuantizedModel
-    from engines.record import Engine
-    from trtcal.accuracy import Report
-    from trtcal.benchmark import Latency
+    from calibrators.cache.text import CalibrationCache
+    from engines.inspection.engine_record import Engine
+    from engines.qdq.write import QuantizedModel
+    from trtcal.measure.accuracy import Report
+    from trtcal.measure.benchmark import Latency
 
 METHOD = "entropy"
 """How the demo chooses ranges: the default of `trtcal calibrate`."""
@@ -124,8 +124,8 @@ def run(folder: Path, *, step: Step) -> Outcome:
         OutputError: The folder holds something else, or cannot be written.
     """
     import trtcal
-    from engines.cores import usable_cores
-    from trtcal.benchmark import benchmark
+    from engines.graph.cores import usable_cores
+    from trtcal.measure.benchmark import benchmark
 
     require_libraries()
     places = Places(folder)

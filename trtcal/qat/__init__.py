@@ -10,7 +10,7 @@ Both end in `export_onnx`. The configuration is a `trtcal.QuantConfig`; `encodin
 of a model.
 """
 
-from trtcal.torch_library import require_torch
+from trtcal.machine.torch_library import require_torch
 
 require_torch()
 

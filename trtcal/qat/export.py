@@ -12,18 +12,18 @@ from typing import Any, Literal, get_args
 import onnx
 from torch import nn
 
-from calibrators.cache import CalibrationCache
-from calibrators.codecs import aimet
+from calibrators.cache.sidecar import Sidecar, installed_versions, sidecar_path
+from calibrators.cache.text import CalibrationCache
+from calibrators.codecs.aimet import layouts as aimet
 from calibrators.codecs.encodings import Encodings
 from calibrators.errors import ConfigError, ModelError
 from calibrators.files import require_outputs, whole_file, write_whole
 from calibrators.grid import TENSORRT_INT8
-from calibrators.sidecar import Sidecar, installed_versions, sidecar_path
-from engines.graph import input_specs
-from engines.marked import MarkedModel
-from engines.qdq import checked_bytes
-from engines.qdq_scales import qdq_scales
-from trtcal.preprocess import Preprocess
+from engines.graph.model import input_specs
+from engines.qdq.exporter_marks import MarkedModel
+from engines.qdq.to_cache import qdq_scales
+from engines.qdq.write import checked_bytes
+from trtcal.data.preprocess import Preprocess
 from trtcal.qat.agreement import require_agreement, runs
 from trtcal.qat.conversion import converted, left_in_float
 from trtcal.qat.marking import OPSET, Example, case_of, exported, with_marks

@@ -1,6 +1,6 @@
 """Which tensors of a traced model are quantized outside of its layers: operands of additions and matrix products.
 
-The rule for additions is that of `engines.placement`: of a residual addition the skip input, so that the addition
+The rule for additions is that of `engines.qdq.placement`: of a residual addition the skip input, so that the addition
 fuses into the convolution of the other.
 """
 

@@ -1,4 +1,4 @@
-"""PyTorch's export to ONNX of a model whose quantizers leave marks (`engines.marked`)."""
+"""PyTorch's export to ONNX of a model whose quantizers leave marks (`engines.qdq.exporter_marks`)."""
 
 import inspect
 import io
@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from calibrators.errors import ModelError, one_line
-from engines.marked import DOMAIN, KEY, OPERATOR, Mark
+from engines.qdq.exporter_marks import DOMAIN, KEY, OPERATOR, Mark
 from trtcal.qat.preparation import INPUTS, WEIGHT, quantized_modules
 from trtcal.qat.quantizer import FixedQuantizer
 from trtcal.qat.tracing import TracedModel

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from calibrators.encoding import Encoding
 from calibrators.errors import DataError, RangeError
 from calibrators.grid import TENSORRT_INT8, TENSORRT_WEIGHTS, Grid
-from calibrators.histogram import Histogram
 from calibrators.range import Range
 from calibrators.ranges import method_named, range_of
-from calibrators.statistics import Accumulator, TensorStatistics
+from calibrators.statistics.histogram import Histogram
+from calibrators.statistics.tensor import Accumulator, TensorStatistics
 from calibrators.weights import WeightMethod, weight_encoding
 from trtcal.qat.batches import SampleAxes
 

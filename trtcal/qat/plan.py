@@ -9,8 +9,8 @@ from typing import get_args
 from torch import fx, nn
 
 from calibrators.errors import ModelError
-from trtcal.config import Kind, QuantConfig, Resolved, Rule
-from trtcal.layer_settings import LayerSettings
+from trtcal.config.layer_settings import LayerSettings
+from trtcal.config.settings import Kind, QuantConfig, Resolved, Rule
 from trtcal.qat.functions import FunctionSite, function_sites
 from trtcal.qat.layers import HARMLESS, foldable, refusal
 from trtcal.qat.tracing import Trace, traced

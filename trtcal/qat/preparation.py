@@ -12,9 +12,9 @@ from torch import fx, nn
 
 from calibrators.errors import ConfigError, ModelError, one_line
 from calibrators.grid import TENSORRT_WEIGHTS, Grid
-from engines.qdq_weights import Granularity
-from trtcal.config import QuantConfig
-from trtcal.layer_settings import LayerSettings
+from engines.qdq.weights import Granularity
+from trtcal.config.layer_settings import LayerSettings
+from trtcal.config.settings import QuantConfig
 from trtcal.qat.layers import QuantizedLayer, quantized_class, replaced
 from trtcal.qat.plan import Candidate, QuantizationWarning, planned
 from trtcal.qat.quantizer import Follower

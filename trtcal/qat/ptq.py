@@ -6,13 +6,13 @@ from torch import nn
 
 from calibrators.errors import ConfigError, ModelError
 from calibrators.weights import WeightMethod
-from trtcal.config import QuantConfig
+from trtcal.config.quantizer_names import TRAINED_ACTIVATIONS, TRAINED_WEIGHTS
+from trtcal.config.settings import QuantConfig
 from trtcal.qat.batches import SampleAxes
 from trtcal.qat.conversion import converted
 from trtcal.qat.layers import bake_norms, fold_norms
 from trtcal.qat.observers import Observer, WeightObserver
 from trtcal.qat.preparation import Operand, prepared, require_float, settled, state_of
-from trtcal.quantizer_names import TRAINED_ACTIVATIONS, TRAINED_WEIGHTS
 
 METHOD = "entropy"
 """The range method of activations for which the configuration has none."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from calibrators.grid import TENSORRT_INT8, Grid
 from calibrators.ranges import range_of
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 from trtcal.qat import functional
 from trtcal.qat.distributed import largest_over_ranks, mean_over_ranks, merged_over_ranks
 from trtcal.qat.functional import magnitude, positive

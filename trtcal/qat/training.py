@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from calibrators.errors import ConfigError, ModelError
-from trtcal.config import QuantConfig
+from trtcal.config.settings import QuantConfig
 from trtcal.qat.conversion import converted
 from trtcal.qat.layers import fold_norms
 from trtcal.qat.preparation import Operand, prepared, require_float, settled, state_of

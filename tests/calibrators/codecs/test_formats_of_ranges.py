@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from calibrators.cache import CalibrationCache
+from calibrators.cache.sidecar import Sidecar
+from calibrators.cache.text import CalibrationCache
 from calibrators.codecs import ppq, text_ranges
 from calibrators.codecs.encodings import Encodings, of_scale, to_cache
 from calibrators.encoding import Encoding
 from calibrators.errors import CacheError
 from calibrators.grid import TENSORRT_INT8, TENSORRT_WEIGHTS, Grid
-from calibrators.sidecar import Sidecar
 
 ENCODINGS = Encodings({"image": of_scale(0.5), "a: b": of_scale(0.25)})
 UINT8 = Grid(8, signed=False, symmetric=False)

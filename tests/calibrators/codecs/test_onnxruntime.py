@@ -9,7 +9,7 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, Te
 from onnxruntime.quantization.CalTableFlatBuffers import TrtTable
 from onnxruntime.quantization.quant_utils import write_calibration_table
 
-from calibrators.cache import CalibrationCache
+from calibrators.cache.text import CalibrationCache
 from calibrators.codecs import onnxruntime_flatbuffers, onnxruntime_json, onnxruntime_text
 from calibrators.codecs.encodings import Encodings, of_scale
 from calibrators.codecs.formats import load, recognised

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from calibrators.cache import CalibrationCache, usable
+from calibrators.cache.text import CalibrationCache, usable
 from calibrators.codecs.encodings import Encodings, bits_of, to_cache
 from calibrators.codecs.formats import FORMATS, load, recognised
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibrators.cache import CalibrationCache
+from calibrators.cache.text import CalibrationCache
 from calibrators.codecs.encodings import Encodings, dynamic_ranges, to_cache
 from calibrators.codecs.formats import FORMATS, load, recognised
 from calibrators.codecs.losses import Losses

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from calibrators.cache import CalibrationCache
+from calibrators.cache.sidecar import Sidecar
+from calibrators.cache.text import CalibrationCache
 from calibrators.codecs import trtcal_json
 from calibrators.codecs.encodings import Encodings, of_scale
 from calibrators.encoding import Encoding
 from calibrators.errors import CacheError
 from calibrators.grid import Grid
-from calibrators.sidecar import Sidecar
 
 PLAIN = {"format": "trtcal-encodings", "format_version": 1}
 

@@ -13,7 +13,7 @@ from calibrators.grid import TENSORRT_INT8, Grid
 from calibrators.methods.aciq import Bell, aciq_range, ends, symmetric_end
 from calibrators.methods.minmax import minmax_range
 from calibrators.range import Range
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 
 UINT8 = Grid(signed=False, symmetric=False)
 UINT4 = Grid(4, signed=False, symmetric=False)

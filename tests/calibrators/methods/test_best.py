@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from calibrators.grid import TENSORRT_INT8, Grid
-from calibrators.loss import expected_error
 from calibrators.methods.best import best_method, best_range
+from calibrators.methods.loss import expected_error
 from calibrators.methods.named import SINGLE
 from calibrators.range import Range
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 
 RNG = np.random.default_rng(0)
 TENSORS = {

@@ -8,7 +8,7 @@ from calibrators.encoding import Encoding
 from calibrators.grid import Grid
 from calibrators.methods.emd import emd_moments_range, emd_range
 from calibrators.range import Range
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 
 Values = npt.NDArray[np.float32]
 

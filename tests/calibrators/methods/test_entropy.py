@@ -15,7 +15,7 @@ from calibrators.encoding import Encoding
 from calibrators.grid import TENSORRT_INT8, TENSORRT_WEIGHTS, Grid
 from calibrators.methods.entropy import BINS, LEVELS, entropy_range, kl_divergences
 from calibrators.range import Range
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 from tests.calibrators.methods.kl import divergences, last_minimum
 
 Floats = npt.NDArray[np.float64]

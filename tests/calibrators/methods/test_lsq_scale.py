@@ -4,11 +4,11 @@ import pytest
 
 from calibrators.encoding import Encoding
 from calibrators.grid import TENSORRT_WEIGHTS, Grid
-from calibrators.loss import expected_error
+from calibrators.methods.loss import expected_error
 from calibrators.methods.lsq_scale import lsq_scale_range
 from calibrators.methods.minmax import minmax_range
 from calibrators.methods.mse import mse_range
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 
 Floats = npt.NDArray[np.float64]
 

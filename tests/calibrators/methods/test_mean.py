@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from calibrators.grid import TENSORRT_INT8, Grid
 from calibrators.methods.mean import mean_range
 from calibrators.range import Range
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 
 UINT8 = Grid(signed=False, symmetric=False)
 LARGEST = float(np.finfo(np.float32).max)

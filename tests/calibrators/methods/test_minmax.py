@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 from calibrators.grid import TENSORRT_INT8
 from calibrators.methods.minmax import minmax_range
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 
 SMALLEST = 2.0**-149
 

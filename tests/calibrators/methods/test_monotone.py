@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from calibrators.grid import Grid
-from calibrators.loss import expected_error
+from calibrators.methods.loss import expected_error
 from calibrators.ranges import METHODS, range_of
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 
 GRIDS = [Grid(), Grid(symmetric=False)]
 

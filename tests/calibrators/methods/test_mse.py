@@ -7,11 +7,11 @@ import pytest
 
 from calibrators.encoding import Encoding
 from calibrators.grid import TENSORRT_WEIGHTS, Grid
-from calibrators.loss import expected_error
+from calibrators.methods.loss import expected_error
 from calibrators.methods.minmax import minmax_range
 from calibrators.methods.mse import mse_range
 from calibrators.range import Range
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 
 Values = npt.NDArray[np.float32]
 

@@ -13,7 +13,7 @@ from calibrators.grid import TENSORRT_INT8, Grid
 from calibrators.methods.minmax import minmax_range
 from calibrators.methods.percentile import percentile_range
 from calibrators.range import Range
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 
 UINT8 = Grid(signed=False, symmetric=False)
 PERCENTS = [50, 90, 99, 99.9, 99.99, 99.999, 100]

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from calibrators.grid import Grid
 from calibrators.range import Range
 from calibrators.ranges import METHODS, range_of
-from calibrators.statistics import Accumulator, TensorStatistics
+from calibrators.statistics.tensor import Accumulator, TensorStatistics
 
 Values = npt.NDArray[np.float32]
 

@@ -10,7 +10,7 @@ import pytest
 from calibrators.encoding import Encoding
 from calibrators.grid import TENSORRT_INT8, Grid
 from calibrators.ranges import METHODS, range_of
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 from tests.calibrators.methods.kl import divergences, last_minimum
 
 GRIDS = {

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from calibrators.density import Density, Floats
 from calibrators.grid import Grid
-from calibrators.loss import Lattices, squared_errors
+from calibrators.methods.loss import Lattices, squared_errors
 from calibrators.methods.search import COARSE, SMALLEST, least_loss
 from calibrators.range import Range
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.density import Density, Floats
+from calibrators.statistics.tensor import TensorStatistics
 
 RNG = np.random.default_rng(0)
 TWO_SIDED = TensorStatistics.of(RNG.standard_normal(20_000))

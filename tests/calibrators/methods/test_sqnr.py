@@ -8,7 +8,7 @@ from calibrators.grid import Grid
 from calibrators.methods.mse import mse_range
 from calibrators.methods.sqnr import SATURATION, sqnr_range
 from calibrators.range import Range
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 
 RNG = np.random.default_rng(0)
 LAPLACE = RNG.laplace(0, 1, 32768).astype(np.float32)

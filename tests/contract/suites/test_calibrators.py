@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import trtcal
 from calibrators.batches import TensorSpec
-from calibrators.cache import CalibrationCache, version_number
+from calibrators.cache.text import CalibrationCache, version_number
 from calibrators.errors import BuildError, CacheMismatchError, DataError
 from tests.calibrators.builder import Builder, from_c
 from tests.calibrators.device import FakeCuda, fake_cuda

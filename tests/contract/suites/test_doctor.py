@@ -1,6 +1,6 @@
 """What `trtcal doctor` says of each TensorRT: its version, and whether it has calibrators."""
 
-from trtcal.doctor import probe
+from trtcal.machine.doctor import probe
 
 
 def test_the_module_is_found_with_what_it_has(trt, version, major):

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from calibrators.errors import DeviceError
-from engines.session import open_session
-from engines.tensorrt_session import TensorRTSession
+from engines.sessions.onnxruntime import open_session
+from engines.sessions.tensorrt import TensorRTSession
 from tests.contract import calls
 from tests.contract.doubles import Live, spec_of
 from tests.engine_double import doubling
 from tests.engine_files import engine_files
 from tests.session_cases import *  # noqa: F403 - the cases
-from trtcal.gpu_timing import benchmark_engines
+from trtcal.measure.gpu_timing import benchmark_engines
 
 
 def spec(kind, **values):
@@ -35,7 +35,7 @@ def engine_of(trt, monkeypatch, tmp_path):
 
 
 def test_a_null_runtime_is_a_type_error(trt):
-    """What `engines.runtime` takes for a machine without a GPU: the stub library's function gives null."""
+    """What `engines.sessions.runtime` takes for a machine without a GPU: the stub library's function gives null."""
     with pytest.raises(TypeError, match="nullptr"):
         trt.Runtime(trt.Logger())
 

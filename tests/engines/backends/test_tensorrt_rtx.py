@@ -11,8 +11,8 @@ from onnx import TensorProto
 
 from calibrators.errors import BuildError, MissingDependencyError
 from engines.backends.backend import BuildOptions, Log, Plan
+from engines.backends.shapes import Profile
 from engines.backends.tensorrt_rtx import TensorRTRTX
-from engines.shapes import Profile
 
 pytestmark = pytest.mark.usefixtures("rtx")
 

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from engines.builder import build_engine
+from engines.build.builder import build_engine
 from engines.passes.float_weights import with_float_weights
 
 

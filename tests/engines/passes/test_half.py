@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from calibrators.errors import ModelError
 from engines.passes.half import to_half
-from engines.session import OnnxRuntimeSession
+from engines.sessions.onnxruntime import OnnxRuntimeSession
 
 HALF, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
 
@@ -124,9 +124,9 @@ def test_quantizers_stay_float_and_exact(convolutions: onnx.ModelProto) -> None:
 
 def test_the_same_int8_kernels_as_with_a_float_rest(network: Any, rtx: Any) -> None:
     from engines.backends.backend import Log
-    from engines.backends.log import read_kernels
+    from engines.backends.kernel_log import read_kernels
+    from engines.backends.shapes import Profile
     from engines.backends.tensorrt_rtx import TensorRTRTX
-    from engines.shapes import Profile
 
     built = network("N", 16, 16, 16)
     stem = built.node("MaxPool", [built.conv("x", "stem", (16, 32))], "pool", kernel_shape=[2, 2])

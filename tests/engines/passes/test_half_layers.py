@@ -6,8 +6,8 @@ import pytest
 from onnx import TensorProto
 
 from engines.backends.tensorrt_rtx import TensorRTRTX
-from engines.builder import build_engine
-from engines.graph import label
+from engines.build.builder import build_engine
+from engines.graph.model import label
 from engines.passes.half import to_half
 from tests.engines.networks import Net, samples_of
 from tests.engines.passes.test_half import constants, node, run, types
@@ -87,7 +87,7 @@ def test_an_addition_that_cannot_be_fp16_is_told() -> None:
 @pytest.mark.parametrize("how", ["keep", "only"])
 def test_every_network_is_valid_and_computes_the_same(name: str, how: str) -> None:
     """Where all is kept that has weights, hardly anything is rounded; where it alone is FP16, no more than in FP16."""
-    from engines.session import OnnxRuntimeSession
+    from engines.sessions.onnxruntime import OnnxRuntimeSession
 
     model = ZOO[name]().model
     weighted = [label(each) for each in model.graph.node if each.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
@@ -125,7 +125,7 @@ class TestBuilt:
     @pytest.mark.parametrize("bare", [False, True])
     @pytest.mark.parametrize("kept", ["a/Conv", "b/Conv", "c/Conv", "y/MatMul"])
     def test_a_kept_layer_runs_in_fp32(self, tmp_path, kept: str, bare: bool) -> None:
-        from trtcal.config import QuantConfig
+        from trtcal.config.settings import QuantConfig
 
         onnx.save(chain(bare=bare), tmp_path / "m.onnx")
         config = QuantConfig().skip(names="*").add_layer_config(kept, precision="fp32")

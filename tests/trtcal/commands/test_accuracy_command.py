@@ -13,7 +13,7 @@ from PIL import Image
 
 from calibrators.files import sha256_of
 from trtcal.commands.options import NOT_STATED
-from trtcal.preprocess import Preprocess
+from trtcal.data.preprocess import Preprocess
 
 
 @pytest.fixture

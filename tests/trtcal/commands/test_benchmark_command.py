@@ -7,9 +7,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from engines.cores import usable_cores
-from engines.session import OnnxRuntimeSession
-from trtcal.benchmark import random_batch
+from engines.graph.cores import usable_cores
+from engines.sessions.onnxruntime import OnnxRuntimeSession
+from trtcal.measure.benchmark import random_batch
 
 
 def small(path, nodes, shape=("N", 3)):

@@ -15,8 +15,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import trtcal
-from calibrators.cache import CalibrationCache
-from engines.record import Engine
+from calibrators.cache.text import CalibrationCache
+from engines.inspection.engine_record import Engine
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import trtcal
-from engines.record import Engine
+from engines.inspection.engine_record import Engine
 
 pytestmark = pytest.mark.usefixtures("needs_rtx")
 
@@ -106,7 +106,7 @@ def test_a_float_build_with_some_layers_in_fp32(build):
 
 def test_a_builder_that_chose_otherwise_is_told(monkeypatch, build, calibrated):
     """As TensorRT-RTX does where nothing keeps it from dropping casts: the pass does not get to know the layer."""
-    from engines import layer_types
+    from engines.build import layer_types
 
     monkeypatch.setattr(layer_types, "to_half", lambda graph, **_: to_half(graph))
     from engines.passes.half import to_half

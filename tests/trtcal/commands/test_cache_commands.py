@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from calibrators.cache import CalibrationCache
-from calibrators.sidecar import Sidecar
-from engines.graph import activations, load_model, model_digest
+from calibrators.cache.sidecar import Sidecar
+from calibrators.cache.text import CalibrationCache
+from engines.graph.model import activations, load_model, model_digest
 from trtcal import cli
-from trtcal.preprocess import Preprocess
+from trtcal.data.preprocess import Preprocess
 
 Command = Callable[..., tuple[int, str, str]]
 

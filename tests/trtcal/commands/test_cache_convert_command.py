@@ -6,9 +6,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from calibrators.cache import CalibrationCache
-from calibrators.sidecar import Sidecar
-from engines.graph import load_model, model_digest
+from calibrators.cache.sidecar import Sidecar
+from calibrators.cache.text import CalibrationCache
+from engines.graph.model import load_model, model_digest
 from tests.engines.networks import classifier
 
 

@@ -6,9 +6,9 @@ import os
 import numpy as np
 import pytest
 
-from calibrators.cache import CalibrationCache
+from calibrators.cache.sidecar import Sidecar
+from calibrators.cache.text import CalibrationCache
 from calibrators.codecs.formats import FORMATS, load, recognised
-from calibrators.sidecar import Sidecar
 
 TEXT = "TRT-8601-EntropyCalibration2\nimage: 3c010204\na_relu: 3d000000\nflat:0: 3e000000\nzero: 0\n"
 

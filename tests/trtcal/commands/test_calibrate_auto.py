@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from calibrators.cache import CalibrationCache
+from calibrators.cache.text import CalibrationCache
 from calibrators.ranges import METHODS
 
 

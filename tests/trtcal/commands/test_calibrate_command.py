@@ -7,12 +7,12 @@ import onnx
 import pytest
 
 import trtcal
-from calibrators.cache import CalibrationCache
-from calibrators.sidecar import Sidecar
-from calibrators.statistics_file import Statistics
-from engines.graph import activations, load_model, model_digest
+from calibrators.cache.sidecar import Sidecar
+from calibrators.cache.text import CalibrationCache
+from calibrators.statistics.file import Statistics
+from engines.graph.model import activations, load_model, model_digest
 from tests.engines.networks import Net
-from trtcal.preprocess import Preprocess
+from trtcal.data.preprocess import Preprocess
 
 FEW = "note: 12 images are few to calibrate on; ranges settle with some hundreds\n"
 

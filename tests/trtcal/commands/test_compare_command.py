@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 import pytest
 
-from calibrators.cache import CalibrationCache
+from calibrators.cache.text import CalibrationCache
 from calibrators.ranges import METHODS
-from calibrators.statistics_file import Statistics
+from calibrators.statistics.file import Statistics
 from tests.engines.networks import Net, classifier
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 import trtcal
-from calibrators.cache import CalibrationCache
-from calibrators.sidecar import Sidecar
-from calibrators.statistics_file import Statistics
-from engines.graph import load_model, model_digest
-from engines.record import Engine
+from calibrators.cache.sidecar import Sidecar
+from calibrators.cache.text import CalibrationCache
+from calibrators.statistics.file import Statistics
+from engines.graph.model import load_model, model_digest
+from engines.inspection.engine_record import Engine
 from trtcal.demo import MODEL, run
 
 Command = Callable[..., tuple[int, str, str]]

@@ -11,10 +11,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from engines.builder import build_engine
+from engines.build.builder import build_engine
 from tests.engine_double import EngineDouble, Tensor
 from tests.engine_files import engine_files
-from trtcal.preprocess import Preprocess
+from trtcal.data.preprocess import Preprocess
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_a_real_engine_without_a_gpu_is_one_line(command, tmp_path, model, data,
 @pytest.fixture
 def gpu_absent():
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (pip install trtcal[rtx])")
-    from trtcal.nvml import nvidia
+    from trtcal.machine.nvml import nvidia
 
     if nvidia().gpus:
         pytest.skip("there is a GPU here")

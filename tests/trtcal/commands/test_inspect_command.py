@@ -8,8 +8,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from engines.builder import build_engine
-from engines.record import Engine
+from engines.build.builder import build_engine
+from engines.inspection.engine_record import Engine
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 
-from engines.session import OnnxRuntimeSession
+from engines.sessions.onnxruntime import OnnxRuntimeSession
 from tests.engines.networks import Net
-from trtcal.config import QuantConfig
+from trtcal.config.settings import QuantConfig
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +147,8 @@ def test_the_model_that_quantize_writes_has_the_very_score(search, command, fold
 
 def _taken(folder, found):
     """The arrays that were judged by: all that were not calibrated on."""
-    from trtcal.holdout import further, parted
-    from trtcal.images import ImageLoader
+    from trtcal.data.images import ImageLoader
+    from trtcal.data.split import further, parted
 
     with OnnxRuntimeSession(folder / "model.onnx") as session:
         parts = parted(folder / "images.npz", session.inputs, count=60, test_count=80)

@@ -6,9 +6,9 @@ import re
 import onnx
 import pytest
 
-from calibrators.cache import CalibrationCache
+from calibrators.cache.text import CalibrationCache
 from calibrators.files import sha256_of
-from engines.graph import load_model
+from engines.graph.model import load_model
 from tests.engines.networks import Net, classifier
 
 FROM_THE_SIDE_CAR = re.compile(

@@ -8,10 +8,10 @@ import pytest
 from onnx import numpy_helper
 
 import trtcal
-from calibrators.cache import CalibrationCache
+from calibrators.cache.text import CalibrationCache
 from calibrators.ranges import calibrate
-from calibrators.statistics_file import merged_files
-from engines.graph import load_model
+from calibrators.statistics.file import merged_files
+from engines.graph.model import load_model
 from tests.engines.networks import classifier
 
 LAYERS = ["a/Conv", "b/Conv", "scores/MatMul"]

@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 import pytest
 
-from calibrators.cache import CalibrationCache
-from engines.graph import load_model
+from calibrators.cache.text import CalibrationCache
+from engines.graph.model import load_model
 from tests.engines.networks import classifier
 
 STEPS = ["equalization", "bias-correction", "adaround"]

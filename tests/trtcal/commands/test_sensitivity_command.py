@@ -14,7 +14,7 @@ import onnx
 import pytest
 
 from tests.trtcal.planted import rescaled
-from trtcal.config import QuantConfig
+from trtcal.config.settings import QuantConfig
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -180,7 +180,7 @@ def test_ctrl_c_keeps_what_was_done(job):
     """A run that is interrupted in its trials says where they are, and the next one takes them."""
     arguments = ["sensitivity", "model.onnx", "--images", "images", "--preprocess", "unit", "--resume", "kept.json"]
     code = (
-        "import sys, time; import trtcal.trial_cache as store; put = store.TrialCache.put\n"
+        "import sys, time; import trtcal.analysis.trial_cache as store; put = store.TrialCache.put\n"
         "def slow(self, key, score):\n"
         "    put(self, key, score)\n"
         "    print('kept', flush=True)\n"

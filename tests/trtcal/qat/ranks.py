@@ -12,8 +12,8 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.trtcal.qat.networks import IMAGES, Residual, images, settled
-from trtcal.config import QuantConfig
-from trtcal.layer_settings import LayerSettings
+from trtcal.config.layer_settings import LayerSettings
+from trtcal.config.settings import QuantConfig
 from trtcal.qat import QAT, disable_quantizers, enable_quantizers
 from trtcal.qat.distributed import ranks
 

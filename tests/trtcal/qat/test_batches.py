@@ -6,7 +6,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra [to
 
 from torch import nn
 
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 from trtcal.qat.batches import SampleAxes
 from trtcal.qat.observers import Observer
 

@@ -6,8 +6,8 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra [to
 
 from calibrators.errors import DataError
 from tests.trtcal.qat.networks import IMAGES, Residual, images, settled
-from trtcal.config import QuantConfig
-from trtcal.layer_settings import LayerSettings
+from trtcal.config.layer_settings import LayerSettings
+from trtcal.config.settings import QuantConfig
 from trtcal.qat import QAT, require_finite
 
 

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra [torch])")
 
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 from tests.trtcal.qat import ranks
 from trtcal.qat.distributed import largest_over_ranks, mean_over_ranks, merged_over_ranks
 

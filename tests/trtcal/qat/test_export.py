@@ -13,12 +13,12 @@ from onnx import numpy_helper
 
 import trtcal
 from calibrators.errors import ConfigError, ModelError
-from engines.lint import structure_of
+from engines.qdq.lint import structure_of
 from tests.test_readme import blocks, run
 from tests.trtcal.qat.networks import IMAGES, images, settled
 from tests.trtcal.qat.test_ptq import MODELS, minmax, model_and_batch
-from trtcal.config import QuantConfig
-from trtcal.layer_settings import LayerSettings
+from trtcal.config.layer_settings import LayerSettings
+from trtcal.config.settings import QuantConfig
 from trtcal.qat import PTQ, QAT, QuantizationWarning, disable_quantizers, export_onnx
 
 

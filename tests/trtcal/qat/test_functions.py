@@ -1,4 +1,4 @@
-"""Where additions and products are quantized: at the sites that `engines.placement` finds in the exported model."""
+"""Where additions and products are quantized: at the sites that `engines.qdq.placement` finds in the exported model."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from engines.passes.prepare import prepared
-from engines.placement import planned
+from engines.qdq.placement import planned
 from tests.trtcal.qat.networks import (
     IMAGES,
     Attention,

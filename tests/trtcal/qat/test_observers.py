@@ -12,7 +12,7 @@ from calibrators.encoding import Encoding
 from calibrators.errors import DataError, RangeError
 from calibrators.grid import TENSORRT_INT8, TENSORRT_WEIGHTS, Grid
 from calibrators.ranges import METHODS, range_of
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 from calibrators.weights import weight_encoding
 from trtcal.qat.observers import Observer, WeightObserver
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from calibrators.errors import ConfigError, ModelError
 from tests.trtcal.qat.networks import Attention, Branching, Perceptron, Residual
-from trtcal.config import QuantConfig
-from trtcal.layer_settings import LayerSettings
+from trtcal.config.layer_settings import LayerSettings
+from trtcal.config.settings import QuantConfig
 from trtcal.qat.plan import QuantizationWarning, planned
 
 

@@ -9,8 +9,8 @@ from torch.nn.utils import prune, spectral_norm, weight_norm
 
 from calibrators.errors import ConfigError, ModelError
 from tests.trtcal.qat.networks import images
-from trtcal.config import QuantConfig
-from trtcal.layer_settings import LayerSettings
+from trtcal.config.layer_settings import LayerSettings
+from trtcal.config.settings import QuantConfig
 from trtcal.qat import PTQ, QAT, QuantizationWarning, TracedModel, left_in_float
 from trtcal.qat.layers import QuantizedLayer
 

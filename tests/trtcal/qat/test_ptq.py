@@ -16,7 +16,7 @@ from calibrators.errors import ConfigError, DataError, ModelError
 from calibrators.grid import Grid
 from calibrators.ranges import range_of
 from calibrators.weights import weight_encoding
-from engines.simulation import Simulation
+from engines.simulation.simulated_model import Simulation
 from tests.trtcal.qat.networks import (
     IMAGES,
     Attention,
@@ -31,8 +31,8 @@ from tests.trtcal.qat.networks import (
     settled,
 )
 from tests.trtcal.qat.test_plan import RESIDUAL
-from trtcal.config import QuantConfig
-from trtcal.layer_settings import LayerSettings
+from trtcal.config.layer_settings import LayerSettings
+from trtcal.config.settings import QuantConfig
 from trtcal.qat import (
     PTQ,
     FixedQuantizer,

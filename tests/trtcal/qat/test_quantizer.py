@@ -8,8 +8,8 @@ from calibrators.encoding import Encoding
 from calibrators.errors import ModelError
 from calibrators.grid import Grid
 from tests.trtcal.qat.test_quantizers import activation, normal
+from trtcal.config.quantizer_names import TRAINED_ACTIVATIONS
 from trtcal.qat.quantizer import FixedQuantizer
-from trtcal.quantizer_names import TRAINED_ACTIVATIONS
 
 
 @pytest.mark.parametrize("name", TRAINED_ACTIVATIONS)

@@ -13,8 +13,9 @@ from calibrators.encoding import Encoding
 from calibrators.errors import DataError, ModelError, RangeError
 from calibrators.grid import TENSORRT_INT8, TENSORRT_WEIGHTS, Grid
 from calibrators.ranges import range_of
-from calibrators.statistics import TensorStatistics
+from calibrators.statistics.tensor import TensorStatistics
 from calibrators.weights import SMALLEST_SCALE, weight_encoding
+from trtcal.config.quantizer_names import TRAINED_ACTIVATIONS, TRAINED_WEIGHTS
 from trtcal.qat import functional
 from trtcal.qat.quantizer import FixedQuantizer
 from trtcal.qat.quantizers import (
@@ -27,7 +28,6 @@ from trtcal.qat.quantizers import (
     LSQPlus,
     MovingAverageAbsmax,
 )
-from trtcal.quantizer_names import TRAINED_ACTIVATIONS, TRAINED_WEIGHTS
 
 INT4 = Grid(4)
 UINT4 = Grid(4, signed=False, symmetric=False)

@@ -25,8 +25,8 @@ from tests.trtcal.qat.networks import (
     images,
     settled,
 )
-from trtcal.config import QuantConfig
-from trtcal.layer_settings import LayerSettings
+from trtcal.config.layer_settings import LayerSettings
+from trtcal.config.settings import QuantConfig
 from trtcal.qat import (
     LSQ,
     PTQ,

@@ -11,7 +11,7 @@ from tests.engines.conftest import Network
 def cuda(monkeypatch):
     """A GPU in the memory of the host."""
     cuda = FakeCuda()
-    for module in ("calibrators.cuda", "calibrators.calibrator"):
+    for module in ("calibrators.cuda.device", "calibrators.tensorrt.calibrator"):
         monkeypatch.setattr(f"{module}.open_cuda", lambda: cuda)
     yield cuda
     assert cuda.taken == cuda.pinned_taken == 0

@@ -8,16 +8,16 @@ import numpy as np
 import onnx
 import pytest
 
-from calibrators import int8
-from calibrators.cache import CalibrationCache
+from calibrators.cache.text import CalibrationCache
 from calibrators.errors import (
     BuildError,
     CacheError,
     CacheMismatchError,
 )
 from calibrators.ranges import calibrate
-from engines.builder import build_engine
-from engines.collect import collect
+from calibrators.tensorrt import int8
+from engines.build.builder import build_engine
+from engines.collection.collect import collect
 from tests.contract.builds import batches, cache_of, flags, left_alone, nodes
 from tests.engines.conftest import Network
 

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from calibrators.cache import CalibrationCache
-from engines.record import Engine
+from calibrators.cache.text import CalibrationCache
+from engines.inspection.engine_record import Engine
 from tests.contract.builds import batches, cache_of
 
 

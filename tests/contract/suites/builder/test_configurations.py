@@ -3,16 +3,16 @@
 import onnx
 import pytest
 
-from calibrators import int8
-from calibrators.cache import CalibrationCache
+from calibrators.cache.text import CalibrationCache
 from calibrators.errors import BuildError, CacheError
 from calibrators.ranges import calibrate
+from calibrators.tensorrt import int8
 from engines.backends.backend import BuildOptions
-from engines.builder import build_engine
-from engines.collect import collect
-from engines.qdq import quantize
+from engines.build.builder import build_engine
+from engines.collection.collect import collect
+from engines.qdq.write import quantize
 from tests.contract.builds import batches, cache_of, flags, left_alone, nodes
-from trtcal.config import QuantConfig
+from trtcal.config.settings import QuantConfig
 
 READ = ["get_algorithm", "get_batch_size", "read_calibration_cache"]
 """What TensorRT asks of a calibrator that has a cache."""

@@ -6,8 +6,8 @@ from calibrators.errors import (
     BuildError,
 )
 from engines.backends.backend import BuildOptions
-from engines.builder import build_engine
-from engines.record import Engine
+from engines.build.builder import build_engine
+from engines.inspection.engine_record import Engine
 from tests.contract.builds import flags, nodes
 
 

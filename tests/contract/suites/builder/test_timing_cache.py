@@ -8,7 +8,7 @@ from calibrators.errors import (
 )
 from engines.backends import timing_cache
 from engines.backends.backend import BuildOptions
-from engines.builder import build_engine
+from engines.build.builder import build_engine
 from tests.contract.builds import left_alone
 
 

@@ -8,15 +8,15 @@ import time
 import numpy as np
 import pytest
 
-from calibrators import int8
 from calibrators.errors import (
     BuildError,
     DataError,
     DeviceError,
     MissingDependencyError,
 )
-from engines.builder import build_engine
-from engines.order import open_backend
+from calibrators.tensorrt import int8
+from engines.build.builder import build_engine
+from engines.build.request import open_backend
 from tests.contract.builds import batches, left_alone
 
 
@@ -172,7 +172,7 @@ def test_without_a_gpu(trt, plain, target, monkeypatch):
     def absent():
         raise DeviceError("there is no NVIDIA GPU")
 
-    monkeypatch.setattr("calibrators.cuda.open_cuda", absent)
+    monkeypatch.setattr("calibrators.cuda.device.open_cuda", absent)
     with pytest.raises(
         DeviceError, match=r"needs an NVIDIA GPU to build: there is no .*; TensorRT-RTX .*--backend tensorrt-rtx$"
     ):
@@ -181,7 +181,7 @@ def test_without_a_gpu(trt, plain, target, monkeypatch):
     def missing():
         raise MissingDependencyError("neither PyCUDA nor cuda.bindings")
 
-    monkeypatch.setattr("calibrators.cuda.open_cuda", missing)
+    monkeypatch.setattr("calibrators.cuda.device.open_cuda", missing)
     with pytest.raises(DeviceError, match=r"it finds none that works; .*--backend tensorrt-rtx$"):
         build_engine(plain, output=target, backend="tensorrt", precision="fp32")
     assert left_alone(target)
@@ -196,7 +196,7 @@ def test_a_driver_that_is_too_old(trt, world, plain, target, monkeypatch, code, 
         world.log(logger, "ERROR", f"6: CUDA initialization failure with error: {code}. Please check your CUDA")
         raise TypeError("pybind11::init(): factory function returned nullptr")
 
-    monkeypatch.setattr("calibrators.cuda.open_cuda", missing)
+    monkeypatch.setattr("calibrators.cuda.device.open_cuda", missing)
     # Undone before `world` puts the real Builder back.
     with monkeypatch.context() as patched, pytest.raises(DeviceError, match=said) as raised:
         patched.setattr(trt, "Builder", null)
@@ -208,7 +208,7 @@ def test_a_gpu_whose_name_nobody_knows(world, plain, target, monkeypatch):
     def missing():
         raise MissingDependencyError("neither PyCUDA nor cuda.bindings")
 
-    monkeypatch.setattr("calibrators.cuda.open_cuda", missing)
+    monkeypatch.setattr("calibrators.cuda.device.open_cuda", missing)
     record = build_engine(plain, output=target, backend="tensorrt", precision="fp32").record
     assert (record.gpu, record.portable) == (None, "that of the GPU that it was built on")
 
@@ -223,7 +223,7 @@ def test_auto_without_a_gpu(plain, target, monkeypatch):
     def absent():
         raise DeviceError("there is no NVIDIA GPU")
 
-    monkeypatch.setattr("calibrators.cuda.open_cuda", absent)
+    monkeypatch.setattr("calibrators.cuda.device.open_cuda", absent)
     record = build_engine(plain, output=target, precision="fp32").record
     assert record.backend == "tensorrt-rtx"
     assert any("built with TensorRT-RTX, though tensorrt is installed: " in note for note in record.notes)

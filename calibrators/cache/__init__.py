@@ -1,0 +1,1 @@
+"""TensorRT's calibration cache: its text, the side-car beside it, and whether it fits a model."""

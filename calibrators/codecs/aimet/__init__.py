@@ -1,0 +1,1 @@
+"""AIMET's encodings, in each of their layouts."""

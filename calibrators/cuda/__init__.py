@@ -1,0 +1,1 @@
+"""The GPU's memory, streams, events and graphs: one protocol, and the two libraries that keep it."""

@@ -1,0 +1,168 @@
+"""What each layer of a model is to compute in, and how it is quantized: what a configuration comes to."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from calibrators.cache.text import CalibrationCache
+from calibrators.errors import CacheError
+from calibrators.ranges import ALIASES, calibrate
+from calibrators.statistics.file import Statistics
+from engines.qdq.write import LayerChoice
+from engines.qdq.weights import WeightOptions
+from engines.simulation.simulated_model import Layer
+
+LayerPrecision = Literal["int8", "fp16", "fp32", "float"]
+"""What a layer computes in; "float" is whatever the build takes for what is not quantized."""
+
+METHOD = "entropy"
+"""The range method where nothing says another."""
+
+NAMES = 3
+"""That a line lists at most."""
+
+FROM_STATISTICS = (
+    "give the statistics instead, from which any method derives: --statistics-from FILE.npz, which trtcal "
+    "calibrate --statistics FILE.npz writes"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPlan:
+    """What a configuration makes of a model's layers.
+
+    Attributes:
+        precisions: By layer name.
+        weights: By name of the INT8 layers that have a weight.
+        methods: By name of the INT8 layers that want a range method of their own for what they read.
+        notes: What a reader should know, a line each.
+    """
+
+    precisions: Mapping[str, LayerPrecision]
+    weights: Mapping[str, WeightOptions] = field(default_factory=dict)
+    methods: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def choices(self) -> dict[str, LayerChoice]:
+        """As `engines.qdq.write.quantize` takes them."""
+        floats = {
+            name: f"the configuration has it in {precision}"
+            for name, precision in self.precisions.items()
+            if precision != "int8"
+        }
+        return {**self.weights, **floats}
+
+    def named(self, *precisions: LayerPrecision) -> tuple[str, ...]:
+        """The layers of these precisions."""
+        return tuple(name for name, precision in self.precisions.items() if precision in precisions)
+
+    def common_method(self, otherwise: str = METHOD) -> str:
+        """The range method of most of the INT8 layers, where those that want none take another."""
+        wanted = Counter(canonical(self.methods.get(name, otherwise)) for name in self.named("int8"))
+        wanted[canonical(otherwise)] += 0
+        most = max(wanted.values())
+        return otherwise if wanted[canonical(otherwise)] == most else max(wanted, key=lambda name: wanted[name])
+
+    def described(self, used: Mapping[str, float], method: str) -> dict[str, dict[str, Any]]:
+        """By layer: its precision and, of one that is quantized, how; for JSON.
+
+        Args:
+            used: The scale of what each quantized layer reads.
+            method: The range method of those that want none of their own.
+        """
+        return {name: self._described(name, used.get(name), method) for name in self.precisions}
+
+    def _described(self, name: str, scale: float | None, method: str) -> dict[str, Any]:
+        if scale is None:
+            return {"precision": self.precisions[name] if self.precisions[name] != "int8" else "float"}
+        about: dict[str, Any] = {
+            "precision": "int8",
+            "activation": canonical(self.methods.get(name, method)),
+            "scale": scale,
+        }
+        if name in self.weights:
+            options = self.weights[name]
+            about |= {
+                "weight": options.method,
+                "weight_bits": options.bits,
+                "granularity": str(options.granularity),
+            }
+        return about
+
+
+NO_PLAN = LayerPlan({})
+"""All that can be is quantized, as the build has it."""
+
+
+class LayerConfig(Protocol):
+    """What decides about layers, such as `trtcal.QuantConfig`."""
+
+    def plan(self, layers: Sequence[Layer]) -> LayerPlan:
+        """What becomes of a model's layers in TensorRT.
+
+        Raises:
+            ConfigError: A layer is to be quantized as TensorRT cannot.
+        """
+        ...
+
+
+def scales_for(
+    plan: LayerPlan,
+    ranges: CalibrationCache | Statistics,
+    *,
+    method: str = METHOD,
+    main: str | None = None,
+    name: str = "the cache",
+) -> tuple[CalibrationCache, dict[str, CalibrationCache]]:
+    """The scales that most layers take, and by name of the others their own.
+
+    Args:
+        plan: Which range methods are wanted.
+        ranges: A cache, of one method; or statistics, from which any derives.
+        method: Of layers that want none of their own, where there are statistics.
+        main: That of the first cache; None takes that of most layers.
+        name: What messages call the cache.
+
+    Raises:
+        CacheError: A layer wants a method that is not the cache's.
+        RangeError: The statistics are empty.
+    """
+    if isinstance(ranges, Statistics):
+        common = main or plan.common_method(method)
+        caches = {common: calibrate(ranges, common)}
+        wanted = {each: canonical(plan.methods.get(each, method)) for each in plan.named("int8")}
+        others = {each: chosen for each, chosen in wanted.items() if chosen != canonical(common)}
+        caches |= {chosen: calibrate(ranges, chosen) for chosen in sorted(set(others.values()))}
+        return caches[common], {each: caches[chosen] for each, chosen in others.items()}
+    theirs = method_of(ranges)
+    for layer, chosen in plan.methods.items():
+        if theirs is None or canonical(chosen) != canonical(theirs):
+            made = f"holds those of {theirs}" if theirs else "does not say how its ranges were chosen"
+            raise CacheError(
+                f"the configuration wants ranges by {chosen} for {layer}, and {name} {made}: {FROM_STATISTICS}"
+            )
+    return ranges, {}
+
+
+def some(names: Iterable[str]) -> str:
+    """The first few names, and how many more there are."""
+    each = list(names)
+    more = f" and {len(each) - NAMES} more" if len(each) > NAMES else ""
+    return ", ".join(each[:NAMES]) + more
+
+
+def canonical(method: str) -> str:
+    """A range method's name, where it has several."""
+    return ALIASES.get(method, method)
+
+
+def method_of(cache: CalibrationCache) -> str | None:
+    """The range method of a cache: as its side-car says, or else TensorRT's own by its header; None where none does.
+
+    The header of MinMaxCalibration is also that of methods that TensorRT does not have.
+    """
+    if cache.sidecar is not None:
+        return cache.sidecar.method
+    return "entropy" if cache.algorithm == "EntropyCalibration2" else None

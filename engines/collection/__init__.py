@@ -1,0 +1,1 @@
+"""Calibration without a GPU: a model is run over data, and its activations are counted into statistics."""

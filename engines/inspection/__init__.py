@@ -1,0 +1,1 @@
+"""What an engine is and really runs: its kernels, its layers' precisions and times, its side-car."""

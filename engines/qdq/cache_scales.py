@@ -1,0 +1,97 @@
+"""What a calibration cache says to Q/DQ nodes: shared scales, scales of no use, names that are not the model's."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import onnx
+
+from calibrators.cache.check import is_internal
+from calibrators.cache.text import CalibrationCache, usable
+from engines.graph.model import AVERAGES, COMMUTES, scale_groups
+
+
+class ReadCache:
+    """A cache as Q/DQ nodes read it.
+
+    Args:
+        cache: Scales by tensor name.
+        model: The prepared model; its weights are not looked at.
+
+    Attributes:
+        cache: As given.
+        scales: With one for each group of tensors that share it.
+        explicit: Those that are its side-car's, and differ from the cache's.
+    """
+
+    def __init__(self, cache: Mapping[str, float], model: onnx.ModelProto) -> None:
+        self.cache, self._model = cache, model
+        self.scales = shared_scales(cache, model)
+        sidecar = cache.sidecar if isinstance(cache, CalibrationCache) else None
+        self.explicit: Mapping[str, float] = {} if sidecar is None else sidecar.explicit
+
+    def is_shared(self, tensor: str) -> bool:
+        """Whether a tensor has the scale of another, as the cache has none or another for itself."""
+        return tensor not in self.explicit and self.cache.get(tensor) != self.scales.get(tensor)
+
+    @cached_property
+    def averaged(self) -> frozenset[str]:
+        """Tensors behind an average pooling that have the scale before it."""
+        return frozenset(averaged(self._model, self.scales)) - self.explicit.keys()
+
+
+def shared_scales(cache: Mapping[str, float], model: onnx.ModelProto) -> dict[str, float]:
+    """The cache's scales, with one for each group of tensors that share it: the largest usable one of its sources."""
+    scales = dict(cache)
+    if isinstance(cache, CalibrationCache) and cache.sidecar is not None:
+        scales.update(cache.sidecar.explicit)
+    for group in scale_groups(model, through=COMMUTES):
+        known = [scales[name] for name in group.sources if usable(scales.get(name))]
+        known = known or [scales[name] for name in group.members if usable(scales.get(name))]
+        if known:
+            scales.update(dict.fromkeys(group.members, max(known)))
+    return scales
+
+
+def averaged(model: onnx.ModelProto, scales: Mapping[str, float]) -> tuple[str, ...]:
+    """Tensors that have the scale of what an average pooling reads, and are, or share one with, what it gives."""
+    given = {
+        node.output[0]
+        for node in model.graph.node
+        if node.op_type in AVERAGES
+        and usable(scales.get(node.input[0]))
+        and scales.get(node.input[0]) == scales.get(node.output[0])
+    }
+    groups = [
+        group for group in scale_groups(model, through=COMMUTES) if given & set(group.sources) == set(group.sources)
+    ]
+    return tuple(dict.fromkeys([*sorted(given), *(name for group in groups for name in group.members)]))
+
+
+def none_usable(scales: Mapping[str, float], wanted: Sequence[str]) -> str:
+    """Why no tensor to quantize has a usable scale."""
+    tensors = list(dict.fromkeys(wanted))
+    known = {name: scales[name] for name in tensors if name in scales}
+    if known and not any(known.values()):
+        return (
+            f"the cache's scale is zero for every tensor to quantize that it lists ({len(known)} of {len(tensors)}, "
+            f"such as {next(iter(known))}): the calibration saw nothing but zeros; calibrate on real images, with the "
+            "preprocessing that the model was trained with"
+        )
+    return (
+        f"the cache has a usable scale for none of the {len(tensors)} tensors to quantize, such as {tensors[0]}: "
+        "it belongs to another model, or is empty; calibrate this model"
+    )
+
+
+def foreign(cache: Mapping[str, float], graph: onnx.GraphProto) -> dict[str, bool]:
+    """The cache's names that are no tensor of the model, and whether TensorRT made them."""
+    tensors = {name for node in graph.node for name in (*node.input, *node.output)}
+    known = tensors | {node.name for node in graph.node}
+    return {name: is_internal(name, known) for name in cache if name not in tensors}
+
+
+def unusable(scale: float | None) -> str:
+    """What is wrong with a scale, in words."""
+    if scale is None:
+        return "no scale in the cache"
+    return "scale 0 in the cache: it was always zero" if scale == 0 else f"the scale {scale:g} in the cache"

@@ -1,0 +1,255 @@
+"""The Q/DQ structure of an ONNX model: what is quantized and how, and what TensorRT will not make INT8 of.
+
+The rules are those of NVIDIA's developer guide ("Explicit Quantization") and of the builder's behaviour; each finding
+says what follows from it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engines.graph.model import label
+from engines.qdq.dynamic_structure import dynamic_findings, dynamic_operators
+from engines.qdq.findings import Finding, WeightedOperator
+from engines.qdq.read import DEQUANTIZE, QUANTIZE, Graph, Quantizer
+
+if TYPE_CHECKING:
+    import onnx
+
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Operators that run in INT8 when their inputs are quantized."""
+
+_CONVOLUTIONS = ("Conv", "ConvTranspose")
+
+_FUSED_AFTER = frozenset(
+    {
+        "BatchNormalization",
+        "Clip",
+        "Elu",
+        "HardSigmoid",
+        "HardSwish",
+        "LeakyRelu",
+        "Mish",
+        "PRelu",
+        "Relu",
+        "Sigmoid",
+        "Swish",
+        "Tanh",
+    }
+)
+"""Operators that are computed in one kernel with the convolution before them."""
+
+_GROUP = 4
+"""Channels per group, in and out, of an INT8 grouped convolution are a multiple of this (NvInfer.h, setNbGroups)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What is quantized in a model.
+
+    Attributes:
+        operators: Every weighted operator, in the model's order.
+        quantizers: Every DequantizeLinear.
+        findings: What breaks or weakens the engine; worst first.
+    """
+
+    operators: tuple[WeightedOperator, ...]
+    quantizers: tuple[Quantizer, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def quantized(self) -> bool:
+        """Whether there is any Q/DQ node."""
+        return bool(self.quantizers)
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether activations are quantized with ranges found at run time."""
+        return any(finding.rule == "dynamic" for finding in self.findings)
+
+
+def structure_of(model: "onnx.ModelProto") -> Structure:
+    """Describe and judge the Q/DQ nodes of `model`; a float model has operators and no quantizers."""
+    graph = Graph(model)
+    pairs = {node.output[0]: graph.quantizer(node) for node in model.graph.node if node.op_type == DEQUANTIZE}
+    quantizers = pairs | _reshaped_blocks(model, pairs)
+    operators = [
+        WeightedOperator(label(node), node.op_type, (quantizers.get(node.input[0]), quantizers.get(node.input[1])))
+        for node in model.graph.node
+        if node.op_type in WEIGHTED
+    ]
+    findings = [finding for quantizer in pairs.values() for finding in _judge_quantizer(quantizer)]
+    findings += dynamic_findings(model)
+    if quantizers:
+        findings += [finding for node in model.graph.node for finding in _judge_node(graph, node, quantizers)]
+        findings += _judge_groups(model, quantizers)
+    order = ("error", "warning", "hint")
+    findings.sort(key=lambda finding: order.index(finding.severity))
+    return Structure((*operators, *dynamic_operators(model, graph)), tuple(pairs.values()), tuple(findings))
+
+
+def has_quantizers(model: "onnx.ModelProto") -> bool:
+    """Whether there is any Q/DQ node."""
+    return any(node.op_type in (QUANTIZE, DEQUANTIZE) for node in model.graph.node)
+
+
+def _reshaped_blocks(model: "onnx.ModelProto", pairs: Mapping[str, Quantizer]) -> dict[str, Quantizer]:
+    """Weights by blocks behind the Reshape that `engines.qdq.write` writes."""
+    return {
+        node.output[0]: pairs[node.input[0]]
+        for node in model.graph.node
+        if node.op_type == "Reshape" and node.input[0] in pairs and pairs[node.input[0]].block_size is not None
+    }
+
+
+def _judge_quantizer(quantizer: Quantizer) -> Iterator[Finding]:
+    nodes = tuple(name for name in (quantizer.quantize, quantizer.node) if name)
+    what = f"{quantizer.node} ({quantizer.tensor})"
+    if quantizer.type == "INT32":
+        yield Finding(
+            "error",
+            "int32-bias",
+            nodes,
+            f"{what} dequantizes INT32, which TensorRT does not take: leave biases in float, or take the scales "
+            "alone (trtcal cache convert --from qdq) and build the float model with them",
+        )
+        return
+    if quantizer.type == "UINT8":
+        message = f"{what} is UINT8, which TensorRT reads as INT8 and so cuts half the range off: quantize to INT8"
+        yield Finding("error", "uint8", nodes, message)
+    elif quantizer.zero_point is not None and np.any(quantizer.zero_point):
+        yield Finding(
+            "error",
+            "zero-point",
+            nodes,
+            f"{what} has a zero point other than 0, TensorRT's INT8 is symmetric: quantize symmetrically",
+        )
+    elif quantizer.type == "INT8" and quantizer.block_size is not None:
+        message = (
+            f"{what} has INT8 scales by blocks, which TensorRT has not; TensorRT-RTX takes them for others without a "
+            "word: quantize per channel"
+        )
+        yield Finding("error", "int8-blocks", nodes, message)
+    elif not quantizer.type and quantizer.quantize:
+        message = f"{what} has no zero point: ONNX means UINT8 by that, TensorRT INT8; give it an INT8 zero point of 0"
+        yield Finding("warning", "no-zero-point", nodes, message)
+    if quantizer.scales is None:
+        yield Finding(
+            "error",
+            "computed-scale",
+            nodes,
+            f"the scale of {what} is computed, TensorRT takes constants only: fold the model",
+        )
+    elif not (np.isfinite(quantizer.scales) & (quantizer.scales > 0)).all():
+        yield Finding(
+            "error",
+            "scale",
+            nodes,
+            f"{what} has a scale that is not positive and finite: calibrate again, or leave the tensor in float",
+        )
+    if quantizer.per_channel and not quantizer.constant:
+        yield Finding(
+            "warning",
+            "per-channel-activation",
+            nodes,
+            f"{what} quantizes an activation per channel: what reads it runs in float",
+        )
+
+
+def _judge_node(graph: Graph, node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer]) -> Iterator[Finding]:
+    if node.op_type in WEIGHTED:
+        yield from _judge_weighted(node, quantizers)
+    elif node.op_type == QUANTIZE:
+        yield from _judge_quantize(graph, node)
+    elif node.op_type == "Add":
+        yield from _judge_add(graph, node, quantizers)
+
+
+def _judge_weighted(node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer]) -> Iterator[Finding]:
+    name = label(node)
+    first, second = quantizers.get(node.input[0]), quantizers.get(node.input[1])
+    if (first is None) != (second is None):
+        lone, missing = (first, node.input[1]) if second is None else (second, node.input[0])
+        assert lone is not None
+        message = (
+            f"{node.op_type} {name} runs in float: {lone.tensor} is quantized, {missing} is not; quantize both or "
+            "neither"
+        )
+        yield Finding("warning", "half-quantized", (name,), message)
+    axis = _weight_axis(node)
+    by_channel = second is not None and second.per_channel and second.block_size is None
+    if second is not None and second.constant and by_channel and second.axis != axis:
+        message = (
+            f"the weights of {node.op_type} {name} have a scale per index of axis {second.axis}, TensorRT takes one "
+            f"per output channel: axis {axis}"
+        )
+        yield Finding("warning", "weight-axis", (name,), message)
+
+
+def _judge_groups(model: "onnx.ModelProto", quantizers: Mapping[str, Quantizer]) -> Iterator[Finding]:
+    """Grouped convolutions whose groups INT8 kernels have to fill up with zeros: all of them in one finding."""
+    padded = []
+    for node in model.graph.node:
+        weight = quantizers.get(node.input[1]) if node.op_type == "Conv" and node.input[0] in quantizers else None
+        groups = next((item.i for item in node.attribute if item.name == "group"), 1)
+        if groups > 1 and weight is not None and weight.scales is not None and weight.per_channel:
+            padded += [label(node)] if (weight.scales.size // groups) % _GROUP else []
+    if padded:
+        message = (
+            f"{len(padded)} grouped convolutions ({padded[0]}, ...) have fewer than {_GROUP} channels per group, or "
+            "no multiple: INT8 kernels pad them"
+        )
+        yield Finding("hint", "padded-groups", tuple(padded), message)
+
+
+def _judge_quantize(graph: Graph, node: "onnx.NodeProto") -> Iterator[Finding]:
+    """Q right behind a convolution whose result goes on into what would have been fused with it."""
+    maker = graph.producers.get(node.input[0])
+    if maker is None or maker.op_type not in WEIGHTED:
+        return
+    for dequantize in graph.consumers.get(node.output[0], []):
+        for reader in graph.consumers.get(dequantize.output[0], []):
+            if reader.op_type in _FUSED_AFTER:
+                message = (
+                    f"{label(node)} stands between {maker.op_type} {label(maker)} and {reader.op_type} "
+                    f"{label(reader)}: quantize behind the latter"
+                )
+                yield Finding("warning", "between-fused", (label(node), label(maker), label(reader)), message)
+
+
+def _judge_add(graph: Graph, node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer]) -> Iterator[Finding]:
+    """A residual Add of an INT8 convolution that reads its skip input in float.
+
+    It is asked for where `engines.qdq.placement` quantizes: inputs of one shape, one of them a convolution's that
+    nothing else reads, and the other not quantized before operators that only move its values either.
+    """
+    if any(name not in graph.activations or graph.quantized_before_moves(name, quantizers) for name in node.input):
+        return
+    if graph.different(*node.input):
+        return
+    makers = [_behind_normalization(graph, name) for name in node.input]
+    quantized = [
+        maker is not None and maker.op_type in _CONVOLUTIONS and all(name in quantizers for name in maker.input[:2])
+        for maker in makers
+    ]
+    if any(quantized):
+        skip = node.input[0] if not quantized[0] else node.input[1]
+        message = f"Add {label(node)} reads {skip} in float: a Q/DQ pair on it lets INT8 be stored instead"
+        yield Finding("hint", "residual", (label(node),), message)
+
+
+def _behind_normalization(graph: Graph, name: str) -> "onnx.NodeProto | None":
+    """What makes a tensor, normalized or not; None where anything but one node reads it."""
+    maker = graph.producers.get(name) if graph.read_once(name) else None
+    if maker is not None and maker.op_type == "BatchNormalization":
+        return _behind_normalization(graph, maker.input[0])
+    return maker
+
+
+def _weight_axis(node: "onnx.NodeProto") -> int:
+    """The axis of output channels in the weights."""
+    if node.op_type == "Gemm":
+        return 0 if any(item.name == "transB" and item.i for item in node.attribute) else 1
+    return 0 if node.op_type == "Conv" else 1

@@ -1,0 +1,223 @@
+"""Where quantization goes in a graph: the operators whose inputs get Q/DQ nodes, and why the others do not."""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import onnx_ir as ir
+
+from calibrators.errors import ModelError
+from engines.graph.model import MOVES, QUANTIZERS
+
+CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+WEIGHTED = CONVOLUTIONS | {"Gemm", "MatMul"}
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A constant operand: which input it is, and the axis of its output channels."""
+
+    input: int
+    axis: int
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """An operator to quantize.
+
+    Attributes:
+        node: The operator.
+        activation: Which input is the activation.
+        weight: Its constant operand, or None for a residual's skip input.
+        partner: Of a skip input: the convolution that the addition is fused into.
+    """
+
+    node: ir.Node
+    activation: int
+    weight: Weight | None = None
+    partner: ir.Node | None = None
+
+    @property
+    def tensor(self) -> str:
+        """The activation's name."""
+        value = self.node.inputs[self.activation]
+        assert value is not None and value.name is not None
+        return value.name
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to quantize.
+
+    Attributes:
+        sites: In topological order.
+        left: The label of each weighted operator that stays in float -> why.
+    """
+
+    sites: tuple[Site, ...]
+    left: Mapping[str, str]
+
+
+def planned(model: ir.Model) -> Plan:
+    """Find the operators to quantize in a prepared model.
+
+    Raises:
+        ModelError: The model holds Q/DQ nodes already, is FP16, or has no operator to quantize.
+    """
+    graph = model.graph
+    if any(node.op_type in QUANTIZERS for node in graph):
+        raise ModelError("the model is quantized already: give the float model")
+    live = _live(graph)
+    sites, left = list[Site](), dict[str, str]()
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        if node.op_type in WEIGHTED and node.domain in ("", "ai.onnx"):
+            site = "it is inside a branch of control flow" if node.graph is not graph else _weighted(node, live)
+            if isinstance(site, Site):
+                sites.append(site)
+            elif site:
+                left[label(node)] = site
+    if not sites:
+        why = next(iter(left.items()), None)
+        found = f"; {why[0]} is not one, for {why[1]}" if why else ""
+        raise ModelError(
+            f"the model has no layer to quantize (Conv, ConvTranspose, Gemm, MatMul with constant FP32 weights){found}"
+        )
+    fusible = {site.node for site in sites if site.node.op_type in CONVOLUTIONS}
+    skips = [skip for node in graph if (skip := _skip(node, live, fusible)) is not None]
+    order = {node: place for place, node in enumerate(graph)}
+    return Plan(tuple(sorted([*sites, *skips], key=lambda site: order[site.node])), left)
+
+
+def label(node: ir.Node) -> str:
+    """A node's name, or for an unnamed one its operator and first output."""
+    return node.name or f"{node.op_type} -> {node.outputs[0].name}"
+
+
+def _live(graph: ir.Graph) -> set[ir.Value]:
+    """Values that depend on an input's values, not only on its shape."""
+    live = set(graph.inputs)
+    for node in graph:
+        if node.op_type not in ("Shape", "Size") and any(value in live for value in _read(node)):
+            live.update(node.outputs)
+    return live
+
+
+def _read(node: ir.Node) -> Iterator[ir.Value | None]:
+    """A node's inputs, and what the branches of a control-flow node take from outside."""
+    yield from node.inputs
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            for inner in ir.traversal.RecursiveGraphIterator(attribute.as_graph()):
+                yield from inner.inputs
+
+
+def _weighted(node: ir.Node, live: set[ir.Value]) -> Site | str:
+    """The site of a weighted operator, or why it has none ("" where there is nothing to say)."""
+    if len(node.inputs) < 2:
+        return "it has no weights"
+    data, weight = node.inputs[0], node.inputs[1]
+    if data not in live:
+        return "its first operand is the constant one" if weight in live else ""
+    constant = weight.const_value if weight is not None else None
+    if weight in live or constant is None:
+        products = node.op_type in ("MatMul", "Gemm")
+        return "both of its operands are activations" if products else "its weights are computed at run time"
+    if constant.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
+        raise ModelError(
+            f"{label(node)} has {constant.dtype.name} weights: "
+            "quantize the FP32 model; FP16 is chosen when the engine is built"
+        )
+    return _by_channel(node, constant)
+
+
+def _by_channel(node: ir.Node, constant: ir.TensorProtocol) -> Site | str:
+    """The site of an operator with a constant weight, by the axis of its output channels."""
+    if constant.dtype != ir.DataType.FLOAT:
+        return f"its weights are {constant.dtype.name}"
+    if node.op_type in CONVOLUTIONS:
+        return Site(node, 0, Weight(1, 0 if node.op_type == "Conv" else 1))
+    if len(constant.shape) != 2:
+        return f"its constant operand has {len(constant.shape)} dimensions, not 2"
+    if node.op_type == "Gemm" and node.attributes.get_int("transA", False):
+        return "it transposes its activation"
+    transposed = node.op_type == "Gemm" and node.attributes.get_int("transB", False)
+    return Site(node, 0, Weight(1, 0 if transposed else 1))
+
+
+def _skip(node: ir.Node, live: set[ir.Value], fusible: set[ir.Node]) -> Site | None:
+    """The input of a residual Add to quantize, so that the addition fuses into the convolution of the other."""
+    if node.op_type != "Add" or not all(value in live for value in node.inputs):
+        return None
+    first, second = node.inputs
+    if first is None or second is None or first is second or _different(first.shape, second.shape):
+        return None
+    fuses = [_fused(value, fusible) for value in (first, second)]
+    if not any(fuses):
+        return None
+    place = _nearer(first, second) if all(fuses) else fuses.index(None)
+    return replace(_before_moves(node, place), partner=fuses[1 - place])
+
+
+def _before_moves(node: ir.Node, place: int) -> Site:
+    """The site of an input, moved back before operators that only move or pad its values for no other reader.
+
+    There it is quantized where the block's first convolution wants it quantized anyway; behind a Slice or Pad, a pair
+    of its own would only be a round trip through INT8.
+    """
+    value = node.inputs[place]
+    producer = value.producer() if value is not None else None
+    if value is None or producer is None or len(value.uses()) != 1 or value.is_graph_output():
+        return Site(node, place)
+    alone = all(other is value or not (other.uses() or other.is_graph_output()) for other in producer.outputs)
+    if alone and (producer.op_type in MOVES or _pads_with_zero(producer)):
+        return _before_moves(producer, 0)
+    return Site(node, place)
+
+
+def _pads_with_zero(node: ir.Node) -> bool:
+    if node.op_type != "Pad" or node.attributes.get_string("mode", "constant") != "constant":
+        return False
+    constant = node.inputs[2] if len(node.inputs) > 2 else None
+    return constant is None or (constant.const_value is not None and not constant.const_value.numpy().any())
+
+
+def _fused(value: ir.Value, fusible: set[ir.Node]) -> ir.Node | None:
+    """The convolution (with batch normalization or not) that gives a value, where nothing else reads it."""
+    producer = value.producer()
+    if producer is None or len(value.uses()) != 1 or value.is_graph_output():
+        return None
+    if producer.op_type == "BatchNormalization" and producer.inputs[0] is not None:
+        return _fused(producer.inputs[0], fusible)
+    return producer if producer in fusible else None
+
+
+def _nearer(first: ir.Value, second: ir.Value) -> int:
+    """Which of two values has the shorter path back to where they part; the second where both are as near."""
+    near, far = _distances(first), _distances(second)
+    common = near.keys() & far.keys()
+    if not common:
+        return 1
+    origin = min(common, key=lambda value: (near[value] + far[value], value.name or ""))
+    return 0 if near[origin] < far[origin] else 1
+
+
+def _distances(value: ir.Value) -> dict[ir.Value, int]:
+    """Nodes between a value and each value it comes from."""
+    distances, waiting = {value: 0}, deque([value])
+    while waiting:
+        current = waiting.popleft()
+        producer = current.producer()
+        for origin in producer.inputs if producer is not None else ():
+            if origin is not None and origin not in distances and not origin.is_initializer():
+                distances[origin] = distances[current] + 1
+                waiting.append(origin)
+    return distances
+
+
+def _different(first: ir.Shape | None, second: ir.Shape | None) -> bool:
+    """Whether two shapes are known not to be the same."""
+    if first is None or second is None:
+        return False
+    return len(first) != len(second) or any(
+        isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(first, second, strict=True)
+    )

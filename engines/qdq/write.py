@@ -1,0 +1,258 @@
+"""Explicit quantization: QuantizeLinear and DequantizeLinear nodes written from a calibration cache.
+
+Where they go (NVIDIA's developer guide, "Explicit Quantization", and what TensorRT-RTX's builder was seen to fuse):
+
+1. every input of a weighted operator (Conv, ConvTranspose, Gemm, MatMul): the activation per tensor, the constant
+   weight per output channel;
+2. of a residual Add, the input that is not the fusible convolution's; where both are, the one nearer to the block's
+   start;
+3. nowhere else: no pair between a convolution and its batch normalization or activation, none on biases, none of their
+   own for operators that only move values (MaxPool, Reshape, Concat, ...), whose sides share one scale.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from calibrators.cache.text import usable
+from calibrators.encoding import Encoding
+from calibrators.errors import CacheError, ModelError
+from calibrators.files import write_whole
+from calibrators.weights import WeightMethod
+from engines.graph.model import ModelSource, loaded
+from engines.passes.prepare import LOWEST_OPSET, prepared
+from engines.qdq.cache_scales import ReadCache, foreign, none_usable, unusable
+from engines.qdq.insert import Pairs
+from engines.qdq.placement import Site, label, planned
+from engines.qdq.weights import (
+    BLOCK_OPSET,
+    BLOCKS_NOTE,
+    Granularity,
+    WeightOptions,
+    require_blocks_possible,
+    site_weight,
+)
+
+LARGEST_FILE = 2**31 - 2**20
+"""Bytes that fit in one ONNX file: protobuf's limit, with room for the graph."""
+
+
+LayerChoice = WeightOptions | Encoding | str
+"""How a layer's weights are quantized, by options or by an encoding, or why the layer stays in float."""
+
+OWN_PAIRS = (
+    "{} tensor(s), such as {}, have a pair for each range that layers want of them: TensorRT quantizes them as often"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedModel:
+    """A model with Q/DQ nodes, and an account of it.
+
+    Attributes:
+        model: The model; its weights are int8 where they are quantized.
+        scales: The scale of each quantized activation; of one with several, that of its first reader.
+        quantized: Labels of the operators that take quantized inputs.
+        left_float: Label of each weighted operator or residual Add that stays in float -> why.
+        from_sidecar: Activations whose scale is the side-car's, not the cache's: behind an average pooling, where
+            TensorRT's caches repeat the scale before it.
+        shared: Activations whose scale is that of a tensor they share one with (through max pooling, reshapes,
+            concatenations), as the cache has none of use for themselves, or another.
+        averaged: Activations behind an average pooling whose scale repeats the one before it, as TensorRT's caches have
+            it, and there is no side-car with a finer one.
+        internal: Names in the cache that TensorRT made for tensors of its own, such as copies and layers without a
+            name.
+        unused: Other names in the cache that the model does not have.
+        weights: How its weights are quantized, where `layers` of `quantize` say nothing else.
+        layer_scales: The scale of the activation that each quantized operator takes.
+        several: Activations with a pair for each of several ranges.
+        remarks: Further notes.
+        configured: By layer, what a configuration made of it, as `engines.build.layer_plan.LayerPlan.described` tells;
+            None without one.
+    """
+
+    model: onnx.ModelProto
+    scales: Mapping[str, float]
+    quantized: tuple[str, ...]
+    left_float: Mapping[str, str]
+    from_sidecar: tuple[str, ...]
+    shared: tuple[str, ...]
+    averaged: tuple[str, ...]
+    internal: tuple[str, ...]
+    unused: tuple[str, ...]
+    weights: WeightOptions
+    layer_scales: Mapping[str, float] = field(default_factory=dict)
+    several: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    configured: Mapping[str, Mapping[str, Any]] | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is not simply as the cache has it, one line each; what stays in float is told by `left_float`."""
+        told = (
+            (
+                self.from_sidecar,
+                "{} scale(s), such as {}'s, finer than the cache's (kept in its side-car): TensorRT's caches repeat "
+                "the scale before an average pooling behind it, which Q/DQ nodes need not",
+            ),
+            (
+                self.shared,
+                "{} scale(s), such as {}'s, taken from a tensor that shares one (pooling, concatenation): the cache "
+                "has another there, or none",
+            ),
+            (
+                self.averaged,
+                "{} scale(s), such as {}'s, taken from before an average pooling, as TensorRT's caches have it: "
+                "calibrate with trtcal for finer ones, which its side-cars hold",
+            ),
+            (
+                self.internal,
+                "{} name(s) in the cache, such as {}, dropped: TensorRT's own, of no tensor of the model",
+            ),
+            (self.unused, "{} name(s) in the cache, such as {}, not in the model"),
+            (self.several, OWN_PAIRS),
+        )
+        return (*self.remarks, *(line.format(len(names), names[0]) for names, line in told if names))
+
+
+def quantize(
+    model: ModelSource,
+    cache: Mapping[str, float],
+    *,
+    weights: WeightMethod = "absmax",
+    granularity: str = "channel",
+    layers: Mapping[str, LayerChoice] | None = None,
+    caches: Mapping[str, Mapping[str, float]] | None = None,
+) -> QuantizedModel:
+    """Write a cache's scales into a model as Q/DQ nodes.
+
+    Args:
+        model: An FP32 model, as a path or in memory.
+        cache: Scales by tensor name, such as a `CalibrationCache`.
+        weights: How scales of weights are chosen: "absmax", or "mse" for the least squared error.
+        granularity: What of a weight shares a scale: "channel", an output channel, as TensorRT wants it; "tensor", all
+            of it; "block:N", N neighbours along the axis that MatMul or Gemm sums over, for ONNX Runtime. For blocks
+            the model's opset is raised to 21.
+        layers: By label (`engines.qdq.placement.label`), the layers that are quantized otherwise, or stay in float.
+        caches: By label, the cache that the layer's activation has its scale from, instead of `cache`. An activation
+            that several layers read with several scales is quantized with each.
+
+    Raises:
+        ModelError: The model cannot be read, holds Q/DQ nodes already, is not FP32, or has no operator to quantize; or
+            has a convolution, which takes no blocks.
+        CacheError: The cache has a usable scale for none of the tensors that need one.
+        RangeError: There is no such method or granularity.
+    """
+    options, choices = WeightOptions(weights, Granularity.parse(granularity)), dict(layers or {})
+    blocks = any(_block_size(choice) is not None for choice in (options, *choices.values()))
+    graph = prepared(model, opset=BLOCK_OPSET if blocks else LOWEST_OPSET)
+    plan = planned(graph)
+    chosen = {site: choices.get(label(site.node), options) for site in plan.sites}
+    require_blocks_possible(site for site, choice in chosen.items() if _block_size(choice) is not None)
+    light, given = ir.to_proto(graph), caches or {}
+    main, own = ReadCache(cache, light), {id(each): ReadCache(each, light) for each in given.values()}
+    # The tensor, and where its scale comes from: taken down now, as a site's own input changes when it is quantized.
+    sources = {
+        site: (site.tensor, own[id(given[label(site.node)])] if label(site.node) in given else main) for site in chosen
+    }
+    if not any(usable(source.scales.get(tensor)) for tensor, source in sources.values()):
+        raise CacheError(none_usable(main.scales, [tensor for tensor, _ in sources.values()]))
+    pairs, read, left = Pairs(graph.graph), dict[Site, float](), dict(plan.left)
+    for site, choice in chosen.items():
+        name, (tensor, source) = label(site.node), sources[site]
+        scale = source.scales.get(tensor)
+        if isinstance(choice, str):
+            left[name] = choice
+        elif scale is None or not usable(scale):
+            left[name] = f"its input {tensor} has {unusable(scale)}"
+        else:
+            levels = None if site.weight is None else site_weight(site, choice)
+            pairs.activation(site, Encoding(np.asarray(scale, np.float32), np.asarray(0, np.int32)))
+            if levels is not None:
+                pairs.weight(site, *levels)
+            read[site] = scale
+    if not read:
+        raise ModelError(
+            f"every layer stays in float ({len(left)}, such as {next(iter(left))}): quantize one at least, or build "
+            "the float model with --precision fp16"
+        )
+    common.TopologicalSortPass()(graph)
+    common.RemoveUnusedNodesPass()(graph)
+    ir.external_data.load_to_model(graph)
+    others, scales = foreign(cache, loaded(model).graph), dict[str, list[float]]()
+    for site, scale in read.items():
+        scales.setdefault(sources[site][0], []).append(scale)
+    used = [sources[site] for site in read]
+    return QuantizedModel(
+        ir.to_proto(graph),
+        {tensor: found[0] for tensor, found in scales.items()},
+        tuple(label(site.node) for site in read),
+        left,
+        from_sidecar=_once(tensor for tensor, source in used if tensor in source.explicit),
+        shared=_once(tensor for tensor, source in used if source.is_shared(tensor)),
+        averaged=_once(tensor for tensor, source in used if tensor in source.averaged),
+        internal=tuple(name for name, internal in others.items() if internal),
+        unused=tuple(name for name, internal in others.items() if not internal),
+        weights=options,
+        layer_scales={label(site.node): scale for site, scale in read.items()},
+        several=tuple(tensor for tensor, found in scales.items() if len(set(found)) > 1),
+        remarks=tuple(
+            BLOCKS_NOTE.format(size) for size in sorted({_block_size(chosen[site]) or 0 for site in read}) if size
+        ),
+    )
+
+
+def _block_size(choice: LayerChoice) -> int | None:
+    if isinstance(choice, str):
+        return None
+    return choice.granularity.block_size if isinstance(choice, WeightOptions) else choice.block_size
+
+
+def _once(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
+
+
+def quantizable_tensors(model: ModelSource, *, light: bool = False) -> tuple[str, ...]:
+    """The activations that `quantize` needs a scale for, in topological order.
+
+    Args:
+        model: An FP32 model, as a path or in memory.
+        light: Leave its weights in their file, and do not have it checked: it was already.
+
+    Raises:
+        ModelError: As `quantize` raises it.
+    """
+    return tuple(dict.fromkeys(site.tensor for site in planned(prepared(model, light=light)).sites))
+
+
+def checked_bytes(model: onnx.ModelProto) -> bytes:
+    """A quantized model's file, once the ONNX checker has found nothing wrong with it.
+
+    Raises:
+        ModelError: The checker refuses the model, or one file cannot hold it.
+    """
+    if model.ByteSize() > LARGEST_FILE:
+        raise ModelError("the quantized model is over 2 GB, more than an ONNX file holds: quantize a smaller model")
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise ModelError(
+            f"the quantized model is not valid ({str(error).splitlines()[0]}): report the model"
+        ) from error
+    return bytes(model.SerializeToString())
+
+
+def save(quantized: QuantizedModel, path: str | os.PathLike[str]) -> None:
+    """Check the model and write it, whole or not at all.
+
+    Raises:
+        OutputError: The file cannot be written.
+        ModelError: As `checked_bytes`.
+    """
+    write_whole(path, checked_bytes(quantized.model))

@@ -1,0 +1,1 @@
+"""Changes of weights and biases after which quantization loses less."""

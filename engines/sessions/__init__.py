@@ -1,0 +1,1 @@
+"""Sessions: models run in ONNX Runtime, engines in TensorRT."""

@@ -1,0 +1,262 @@
+"""Sessions: something that runs a model on a batch and gives its outputs as arrays."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from calibrators.batches import Array, TensorSpec, bind
+from calibrators.errors import ModelError
+from engines.graph.chunks import run_in_chunks, sample_count, shapes_of
+from engines.graph.cores import usable_cores
+
+if TYPE_CHECKING:
+    import onnx
+
+ENGINE_SUFFIXES = (".engine", ".plan")
+"""What files of serialized engines are called."""
+
+Arithmetic = Literal["int8", "default", "literal"]
+"""What ONNX Runtime makes of Q/DQ nodes: "int8", kernels on the nodes' own integers, as TensorRT has them; "default",
+what it does with default options, which on x86 turns INT8 into UINT8; "literal", what the nodes say and no more. The
+first two also round biases between Q/DQ nodes to INT32."""
+
+
+class Session(Protocol):
+    """A model that runs: samples on the first axis of what goes in and of what comes out."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What `run` takes, in the model's order."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What `run` gives, in the model's order."""
+        ...
+
+    def run(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs by name, for arrays by input name; a lone array may stand under `calibrators.batches.IMAGE`."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the memory; the session cannot run afterwards."""
+        ...
+
+    def __enter__(self) -> "Session": ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+def open_session(path: str | os.PathLike[str], *, threads: int | None = None) -> Session:
+    """Open a model with what runs it: an ONNX file in ONNX Runtime on the CPU, an engine in its TensorRT on the GPU.
+
+    Args:
+        path: An ONNX file, or an engine: a file whose name ends as `ENGINE_SUFFIXES` has it.
+        threads: As `OnnxRuntimeSession` has it; engines need none.
+
+    Raises:
+        DeviceError: There is no GPU for the engine, its driver is too old, or its memory does not suffice.
+        EngineError: `path` is an engine that cannot run here, or that trtcal cannot feed.
+        MissingDependencyError: The engine's TensorRT, or a CUDA library for Python, is not installed.
+        ModelError: `path` is no ONNX model that ONNX Runtime can run.
+    """
+    path = Path(path)
+    if is_engine(path):
+        from engines.sessions.tensorrt import TensorRTSession
+
+        return TensorRTSession(path)
+    return OnnxRuntimeSession(path, threads=threads)
+
+
+def is_engine(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is taken for a serialized engine, by its name."""
+    return Path(path).suffix.lower() in ENGINE_SUFFIXES
+
+
+class OnnxRuntimeSession:
+    """An ONNX model in ONNX Runtime on the CPU.
+
+    Any number of samples runs: a model whose batch size is fixed at B runs B of them at a time, the last one repeated
+    until the last run is full, and what the repeats give is cut off.
+
+    Args:
+        model: A file, with its external data beside it, or a model in memory that holds all its data.
+        threads: Threads that share one operator, at most 4 for each core that this process may use; None takes 1 for
+            each.
+        arithmetic: Of a model with Q/DQ nodes.
+
+    Attributes:
+        inputs: The inputs that need an array: initializers listed as inputs, as older exporters do, are left out.
+        outputs: The outputs.
+        threads: The number of threads in use.
+        fixed_batch: The only number of samples that the model takes at a time; None where it is free.
+
+    Raises:
+        ModelError: The model is missing, corrupt, or nothing that ONNX Runtime can run; or too many threads, or none.
+    """
+
+    def __init__(
+        self,
+        model: "str | os.PathLike[str] | onnx.ModelProto",
+        *,
+        threads: int | None = None,
+        arithmetic: Arithmetic = "int8",
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise ModelError(f"a session needs at least 1 thread, not {threads}")
+        if threads is not None and threads > (most := 4 * usable_cores()):
+            raise ModelError(f"{threads} threads are too many for {usable_cores()} core(s): give {most} at most")
+        self.threads = threads or usable_cores()
+        if isinstance(model, (str, os.PathLike)):
+            self._name = str(model)
+            self._runtime: Any = _from_file(Path(model), self.threads, arithmetic)
+        else:
+            self._name = "the model in memory"
+            self._runtime = _from_memory(model, self.threads, arithmetic)
+        self.inputs = tuple(self._spec(value, "input") for value in self._runtime.get_inputs())
+        self.outputs = tuple(self._spec(value, "output") for value in self._runtime.get_outputs())
+        self.fixed_batch = self._fixed_batch()
+
+    def run(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the samples of `batch`.
+
+        Args:
+            batch: Arrays by input name, samples on the first axis, in any precision of the right kind of number.
+
+        Returns:
+            Arrays by output name.
+
+        Raises:
+            DataError: The arrays do not fit the inputs.
+            ModelError: The model fails on them, or gives an output that cannot be cut into samples.
+        """
+        feed = bind(batch, self.inputs)
+        count = sample_count(self._name, feed)
+        size = self.fixed_batch or count
+        return run_in_chunks(self._name, self._run, feed, fewest=size, most=size)
+
+    def close(self) -> None:
+        """Let go of the model; the session cannot run afterwards."""
+        self._runtime = None
+
+    def __enter__(self) -> "OnnxRuntimeSession":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, feed: dict[str, Array]) -> dict[str, Array]:
+        if self._runtime is None:
+            raise ModelError(f"the session of {self._name} is closed; open another")
+        try:
+            values = self._runtime.run(None, feed)
+        except _runtime_errors() as error:
+            raise ModelError(f"{self._name} fails on an input of {shapes_of(feed)}: {_reason(error)}") from error
+        return {spec.name: value for spec, value in zip(self.outputs, values, strict=True)}
+
+    def _spec(self, value: Any, role: str) -> TensorSpec:
+        dtype = DTYPES.get(value.type)
+        if dtype is None:
+            raise ModelError(f"{self._name}: {role} {value.name} is a {value.type}, which trtcal cannot handle")
+        if role == "input" and not value.shape:
+            raise ModelError(f"{self._name}: input {value.name} has no axis of samples; make it a constant")
+        shape = tuple(size or None for size in value.shape)
+        return TensorSpec(value.name, shape, np.dtype(dtype))
+
+    def _fixed_batch(self) -> int | None:
+        sizes = {spec.shape[0] for spec in self.inputs if isinstance(spec.shape[0], int)}
+        if len(sizes) > 1:
+            inputs = ", ".join(map(str, self.inputs))
+            raise ModelError(f"{self._name}: its inputs have different batch sizes on their first axis: {inputs}")
+        return next(iter(sizes), None)
+
+
+DTYPES: dict[str, type[np.generic]] = {  # ONNX Runtime's names
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(int8)": np.int8,
+    "tensor(int16)": np.int16,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(uint8)": np.uint8,
+    "tensor(uint16)": np.uint16,
+    "tensor(uint32)": np.uint32,
+    "tensor(uint64)": np.uint64,
+    "tensor(bool)": np.bool_,
+}
+
+
+def _from_file(path: Path, threads: int, arithmetic: Arithmetic) -> Any:
+    if not path.is_file():
+        found = "it is a folder" if path.is_dir() else "there is no such file"
+        raise ModelError(f"cannot read the model {path}: {found}; give an ONNX file")
+    return _opened(str(path), str(path), threads, arithmetic)
+
+
+def _from_memory(model: "onnx.ModelProto", threads: int, arithmetic: Arithmetic) -> Any:
+    from google.protobuf.message import EncodeError
+    from onnx.external_data_helper import uses_external_data
+
+    apart = [tensor.name for tensor in model.graph.initializer if uses_external_data(tensor)]
+    if apart:
+        raise ModelError(f"the data of {apart[0]} is in another file: load it into the model, or give the model's path")
+    try:
+        source = model.SerializeToString()
+    except (EncodeError, ValueError):  # larger than the 2 GB that protobuf can write
+        return _through_a_file(model, threads, arithmetic)
+    return _opened(source, "the model in memory", threads, arithmetic)
+
+
+def _through_a_file(model: "onnx.ModelProto", threads: int, arithmetic: Arithmetic) -> Any:
+    import onnx
+
+    with tempfile.TemporaryDirectory(prefix="trtcal-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / "model.onnx"
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)  # saving moves the data out of the model that it is given
+        onnx.save(copy, path, save_as_external_data=True, location="model.data")
+        return _opened(str(path), "the model in memory", threads, arithmetic)
+
+
+def _opened(source: str | bytes, name: str, threads: int, arithmetic: Arithmetic) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors come as exceptions; the rest would go to standard error
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Threads spin for a while after a run, and a second model, or decoding, would have to fight them for the cores.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # On x86 it would turn the int8 of Q/DQ nodes into uint8, and up to 1.24 then makes garbage of a MatMul.
+    if arithmetic != "default":
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
+    if arithmetic == "literal":
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except _runtime_errors() as error:
+        raise ModelError(f"ONNX Runtime cannot open {name}: {_reason(error)}") from error
+
+
+def _runtime_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises: classes of its own that share no base."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    kinds = [value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)]
+    return (*kinds, RuntimeError, ValueError)
+
+
+def _reason(error: Exception) -> str:
+    """ONNX Runtime's own words on one line, without the code in front."""
+    text = " ".join(str(error).split())
+    return text.split(" : ", 3)[-1] if text.startswith("[ONNXRuntimeError]") else text

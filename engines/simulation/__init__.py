@@ -1,0 +1,1 @@
+"""Versions of a float model in which any of its layers are quantized, and what each layer costs."""

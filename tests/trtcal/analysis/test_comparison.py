@@ -1,0 +1,195 @@
+"""Range methods, ranked: the best first, by what the INT8 model does on other images."""
+
+import math
+
+import numpy as np
+import onnx
+import pytest
+
+import trtcal
+from calibrators.errors import CacheMismatchError, ModelError, RangeError
+from calibrators.ranges import METHODS, calibrate
+from calibrators.statistics.file import Statistics
+from engines.sessions.onnxruntime import OnnxRuntimeSession
+from tests.engines.networks import Net, classifier
+from trtcal.analysis import comparison
+from trtcal.analysis.comparison import REFERENCE, compare, named, units
+from trtcal.data.images import open_images
+from trtcal.measure.accuracy import evaluate
+from trtcal.measure.measures import Distortion, Score, Share
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A model, its statistics over 20 samples, and a loader of 30 others with the model's own classes for labels."""
+    folder = tmp_path_factory.mktemp("work")
+    onnx.save(classifier(classes=4), folder / "model.onnx")
+    values = np.random.default_rng(1).standard_normal((50, 3, 16, 16)).astype(np.float32)
+    values[:20, 0, 0, 0] *= 100  # an outlier in each image that is calibrated on: methods differ
+    with OnnxRuntimeSession(folder / "model.onnx") as session:
+        inputs = session.inputs
+        labels = session.run({"image": values[20:]})["scores"].argmax(axis=1)
+    np.savez(folder / "test.npz", image=values[20:], labels=labels.astype(np.int64))
+    statistics = trtcal.collect(folder / "model.onnx", [values[:20]])
+    return folder / "model.onnx", statistics, open_images(folder / "test.npz", inputs, batch_size=8)
+
+
+def scores(found):
+    return [(each.method, each.rank, each.score, each.same_as) for each in found.ranking]
+
+
+def test_every_method_is_ranked_and_the_best_comes_first(work):
+    model, statistics, test = work
+    found = compare(model, statistics, test)
+    assert sorted(each.method for each in found.ranking) == sorted(METHODS)
+    assert found.winner is found.ranking[0]
+    assert found.winner.rank == 1
+    keys = [(-each.score.top1.hits, -each.score.distortion.sqnr) for each in found.ranking]
+    assert keys == sorted(keys)
+    assert [each.rank for each in found.ranking] == [1 + sum(other < key for other in keys) for key in keys]
+    assert len(set(keys)) > 1
+    assert found.criterion == "top-1"
+    assert (found.reference.top1, found.reference.samples) == (Share(30, 30), 30)
+
+
+def test_the_scores_are_those_of_the_quantized_models(work, tmp_path):
+    model, statistics, test = work
+    found = compare(model, statistics, test)
+    for each in (found.winner, found.ranking[-1]):
+        cache = calibrate(statistics, each.method)
+        assert each.cache == cache
+        assert each.cache.sidecar == cache.sidecar
+        trtcal.quantize(model, cache, output=tmp_path / "int8.onnx")
+        report = evaluate({"fp32": model, "int8": tmp_path / "int8.onnx"}, test, reference="fp32")
+        score = report.scores["int8"]
+        assert each.score.top1 == score.top1
+        assert each.score.distortion.sqnr == pytest.approx(score.distortion.sqnr, abs=0.05)
+
+
+def test_neither_the_batch_size_nor_how_many_are_open_at_once_changes_anything(work, monkeypatch):
+    model, statistics, test = work
+    expected = scores(compare(model, statistics, test))
+    for size in (1, 7, 30):
+        other = open_images(test.source, OnnxRuntimeSession(model).inputs, batch_size=size)
+        assert scores(compare(model, statistics, other)) == expected
+    assert units(model, test, METHODS) == 30
+    monkeypatch.setattr(comparison, "AT_ONCE", 1)
+    assert units(model, test, METHODS) == 30 * len(METHODS)
+    assert scores(compare(model, statistics, test)) == expected
+
+
+def test_what_the_bar_is_told(work):
+    model, statistics, test = work
+    told = []
+    compare(model, statistics, test, methods=["entropy", "minmax"], progress=told.append)
+    assert sum(told) == units(model, test, ["entropy", "minmax"]) == 30
+
+
+def test_a_fixed_batch_is_run_whole(work, tmp_path):
+    model, statistics, test = work
+    fixed = onnx.load(model)
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(fixed, tmp_path / "fixed.onnx")
+    statistics = Statistics(statistics, groups=statistics.groups, explicit_groups=statistics.explicit_groups)
+    found = []
+    for size in (3, 8):
+        other = open_images(test.source, OnnxRuntimeSession(tmp_path / "fixed.onnx").inputs, batch_size=size)
+        found.append(compare(tmp_path / "fixed.onnx", statistics, other))
+    assert scores(found[0]) == scores(found[1])
+    assert found[0].reference.samples == 30
+    for fixed_one, free in zip(found[0].ranking, compare(model, statistics, test).ranking, strict=True):
+        assert fixed_one.score.top1 == free.score.top1
+
+
+def test_without_labels_agreement_ranks(work):
+    model, statistics, test = work
+    labelled, found = compare(model, statistics, test), compare(model, statistics, test, labelled=False)
+    assert found.criterion == "agreement"
+    assert not found.reference.top1.total
+    hits = {each.method: each.score.agreement for each in found.ranking}
+    assert hits == {each.method: each.score.top1 for each in labelled.ranking}  # labels are the float model's classes
+
+
+def test_without_class_scores_sqnr_ranks(tmp_path):
+    net = Net()
+    net.conv(net.input("x", ("N", 3, 8, 8)), "y", 4, 3, 3, 3)
+    onnx.save(net.model("y"), tmp_path / "model.onnx")
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).standard_normal((6, 3, 8, 8)).astype(np.float32))
+    test = open_images(tmp_path / "x.npz", OnnxRuntimeSession(tmp_path / "model.onnx").inputs)
+    found = compare(tmp_path / "model.onnx", trtcal.collect(tmp_path / "model.onnx", test), test)
+    assert (found.criterion, found.close) == ("SQNR", 0)
+    noise = [each.score.distortion.noise for each in found.ranking]
+    assert noise == sorted(noise)
+
+
+def test_the_same_ranges_are_run_once_and_share_a_rank(work, monkeypatch):
+    model, statistics, test = work
+    opened = []
+    session = comparison.OnnxRuntimeSession
+    monkeypatch.setattr(comparison, "OnnxRuntimeSession", lambda source: opened.append(source) or session(source))
+    monkeypatch.setattr(comparison, "calibrate", lambda found, method: calibrate(found, "minmax"))
+    found = compare(model, statistics, test, methods=["minmax", "entropy"])
+    assert len(opened) == 2
+    assert [(each.method, each.rank, each.same_as) for each in found.ranking] == [
+        ("minmax", 1, None),
+        ("entropy", 1, "minmax"),
+    ]
+    assert found.ranking[0].score == found.ranking[1].score
+
+
+def test_a_parameter_and_an_order_of_ones_own(work):
+    model, statistics, test = work
+    found = compare(model, statistics, test, methods=["percentile:90", "minmax", "percentile:90"])
+    assert sorted(each.method for each in found.ranking) == ["minmax", "percentile:90"]
+    clipped = next(each for each in found.ranking if each.method == "percentile:90")
+    assert clipped.cache.amax("image") < 3 < calibrate(statistics, "minmax").amax("image")
+    assert clipped.cache.sidecar.method == "percentile:90"
+
+
+def test_what_best_picked_is_told(work):
+    model, statistics, test = work
+    found = compare(model, statistics, test, methods=["best", "minmax"])
+    picks = {each.method: each.picks for each in found.ranking}
+    assert picks["minmax"] == {}
+    assert sum(picks["best"].values()) == len(statistics)
+    assert set(picks["best"]) < set(METHODS)
+
+
+@pytest.mark.parametrize("methods", [["entropie"], ["minmax", ""], [], ["percentile:40"], ["auto"]])
+def test_methods_that_there_are_not(methods):
+    with pytest.raises(RangeError):
+        named(methods)
+
+
+def test_no_statistics(work):
+    with pytest.raises(RangeError, match="no statistics"):
+        compare(work[0], Statistics({}), work[2])
+
+
+def test_statistics_of_another_model(work, tmp_path):
+    onnx.save(classifier(classes=4, seed=1), tmp_path / "other.onnx")
+    with pytest.raises(CacheMismatchError, match="gathered from another model"):
+        compare(tmp_path / "other.onnx", work[1], work[2])
+
+
+def test_a_model_that_gives_no_scores(work, tmp_path):
+    model = onnx.load(work[0])
+    model.graph.node.append(onnx.helper.make_node("ArgMax", ["scores"], ["class"], axis=1, keepdims=0))
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("class", onnx.TensorProto.INT64, ["N"]))
+    onnx.save(model, tmp_path / "class.onnx")
+    statistics = trtcal.collect(tmp_path / "class.onnx", work[2])
+    with pytest.raises(ModelError, match="no float output"):
+        compare(tmp_path / "class.onnx", statistics, work[2])
+
+
+def test_broken_outputs_rank_last():
+    def scored(noise):
+        return comparison._key(Score(samples=1, distortions={"y": Distortion(1.0, noise)}), "SQNR")
+
+    assert sorted(map(scored, (math.nan, 0.5, 0.0, math.inf))) == [
+        scored(noise) for noise in (0.0, 0.5, math.inf, math.nan)
+    ]
+
+
+def test_the_reference_is_no_method():
+    assert REFERENCE not in METHODS

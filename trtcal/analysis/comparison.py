@@ -1,0 +1,287 @@
+"""Range methods side by side: all derived from the same statistics, ranked on images that were not calibrated on."""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+
+from calibrators.batches import Batch
+from calibrators.cache.text import CalibrationCache
+from calibrators.errors import ModelError
+from calibrators.methods.best import best_method
+from calibrators.ranges import METHODS, calibrate, method_named, range_of
+from calibrators.statistics.file import Statistics
+from engines.graph.model import ModelSource, files_of
+from engines.qdq import write as qdq
+from engines.sessions.onnxruntime import OnnxRuntimeSession
+from trtcal.data.images import ImageLoader
+from trtcal.measure.accuracy import evaluate, score_as_dict
+from trtcal.measure.measures import Score
+from trtcal.pipeline import require_same_model
+
+REFERENCE = "FP32"
+"""What the float model is called beside the methods."""
+
+AT_ONCE = 2**31
+"""Bytes of float models whose INT8 versions are open at once: each takes about half of its own."""
+
+Criterion = Literal["top-1", "agreement", "SQNR"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A range method, and what the model in INT8 does with its ranges.
+
+    Attributes:
+        method: Its name.
+        rank: 1 for the best; methods that do equally well share one.
+        cache: Its calibration cache.
+        seconds: That deriving every range took.
+        score: Of the Q/DQ model in ONNX Runtime, against the float model.
+        same_as: A method before it whose ranges are the very same; None where there is none.
+        left_float: What stays in float -> why, as `engines.qdq.write.QuantizedModel` has it.
+        picks: Of `best`: for how many tensors it took each method.
+    """
+
+    method: str
+    rank: int
+    cache: CalibrationCache
+    seconds: float
+    score: Score
+    same_as: str | None = None
+    left_float: Mapping[str, str] = field(default_factory=dict)
+    picks: Mapping[str, int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; as `Score`'s, with rank, method and time."""
+        measured = score_as_dict(self.method, self.score, is_reference=False)
+        del measured["name"]
+        return {
+            "rank": self.rank,
+            "method": self.method,
+            "milliseconds": round(1000 * self.seconds, 3),
+            "same_as": self.same_as,
+            "picks": dict(self.picks),
+            "left_float": dict(self.left_float),
+            **measured,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Range methods, best first.
+
+    Attributes:
+        ranking: The methods.
+        criterion: What they are ranked by, before SQNR: top-1 where there are labels, else agreement with the float
+            model's class; SQNR alone where no output holds class scores.
+        reference: The float model's score.
+    """
+
+    ranking: tuple[Ranked, ...]
+    criterion: Criterion
+    reference: Score
+
+    @property
+    def winner(self) -> Ranked:
+        """The best method; of those that do equally well, the first."""
+        return self.ranking[0]
+
+    @property
+    def close(self) -> int:
+        """How many methods lie within the 95 % interval of the winner's top-1 (or agreement), itself left out."""
+        if self.criterion == "SQNR":
+            return 0
+        shares = [each.score.top1 if self.criterion == "top-1" else each.score.agreement for each in self.ranking]
+        low, _ = shares[0].interval()
+        return sum(share.percent >= low for share in shares[1:])
+
+
+def compare(
+    model: ModelSource,
+    statistics: Statistics,
+    test: ImageLoader,
+    *,
+    methods: Sequence[str] | None = None,
+    labelled: bool = True,
+    progress: Callable[[int], None] | None = None,
+) -> Comparison:
+    """Rank range methods by what the model in INT8 does on images that were not calibrated on.
+
+    Each method's ranges are derived from the statistics and written into the model as Q/DQ nodes, which run in ONNX
+    Runtime beside the float model. Samples run one at a time (a model of fixed batch size n: n at a time), so that the
+    result does not depend on how they were batched.
+
+    Args:
+        model: The float model, as a path or in memory.
+        statistics: Of the model, from `collect`.
+        test: The images.
+        methods: Names as `calibrators.ranges.method_named` takes them; None takes all of `METHODS`.
+        labelled: Whether the images' labels count, where they have some.
+        progress: Is told the number of units done since the last call, of `units` in all.
+
+    Raises:
+        CacheMismatchError: The statistics are another model's.
+        ModelError: The model has no float output, by which methods could be told apart.
+        RangeError: A method is unknown, or there are no statistics.
+        TrtcalError: As `engines.qdq.write.quantize` and `trtcal.measure.accuracy.evaluate` raise it.
+    """
+    names = named(methods)
+    require_same_model(statistics, model)
+    derived = {name: _derived(statistics, name) for name in names}
+    same_as = _same(derived)
+    apart = [name for name in names if same_as[name] is None]
+    scores: dict[str, Score] = {}
+    left: dict[str, Mapping[str, str]] = {}
+    with OnnxRuntimeSession(model) as reference:
+        if not any(spec.dtype.kind == "f" for spec in reference.outputs):
+            raise ModelError(
+                "the model has no float output, by which range methods could be told apart: give it with its scores"
+            )
+        samples = Singles(test.for_model(reference.inputs), reference.fixed_batch or 1, labelled=labelled)
+        for start in range(0, len(apart), at_once := _at_once(model)):
+            with ExitStack() as stack:
+                sessions = {REFERENCE: reference}
+                for name in apart[start : start + at_once]:
+                    quantized = qdq.quantize(model, derived[name].cache)
+                    sessions[name] = stack.enter_context(OnnxRuntimeSession(quantized.model))
+                    left[name] = quantized.left_float
+                report = evaluate(
+                    sessions, samples, reference=REFERENCE, class_names=test.class_names, progress=progress
+                )
+            scores |= report.scores
+    criterion = _criterion(scores[REFERENCE])
+    places = {name: same_as[name] or name for name in names}
+    keys = {name: _key(scores[places[name]], criterion) for name in names}
+    ranking = tuple(
+        Ranked(
+            method=name,
+            rank=1 + sum(key < keys[name] for key in keys.values()),
+            cache=derived[name].cache,
+            seconds=derived[name].seconds,
+            score=scores[places[name]],
+            same_as=same_as[name],
+            left_float=left[places[name]],
+            picks=derived[name].picks,
+        )
+        for name in sorted(names, key=keys.__getitem__)
+    )
+    return Comparison(ranking, criterion, scores[REFERENCE])
+
+
+def units(model: ModelSource, test: ImageLoader, methods: Sequence[str]) -> int:
+    """How often `compare` runs a sample at most, for a progress bar."""
+    return test.count * math.ceil(len(methods) / _at_once(model))
+
+
+def named(methods: Sequence[str] | None) -> tuple[str, ...]:
+    """The names of methods, each once; all there are for None.
+
+    Raises:
+        RangeError: One is unknown, or there are none.
+    """
+    names = tuple(dict.fromkeys(METHODS if methods is None else methods))
+    for name in names or ("",):
+        method_named(name)
+    return names
+
+
+class Singles:
+    """A loader's samples in groups of `size`, whatever its batch size; without labels where these do not count."""
+
+    def __init__(self, loader: ImageLoader, size: int, *, labelled: bool = True) -> None:
+        self._loader = loader
+        self._size = size
+        self._labelled = labelled
+
+    def __iter__(self) -> Generator[Batch, None, None]:
+        held: list[Batch] = []
+        for batch in self._loader:
+            for index in range(batch.size):
+                held.append(self._sample(batch, slice(index, index + 1)))
+                if len(held) == self._size:
+                    yield _joined(held)
+                    held = []
+        if held:
+            yield _joined(held)
+
+    def _sample(self, batch: Batch, part: slice) -> Batch:
+        labels = batch.labels[part] if self._labelled and batch.labels is not None else None
+        return Batch({name: array[part] for name, array in batch.items()}, names=batch.names[part], labels=labels)
+
+
+def _joined(samples: Sequence[Batch]) -> Batch:
+    if len(samples) == 1:
+        return samples[0]
+    labels = [sample.labels for sample in samples if sample.labels is not None]
+    return Batch(
+        {name: np.concatenate([sample[name] for sample in samples]) for name in samples[0]},
+        names=[name for sample in samples for name in sample.names],
+        labels=np.concatenate(labels) if labels else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Derived:
+    """A method's ranges, the seconds that they took, and what `best` picked."""
+
+    cache: CalibrationCache
+    seconds: float
+    picks: Mapping[str, int]
+
+    @property
+    def ranges(self) -> tuple[Mapping[str, float], Mapping[str, float]]:
+        """All that Q/DQ nodes are written from."""
+        return dict(self.cache), {} if self.cache.sidecar is None else dict(self.cache.sidecar.explicit)
+
+
+def _derived(statistics: Statistics, method: str) -> _Derived:
+    for first in islice(statistics.values(), 1):  # what is compiled or loaded once does not count as the method's time
+        range_of(first, method)
+    began = time.perf_counter()
+    cache = calibrate(statistics, method)
+    return _Derived(cache, time.perf_counter() - began, picks(statistics, method))
+
+
+def _same(derived: Mapping[str, _Derived]) -> dict[str, str | None]:
+    """By method, the first one before it that has the very same ranges."""
+    found: dict[str, str | None] = {}
+    for name, each in derived.items():
+        found[name] = next((other for other in found if derived[other].ranges == each.ranges), None)
+    return found
+
+
+def _at_once(model: ModelSource) -> int:
+    """How many INT8 versions of a model are open at once."""
+    size = (
+        model.ByteSize()
+        if isinstance(model, onnx.ModelProto)
+        else sum(file.stat().st_size for file in files_of(model) if file.exists())
+    )
+    return max(1, AT_ONCE // max(size, 1))
+
+
+def picks(statistics: Statistics, method: str) -> Mapping[str, int]:
+    """How often `best` chooses each method, the most frequent one first; nothing for another method."""
+    chosen = (best_method(each) for each in statistics.values()) if method == "best" else ()
+    return dict(Counter(chosen).most_common())
+
+
+def _criterion(reference: Score) -> Criterion:
+    if not reference.classes:
+        return "SQNR"
+    return "top-1" if reference.top1.total else "agreement"
+
+
+def _key(score: Score, criterion: Criterion) -> tuple[float, float]:
+    """What a score is ranked by, the least first."""
+    hits = {"top-1": score.top1.hits, "agreement": score.agreement.hits, "SQNR": 0}[criterion]
+    sqnr = score.distortion.sqnr
+    return -hits, math.inf if math.isnan(sqnr) else -sqnr

@@ -1,0 +1,89 @@
+"""What quantization does to each layer of a model, from images: the errors of all in INT8, and the harm of each."""
+
+import os
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+from engines.simulation.simulated_model import Simulation
+from trtcal.analysis.judging import Judging, Step
+from trtcal.analysis.layer_errors import ErrorReport, errors_by_layer
+from trtcal.analysis.sensitivity import Sensitivity, criterion_named, rank_layers, trial_forms
+from trtcal.analysis.trial_cache import TrialCache, trial_context, trial_key
+from trtcal.analysis.trials import Trials
+from trtcal.config.layer_forms import LayerForms, layer_forms
+from trtcal.config.settings import QuantConfig
+from trtcal.pipeline import require_same_model
+
+
+@dataclass(frozen=True, slots=True)
+class LayerAnalysis:
+    """An analysis of a model's layers, and what it rests on.
+
+    Attributes:
+        judging: The images, and the statistics.
+        forms: How each layer is quantized.
+        unused: Rules of the configuration that no layer fits.
+        errors: Of all layers in INT8.
+        sensitivity: The layers, the most harmful first; None where only errors were asked for.
+        known: How many trials were in the cache.
+        tried: How many were not, and were run.
+    """
+
+    judging: Judging
+    forms: LayerForms
+    unused: tuple[str, ...]
+    errors: ErrorReport
+    sensitivity: Sensitivity | None = None
+    known: int = 0
+    tried: int = 0
+
+
+def analyse_layers(
+    model: str | os.PathLike[str],
+    judging: Judging,
+    *,
+    method: str = "entropy",
+    config: QuantConfig | None = None,
+    criterion: str | None = None,
+    errors_only: bool = False,
+    cache: TrialCache | None = None,
+    step: Step | None = None,
+) -> LayerAnalysis:
+    """Judge each layer of a model in INT8 by images that were not calibrated on.
+
+    Args:
+        model: The float model.
+        judging: What it was calibrated on and is judged by, from `trtcal.analysis.judging.calibrated`.
+        method: How ranges are chosen.
+        config: How layers are quantized; None has all in INT8.
+        criterion: What layers are ranked by: "top-1", "agreement" or "SQNR"; None takes the first that the model and
+            the images have.
+        errors_only: Leave out the trials of each layer.
+        cache: Where scores of trials are looked up, and kept as soon as they are known; None keeps none.
+        step: Shows progress.
+
+    Raises:
+        CacheMismatchError: The statistics are another model's.
+        TrtcalError: As `layer_forms`, `errors_by_layer`, `criterion_named` and `rank_layers` raise it.
+    """
+    step = step or (lambda name, total: nullcontext(lambda done: None))
+    require_same_model(judging.statistics, model)
+    cache = TrialCache() if cache is None else cache
+    simulation = Simulation(model)
+    resolved = (config or QuantConfig()).settings(simulation.layers)
+    forms = layer_forms(simulation, judging.statistics, method, resolved.layers)
+    test, labelled = judging.parts.test, judging.labelled
+    with step("Comparing layers", test.count) as advance:
+        errors = errors_by_layer(
+            simulation, forms.forms, test, statistics=judging.statistics, labelled=labelled, progress=advance
+        )
+    if errors_only:
+        return LayerAnalysis(judging, forms, resolved.unused, errors)
+    context = trial_context(simulation, test, labelled=labelled)
+    keys = {trial_key(context, each) for each in trial_forms(forms)}
+    known = sum(key in cache for key in keys)
+    with step("Trying layers", test.count * (1 + len(keys) - known)) as advance:
+        trials = Trials(simulation, test, labelled=labelled, progress=advance)
+        chosen = criterion_named(criterion, trials)
+        ranking = rank_layers(trials, forms, context=context, cache=cache, criterion=chosen)
+    return LayerAnalysis(judging, forms, resolved.unused, errors, ranking, known, len(keys) - known)

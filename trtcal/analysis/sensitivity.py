@@ -1,0 +1,236 @@
+"""Which layers quantization hurts: each alone in INT8, and each alone left out."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, get_args
+
+from calibrators.errors import DataError
+from engines.simulation.simulated_model import Layer, LayerForm
+from trtcal.analysis.comparison import Criterion
+from trtcal.analysis.trial_cache import TrialCache, trial_key
+from trtcal.analysis.trials import Trials
+from trtcal.config.layer_forms import LayerForms
+from trtcal.measure.accuracy import score_as_dict
+from trtcal.measure.measures import Z95, Score, Share
+
+Part = Literal["alone", "activation", "weight", "rest"]
+"""A trial of a layer: only it in INT8, only its input, only its weight; or all layers but it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSensitivity:
+    """What quantization of one layer does to a model's outputs.
+
+    Attributes:
+        layer: The layer.
+        rank: 1 for the layer that does most harm alone; layers that do as much share one.
+        rest_rank: 1 for the layer without which all others do best.
+        alone: The score where only this layer is in INT8.
+        activation: Where only its input is.
+        weight: Where only its weight is; None for a skip input, which has none.
+        rest: Where all layers but this one are.
+    """
+
+    layer: Layer
+    rank: int
+    rest_rank: int
+    alone: Score
+    activation: Score
+    weight: Score | None
+    rest: Score
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        scores = {"alone": self.alone, "activation": self.activation, "weight": self.weight, "rest": self.rest}
+        return {
+            "rank": self.rank,
+            "rest_rank": self.rest_rank,
+            "layer": self.layer.name,
+            "type": self.layer.type,
+            "input": self.layer.activation,
+            "output": self.layer.output,
+            "weight_name": self.layer.weight,
+            "shape": list(self.layer.shape),
+            **{name: None if each is None else measured(each) for name, each in scores.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """A model's layers, the most harmful first.
+
+    Attributes:
+        layers: Those that can be quantized.
+        criterion: What they are ranked by, before SQNR.
+        reference: The float model's score.
+        whole: Where every layer is in INT8.
+        left: The label of each layer that stays in float -> why.
+    """
+
+    layers: tuple[LayerSensitivity, ...]
+    criterion: Criterion
+    reference: Score
+    whole: Score
+    left: Mapping[str, str]
+
+    @property
+    def by_chance(self) -> int:
+        """How many layers have lost top-1 alone, and no more than may be chance."""
+        return sum(lost(each.alone) > 0 and not beyond_chance(each.alone) for each in self.layers)
+
+    @property
+    def close(self) -> int:
+        """How many layers lie within the 95 % interval of the first one's, itself left out; 0 by SQNR."""
+        if self.criterion == "SQNR" or not self.layers:
+            return 0
+        _, high = _share(self.layers[0].alone, self.criterion).interval()
+        return sum(_share(each.alone, self.criterion).percent <= high for each in self.layers[1:])
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "criterion": self.criterion,
+            "reference": measured(self.reference),
+            "whole": measured(self.whole),
+            "layers": [each.to_dict() for each in self.layers],
+            "left_float": dict(self.left),
+        }
+
+
+def criterion_named(name: str | None, trials: Trials) -> Criterion:
+    """The criterion of that name, as far as the model and the images have it; theirs for None.
+
+    Raises:
+        DataError: There is none of that name, or nothing to measure it by.
+    """
+    if name is None:
+        return trials.criterion
+    criteria: tuple[Criterion, ...] = get_args(Criterion)
+    found = next((each for each in criteria if each == name), None)
+    if found is None:
+        raise DataError(f"layers are not ranked by {name!r}: choose among top-1, agreement and SQNR")
+    if found == "top-1" and not trials.reference.top1.total:
+        raise DataError("the images have no labels, or the model no class scores, for top-1: rank by another criterion")
+    if found == "agreement" and not trials.reference.classes:
+        raise DataError("no output of the model holds class scores, which could agree: rank by SQNR")
+    return found
+
+
+def trial_forms(forms: LayerForms) -> Iterator[Mapping[str, LayerForm]]:
+    """The versions of a model that are tried; some may be the same."""
+    yield forms.forms
+    for name in forms.quantized:
+        yield from _forms_of(forms, name).values()
+
+
+def rank_layers(
+    trials: Trials,
+    forms: LayerForms,
+    *,
+    context: str = "",
+    cache: TrialCache | None = None,
+    criterion: Criterion | None = None,
+) -> Sensitivity:
+    """Try each layer of a model alone in INT8, its input and its weight apart, and all layers but it.
+
+    Args:
+        trials: Of the model.
+        forms: Of its layers.
+        context: Of the trials, as `trtcal.analysis.trial_cache.trial_context` gives it; without it, of this model and
+            these images only.
+        cache: Where scores are looked up, and kept as soon as they are known; None keeps none.
+        criterion: What layers are ranked by; None takes that of the trials.
+
+    Raises:
+        DataError: No layer is quantized.
+        ModelError: A version does not run.
+        OutputError: The cache cannot be written.
+    """
+    if not forms.quantized:
+        raise DataError("no layer is quantized, so there is none to try: quantize one at least")
+    criterion = criterion or trials.criterion
+    scored = partial(_scored, trials, TrialCache() if cache is None else cache, context)
+    whole = scored(forms.forms)
+    found = {name: {part: scored(form) for part, form in _forms_of(forms, name).items()} for name in forms.quantized}
+    harm = {name: _key(scores["alone"], criterion) for name, scores in found.items()}
+    gain = {name: _key(scores["rest"], criterion) for name, scores in found.items()}
+    layers = {layer.name: layer for layer in trials.simulation.layers}
+    ranked = tuple(
+        LayerSensitivity(
+            layers[name],
+            rank=1 + sum(each < harm[name] for each in harm.values()),
+            rest_rank=1 + sum(each > gain[name] for each in gain.values()),
+            alone=found[name]["alone"],
+            activation=found[name]["activation"],
+            weight=found[name].get("weight"),
+            rest=found[name]["rest"],
+        )
+        for name in sorted(found, key=harm.__getitem__)
+    )
+    return Sensitivity(ranked, criterion, trials.reference, whole, forms.left)
+
+
+def lost(score: Score) -> int:
+    """Images that top-1 loses against the float model, less those that it gains."""
+    return score.lost - score.gained
+
+
+def drop_interval(score: Score, z: float = Z95) -> tuple[float, float]:
+    """The 95 % interval of a drop in top-1, in points: of a difference between two models on the same images.
+
+    With b images lost and c gained of n, ``d = (b - c) / (n + 2)`` and its standard error is ``sqrt(b + c + 1 - (b -
+    c)² / (n + 2)) / (n + 2)``: Wald's interval after half an image is added to each cell (A. Agresti and Y. Min, 2005).
+    """
+    n, difference = score.top1.total + 2, lost(score)
+    error = math.sqrt(score.lost + score.gained + 1 - difference**2 / n) / n
+    return 100 * (difference / n - z * error), 100 * (difference / n + z * error)
+
+
+def beyond_chance(score: Score) -> bool:
+    """Whether the 95 % interval of a drop in top-1 leaves out 0."""
+    low, high = drop_interval(score)
+    return not low <= 0 <= high
+
+
+def measured(score: Score) -> dict[str, Any]:
+    """A score for JSON, with the interval of its drop."""
+    found = score_as_dict("", score, is_reference=not score.distortions)
+    del found["name"]
+    if found["drop"] is not None:
+        found["drop"] |= {"interval95": drop_interval(score), "beyond_chance": beyond_chance(score)}
+    return found
+
+
+def _forms_of(forms: LayerForms, name: str) -> dict[Part, dict[str, LayerForm]]:
+    """A layer's trials; what is left in float or FP16 stays so in all of them."""
+    form = forms.forms[name]
+    others = {each: other for each, other in forms.forms.items() if each not in forms.quantized}
+    alone: dict[Part, LayerForm] = {"alone": form, "activation": LayerForm(activation=form.activation)}
+    if form.weight is not None:
+        alone["weight"] = LayerForm(weight=form.weight)
+    tried: dict[Part, dict[str, LayerForm]] = {part: {**others, name: each} for part, each in alone.items()}
+    return {**tried, "rest": {each: other for each, other in forms.forms.items() if each != name}}
+
+
+def _scored(trials: Trials, cache: TrialCache, context: str, forms: Mapping[str, LayerForm]) -> Score:
+    key = trial_key(context, forms)
+    known = cache.get(key)
+    if known is None:
+        known = trials.score(forms)
+        cache.put(key, known)
+    return known
+
+
+def _share(score: Score, criterion: Criterion) -> Share:
+    return score.top1 if criterion == "top-1" else score.agreement
+
+
+def _key(score: Score, criterion: Criterion) -> tuple[float, float]:
+    """What a score is ranked by, the worst first."""
+    sqnr = score.distortion.sqnr
+    hits = {"top-1": -lost(score), "agreement": score.agreement.hits, "SQNR": 0}[criterion]
+    if criterion == "top-1" and not beyond_chance(score):
+        hits = 0
+    return hits, -math.inf if math.isnan(sqnr) else sqnr

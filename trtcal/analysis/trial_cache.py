@@ -1,0 +1,210 @@
+"""Scores of trials, kept in a JSON file: what was measured once is not measured again.
+
+Whoever tries versions of a model keeps scores here under keys of their content, and may share one file with others::
+
+    context = trial_context(simulation, images)
+    with TrialCache("model.trials.json") as cache:
+        key = trial_key(context, forms)
+        score = cache.get(key)
+        if score is None:
+            score = trials.score(forms)
+            cache.put(key, score)
+"""
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from calibrators.cache.sidecar import installed_versions
+from calibrators.encoding import Encoding
+from calibrators.errors import CacheError
+from calibrators.files import opened, require_writable, write_whole
+from engines.graph.model import model_digest
+from engines.simulation.simulated_model import FLOAT, LayerForm, Simulation
+from trtcal.data.images import ImageLoader
+from trtcal.measure.measures import Distortion, Score, Share
+
+FORMAT = 1
+
+VERSION = 1
+"""Part of every key; raised when the same forms on the same images come to give other scores."""
+
+EVERY = 1.0
+"""Seconds between two writes of the file: all that a crash can cost. Ctrl-C costs nothing."""
+
+
+class TrialCache(AbstractContextManager["TrialCache"]):
+    """Scores by key; leaving its context, by an error or Ctrl-C too, writes what is not written yet.
+
+    Args:
+        path: The file, which need not be there yet; None keeps scores in memory only.
+
+    Raises:
+        CacheError: There is such a file, and it is none of ours, or damaged: it is not overwritten.
+        OutputError: The file cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        if path is not None:
+            require_writable(path)
+        self._path = path
+        self._scores = {} if path is None else _read(path)
+        self._written, self._unwritten = time.monotonic(), False
+
+    def __len__(self) -> int:
+        """The number of scores."""
+        return len(self._scores)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._scores
+
+    def get(self, key: str) -> Score | None:
+        """The score of that key, or None where it was not measured yet."""
+        return self._scores.get(key)
+
+    def put(self, key: str, score: Score) -> None:
+        """Keep a score.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        self._scores[key] = score
+        self._unwritten = True
+        if time.monotonic() - self._written >= EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Write the file, whole or not at all, if anything was kept since.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        if self._path is not None and self._unwritten:
+            scores = {key: _as_dict(score) for key, score in sorted(self._scores.items())}
+            content = {"trtcal_trials": FORMAT, "sha256": _sha256(scores), "scores": scores}
+            write_whole(self._path, json.dumps(content, indent=1) + "\n")
+            self._written, self._unwritten = time.monotonic(), False
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.save()
+
+
+def trial_context(simulation: Simulation, images: ImageLoader, *, labelled: bool = True) -> str:
+    """What all keys of a model and a set of images have in common, as a SHA-256.
+
+    It covers the prepared model (weights too), the images' content, names and preprocessing, their labels, and the
+    version of ONNX Runtime. Where files lie, and how images are batched, is no part of it.
+
+    Args:
+        simulation: The model.
+        images: What is measured on.
+        labelled: As `trtcal.analysis.trials.Trials` has it.
+    """
+    labels = images.labels if labelled else None
+    parts = {
+        "version": VERSION,
+        "onnxruntime": installed_versions("onnxruntime"),
+        "model": model_digest(simulation.floats),
+        "images": images.digest,
+        "preprocess": images.preprocess.to_dict(),
+        "labels": None if labels is None else labels.tolist(),
+    }
+    return _sha256(parts)
+
+
+def trial_key(context: str, forms: Mapping[str, LayerForm]) -> str:
+    """The key of a version of the model of a `trial_context`; layers in float do not count, nor does their order."""
+    formed = sorted((name, form) for name, form in forms.items() if form != FLOAT)
+    return _sha256([context, [[name, *_form(form)] for name, form in formed]])
+
+
+def _form(form: LayerForm) -> Iterable[Any]:
+    return _encoding(form.activation), _encoding(form.weight), form.half
+
+
+def _encoding(encoding: Encoding | None) -> Any:
+    if encoding is None:
+        return None
+    grid = encoding.grid
+    levels = [grid.bits, grid.signed, grid.symmetric, grid.narrow, grid.power_of_two]
+    numbers = [np.ascontiguousarray(part).tobytes() for part in (encoding.scale, encoding.zero_point)]
+    digests = [hashlib.sha256(part).hexdigest() for part in numbers]
+    return [*levels, encoding.axis, encoding.block_size, list(encoding.scale.shape), *digests]
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _read(path: str | os.PathLike[str]) -> dict[str, Score]:
+    try:
+        with opened(path) as file:
+            content = json.loads(file.read())
+        if content["trtcal_trials"] != FORMAT:
+            raise ValueError(f"its format is {content['trtcal_trials']}, not {FORMAT}")
+        scores = {str(key): _score(value) for key, value in content["scores"].items()}
+        if content["sha256"] != _sha256(content["scores"]):
+            raise ValueError("its numbers are not those that were written")
+        return scores
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise CacheError(f"cannot read {path}: {error.strerror or error}; give another file of trials") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise CacheError(
+            f"{path} holds no trials that this trtcal reads ({type(error).__name__}: {reason}): "
+            "delete it, or give another file"
+        ) from error
+
+
+def _as_dict(score: Score) -> dict[str, Any]:
+    """For JSON; every number comes back as it was."""
+    return {
+        "samples": score.samples,
+        "classes": score.classes,
+        **{name: [share.hits, share.total] for name, share in _shares(score).items()},
+        "lost": score.lost,
+        "gained": score.gained,
+        "distortions": {name: [_number(part.signal), _number(part.noise)] for name, part in score.distortions.items()},
+        "nonfinite": score.nonfinite,
+    }
+
+
+def _shares(score: Score) -> dict[str, Share]:
+    return {"top1": score.top1, "top5": score.top5, "agreement": score.agreement}
+
+
+def _number(value: float) -> float | str:
+    """JSON has neither NaN nor infinity."""
+    return value if math.isfinite(value) else str(value)
+
+
+def _score(value: Mapping[str, Any]) -> Score:
+    known = {name: _count(value[name]) for name in ("samples", "classes", "lost", "gained", "nonfinite")}
+    shares = {name: _share(*map(_count, value[name])) for name in _shares(Score())}
+    distortions = {str(name): Distortion(*map(float, parts)) for name, parts in value["distortions"].items()}
+    everything: dict[str, Any] = {**known, **shares, "distortions": distortions}
+    return Score(**everything)
+
+
+def _share(hits: int, total: int) -> Share:
+    if hits > total:
+        raise ValueError(f"{hits} of {total} is no share")
+    return Share(hits, total)
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{value!r} is no count")
+    return value

@@ -1,0 +1,1 @@
+"""Images and arrays as batches: files, preprocessing, labels, and which samples are taken."""

@@ -1,0 +1,1 @@
+"""What this machine has, and what can be done with it."""

@@ -1,0 +1,268 @@
+"""Accuracy: models side by side over the same samples, and the bound on what quantization may cost."""
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibrators.batches import IMAGE, Array, Batch, Batches, fitted
+from calibrators.errors import CheckFailedError, DataError, ModelError, TrtcalError
+from engines.sessions.onnxruntime import Session, open_session
+from trtcal.measure.measures import Labels, Score, Share, class_output, score
+
+Model = str | os.PathLike[str] | Session
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Scores by model.
+
+    Attributes:
+        scores: What was measured of each, in the order given.
+        reference: The model that the others were compared with.
+    """
+
+    scores: Mapping[str, Score]
+    reference: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: percent and dB as numbers, null for what was not measured or is no finite number."""
+        return {
+            "reference": self.reference,
+            "models": [
+                score_as_dict(name, each, is_reference=name == self.reference) for name, each in self.scores.items()
+            ],
+        }
+
+
+def evaluate(
+    models: Model | Mapping[str, Model],
+    batches: Batches,
+    *,
+    reference: str | None = None,
+    class_names: Sequence[str] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Report:
+    """Run models side by side over the same samples, in one pass.
+
+    Args:
+        models: Paths or sessions by name, or one of them: a path then goes by its file's name, a session by "model".
+            What is opened here is closed again.
+        batches: An iterable of arrays by input name, samples on the first axis; a `Batch` may carry labels, which
+            count for models with class scores (`trtcal.measure.measures.class_output`).
+        reference: The name among `models` that the others are compared with; None compares nothing.
+        class_names: What the labels number, where it is names in sorted order: as many as the models have classes. None
+            takes those of an `ImageLoader`.
+        progress: Is told the number of samples done since the last call.
+
+    Raises:
+        DataError: There are no samples, they do not fit an input, or the labels do not fit the classes.
+        ModelError: A model cannot be opened or fails, or its outputs cannot be compared with the reference's.
+        TrtcalError: `models` holds something that is neither a path nor a session.
+    """
+    named_models = _by_name(models)
+    if reference is not None and reference not in named_models:
+        raise ModelError(f"the reference {reference} is not among the models: {', '.join(named_models)}")
+    with ExitStack() as stack:
+        sessions = {
+            name: stack.enter_context(open_session(model)) if isinstance(model, (str, os.PathLike)) else model
+            for name, model in named_models.items()
+        }
+        return _evaluated(sessions, batches, reference=reference, class_names=class_names, progress=progress)
+
+
+def check_drop(report: Report, max_drop: float) -> None:
+    """Require that no model is more than `max_drop` percentage points of top-1 under the reference.
+
+    Without labels, the bound is on the percentage of samples where a model's class is not the reference's.
+
+    Raises:
+        CheckFailedError: The bound is broken; the message names every model that breaks it.
+        TrtcalError: The bound is no number from 0 to 100, or nothing was measured that it could hold for.
+    """
+    require_bound(max_drop)
+    compared = {name: each for name, each in report.scores.items() if name != report.reference}
+    if report.reference is None or not compared:
+        raise TrtcalError("a bound on the drop needs a reference beside the model: give two models, or --reference")
+    failures = []
+    for name, each in compared.items():
+        lost, total = _loss(each)
+        if total == 0:
+            raise TrtcalError(f"a bound on the drop needs class scores, and no single output of {name} holds them")
+        if 100 * lost > max_drop * total * (1 + 1e-12):  # 0.35 % of 2,000 is 7.000000000000001
+            what = "drops top-1 by" if each.top1.total else "differs from the reference's class for"
+            unit = "points" if each.top1.total else "%"
+            failures.append(f"{name} {what} {100 * lost / total:.2f} {unit} ({lost} of {total} images)")
+    if failures:
+        unit = "points" if all(each.top1.total for each in compared.values()) else "%"
+        raise CheckFailedError(f"{'; '.join(failures)}: more than the {max_drop:g} {unit} allowed")
+
+
+def require_bound(max_drop: float) -> None:
+    """Refuse a bound on the drop that means nothing, before any work is done for it.
+
+    Raises:
+        TrtcalError: It is no number from 0 to 100.
+    """
+    if not 0 <= max_drop <= 100:
+        raise TrtcalError(f"the drop allowed must be from 0 to 100 points, not {max_drop:g}")
+
+
+def require_labels(
+    name: str, outputs: Mapping[str, Array], labels: Labels, samples: Sequence[str], class_names: Sequence[str]
+) -> None:
+    """Refuse labels that are none of a model's classes; a model without class scores has none.
+
+    Args:
+        name: What the message calls the model.
+        outputs: Of the model, for any samples.
+        labels: Class numbers, one for each of `samples`.
+        samples: Their names.
+        class_names: What the labels number, where it is names.
+
+    Raises:
+        DataError: A label is no class, or there are not as many names as classes.
+    """
+    held = class_output(outputs)
+    if held is None:
+        return
+    classes = outputs[held].shape[1]
+    if class_names and len(class_names) != classes:
+        raise DataError(
+            f"there are {len(class_names)} class names (folders, or names in the file of labels), but {name} has "
+            f"{classes} classes: numbering the names would give wrong labels; give class numbers with --labels"
+        )
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if wrong.size:
+        raise DataError(
+            f"label {labels[wrong[0]]} of {samples[wrong[0]]} is none of the {classes} classes of {name}: "
+            f"labels count from 0 to {classes - 1}"
+        )
+
+
+def score_as_dict(name: str, each: Score, *, is_reference: bool) -> dict[str, Any]:
+    """For JSON: percent and dB as numbers, null for what was not measured or is no finite number."""
+    compared = bool(each.distortions) and not is_reference
+    drop = None
+    if compared and each.top1.total:
+        images = each.lost - each.gained
+        drop = {"points": each.drop, "images": images, "lost": each.lost, "gained": each.gained}
+    return {
+        "name": name,
+        "samples": each.samples,
+        "classes": each.classes or None,
+        "top1": _share_as_dict(each.top1),
+        "top5": _share_as_dict(each.top5),
+        "drop": drop,
+        "agreement": _share_as_dict(each.agreement),
+        "sqnr_db": _finite(each.distortion.sqnr) if compared else None,
+        "sqnr_db_by_output": {output: _finite(part.sqnr) for output, part in each.distortions.items()},
+        "identical": each.distortion.noise == 0 if compared else None,
+        "nonfinite_samples": each.nonfinite,
+    }
+
+
+def _by_name(models: Model | Mapping[str, Model]) -> dict[str, Model]:
+    if isinstance(models, (str, os.PathLike)):
+        return {Path(models).name: models}
+    named: dict[str, Model] = {**models} if isinstance(models, Mapping) else {"model": models}
+    for model in named.values():
+        if not isinstance(model, (str, os.PathLike)) and not all(
+            hasattr(model, attribute) for attribute in ("run", "inputs", "outputs")
+        ):
+            raise TrtcalError(
+                f"cannot evaluate a {type(model).__name__}: give the path of a model, a session, or a mapping of names "
+                "to them"
+            )
+    return named
+
+
+def _evaluated(
+    models: Mapping[str, Session],
+    batches: Batches,
+    *,
+    reference: str | None,
+    class_names: Sequence[str] | None,
+    progress: Callable[[int], None] | None,
+) -> Report:
+    batches = fitted(batches, next(iter(models.values())).inputs) if models else batches
+    named = getattr(batches, "class_names", ()) if class_names is None else class_names
+    renamings = {name: _renaming(name, reference or name, models) for name in models}
+    scores = {name: Score() for name in models}
+    for each in batches:
+        batch = each if isinstance(each, Batch) else Batch(each if isinstance(each, Mapping) else {IMAGE: each})
+        results = {name: _run(model, batch, renamings[name]) for name, model in models.items()}
+        expected = results[reference] if reference is not None else None
+        for name, outputs in results.items():
+            _require_samples(name, outputs, batch)
+            if reference is not None and expected is not None:
+                _require_same_shapes(name, outputs, reference, expected)
+            if batch.labels is not None:
+                require_labels(name, outputs, batch.labels, batch.names, named)
+            other = expected if name != reference else None
+            scores[name] += score(outputs, labels=batch.labels, reference=other, samples=batch.size)
+        if progress is not None:
+            progress(batch.size)
+    if not any(each.samples for each in scores.values()):
+        raise DataError("there are no samples to measure the accuracy on: give a folder with images, or arrays")
+    return Report(scores, reference)
+
+
+def _loss(each: Score) -> tuple[int, int]:
+    """Images lost against the reference, and out of how many."""
+    if each.top1.total:
+        return each.lost - each.gained, each.top1.total
+    return each.agreement.total - each.agreement.hits, each.agreement.total
+
+
+def _run(model: Session, batch: Batch, names: Mapping[str, str]) -> dict[str, Array]:
+    """Outputs under the reference's names. A lone array goes to a lone input, whatever this model calls it."""
+    lone = len(batch) == 1 and len(model.inputs) == 1
+    outputs = model.run({IMAGE: next(iter(batch.values()))} if lone else batch)
+    return {names[name]: value for name, value in outputs.items()}
+
+
+def _renaming(name: str, reference: str, models: Mapping[str, Session]) -> dict[str, str]:
+    """The reference's name of each output: the same name, or the same place where the names differ."""
+    own, wanted = ([spec.name for spec in models[each].outputs] for each in (name, reference))
+    if len(own) != len(wanted):
+        raise ModelError(
+            f"{name} has the outputs {', '.join(own)} and {reference} has {', '.join(wanted)}: "
+            "compare models with the same outputs"
+        )
+    return dict(zip(own, own if set(own) == set(wanted) else wanted, strict=True))
+
+
+def _require_samples(name: str, outputs: Mapping[str, Array], batch: Batch) -> None:
+    held = class_output(outputs)
+    if held is not None and len(outputs[held]) != batch.size:
+        raise ModelError(
+            f"{name} gives {len(outputs[held])} rows of {held} for {batch.size} samples: run it with a batch size of 1"
+        )
+
+
+def _require_same_shapes(
+    name: str, outputs: Mapping[str, Array], reference: str, expected: Mapping[str, Array]
+) -> None:
+    for output, value in expected.items():
+        if outputs[output].shape != value.shape:
+            own, wanted = ("x".join(map(str, each.shape)) for each in (outputs[output], value))
+            raise ModelError(
+                f"output {output} is {own} in {name} and {wanted} in {reference}: "
+                "compare models with the same classes and outputs"
+            )
+
+
+def _share_as_dict(share: Share) -> dict[str, Any] | None:
+    if not share.total:
+        return None
+    return {"percent": share.percent, "interval95": share.interval(), "hits": share.hits, "total": share.total}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

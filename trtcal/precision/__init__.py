@@ -1,0 +1,1 @@
+"""Mixed precision: the cheapest choice of precisions that reaches a target."""

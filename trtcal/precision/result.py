@@ -1,0 +1,266 @@
+"""Mixed precision: which layers to leave in higher precision for a target accuracy, as cheaply as possible."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Protocol
+
+from calibrators.statistics.file import Statistics
+from engines.simulation.simulated_model import FLOAT, LayerForm, Simulation
+from trtcal.analysis.trials import Criterion
+from trtcal.config.settings import QuantConfig
+from trtcal.measure.measures import Score
+from trtcal.precision.ladders import Candidate, Costs, Ladders, ladders
+from trtcal.precision.search import Found, Levels, Phase, at_most, search
+from trtcal.precision.target import Target
+
+CANDIDATES: tuple[Candidate, ...] = ("int8", "fp16", "fp32")
+
+
+class Judge(Protocol):
+    """Measures versions of a model on some images against the float model, as `Trials` does."""
+
+    @property
+    def reference(self) -> Score:
+        """The float model's own score."""
+        ...
+
+    @property
+    def criterion(self) -> Criterion:
+        """What counts."""
+        ...
+
+    def score(self, forms: Mapping[str, LayerForm]) -> Score:
+        """With some layers in another form."""
+        ...
+
+    def worth(self, found: Score) -> float:
+        """The criterion's value; more is better."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A choice of precisions that was evaluated.
+
+    Attributes:
+        levels: By group.
+        score: Of the model with it, against the float model: on the first images, and on the further ones too where it
+            was measured on them.
+        worth: SQNR where the target is one, else the criterion's value; more is better.
+        cost: Of all its layers.
+        reaches: Whether the target holds; None where it does on the first images and was not measured on further ones.
+        front: Whether no other choice that was evaluated is better at no more cost, or as good at less.
+    """
+
+    levels: Levels
+    score: Score
+    worth: float
+    cost: float
+    reaches: bool | None
+    front: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MixedPrecision:
+    """What a search for precisions found.
+
+    Attributes:
+        best: The cheapest choice that was found to reach the target; None where none does.
+        points: Every choice that was evaluated, the cheapest first.
+        ladders: The groups of layers, and what each could be switched to.
+        found: How the search went.
+        target: What was to be reached.
+        criterion: What choices are told apart by, before SQNR.
+        reference: The float model's score, on the first images and on the further ones.
+        further: How many choices were measured on further images.
+        passed: Choices that reach the target, but not as `quantize` writes them.
+        written: The score of `best` on the same images as `quantize` writes it: its FP16 layers are float ones in the
+            model, which ONNX Runtime computes in FP32. That of `best` where it has none.
+        config: The settings of `best`, which `quantize` and `build` obey; None where there is none.
+        unused: Rules of the configuration that no layer fits.
+    """
+
+    best: Point | None
+    points: tuple[Point, ...]
+    ladders: Ladders
+    found: Found
+    target: Target
+    criterion: Criterion
+    reference: Score
+    further: int
+    passed: tuple[Levels, ...]
+    written: Score | None
+    config: QuantConfig | None
+    unused: tuple[str, ...] = ()
+
+    @property
+    def evaluations(self) -> int:
+        """How many choices were evaluated, each once."""
+        return len(self.points)
+
+    @property
+    def uniform(self) -> dict[str, Point]:
+        """The points at which all groups are at one level, or as near to it as they can be, by the level's name.
+
+        The lowest is "config" where the configuration has any group on coarser grids than INT8's.
+        """
+        groups = self.ladders.groups
+        heights = sorted({level for group in groups for level in group.levels})
+        alike = {level: tuple(at_most(group.levels, level) for group in groups) for level in heights}
+        names = {level: {group.names[level] for group in groups if level in group.levels} for level in heights}
+        return {min(names[level]): point for level, levels in alike.items() if (point := self.at(levels)) is not None}
+
+    def at(self, levels: Levels) -> Point | None:
+        """The point of a choice; None where it was not evaluated."""
+        return next((point for point in self.points if point.levels == levels), None)
+
+
+def mixed_precision(
+    simulation: Simulation,
+    statistics: Statistics,
+    judge: Judge,
+    target: Target,
+    costs: Costs,
+    *,
+    further: Judge | None = None,
+    method: str = "entropy",
+    config: QuantConfig | None = None,
+    candidates: Sequence[Candidate] = CANDIDATES,
+    phase: Phase = lambda name, most: None,
+) -> MixedPrecision:
+    """Find the cheapest choice of precisions for groups of layers that reaches a target (`trtcal.precision.search`).
+
+    Of many choices that are measured on the same few images, the cheapest that reaches the target does so by luck more
+    often than not. So a choice that reaches it is measured on further images as well, and must reach it on all of them
+    together. One that does not on the first images is not measured further.
+
+    FP16 layers round what they read and write, as an engine's do. In the model that `quantize` writes they are float
+    ones, and what is chosen must reach the target as such, too: a choice that does not is passed over.
+
+    Args:
+        simulation: The model.
+        statistics: Of its activations.
+        judge: Measures versions of the simulation, on images that were not calibrated on; its noise orders groups.
+        target: What must hold.
+        costs: Of every layer in each precision (`trtcal.precision.ladders.modelled`, or measured).
+        further: Measures them on further images; None where there are none.
+        method: The range method of layers whose settings name none.
+        config: What the search begins with; layers that it leaves in float stay there.
+        candidates: What groups may be switched to.
+        phase: Is told what begins, and how many evaluations it takes at most.
+
+    Raises:
+        TrtcalError: The target is not one that the images tell of this model; or as `ladders`.
+    """
+    target.require_measured(judge.criterion)
+    configured = config or QuantConfig()
+    resolved = configured.settings(simulation.layers)
+    choices = ladders(
+        simulation, statistics, method=method, configured=resolved.layers, costs=costs, candidates=candidates
+    )
+    scores = _Scores(choices, judge, further, target)
+    while True:
+        found = search(
+            [group.levels for group in choices.groups], scores.reaches, scores.noise, choices.cost, phase=phase
+        )
+        if found.best is None:
+            break
+        phase("As an ONNX model", 1)
+        if target.reaches(written := scores.written(found.best)):
+            break
+        scores.passed.append(found.best)
+    points = scores.points()
+    best = next((point for point in points if point.levels == found.best), None)
+    return MixedPrecision(
+        best,
+        points,
+        choices,
+        found,
+        target,
+        judge.criterion,
+        scores.reference,
+        len(scores.whole),
+        tuple(scores.passed),
+        None if best is None else written,
+        None if best is None else choices.config(configured, best.levels),
+        resolved.unused,
+    )
+
+
+def noise(found: Score) -> float:
+    """How far the outputs are off the float model's: the sum over outputs of noise energy over signal energy.
+
+    Each output counts alike, whatever the size of its numbers. What independent layers add to it adds up.
+    """
+    parts = found.distortions.values()
+    return math.fsum(part.noise / part.signal if part.signal else part.noise for part in parts)
+
+
+class _Scores:
+    """What was measured of choices, each once on the first images and once on the further ones.
+
+    Attributes:
+        first: On the first images.
+        whole: On these and the further ones together.
+        passed: Choices that are passed over, whatever their scores.
+    """
+
+    def __init__(self, choices: Ladders, judge: Judge, further: Judge | None, target: Target) -> None:
+        self.first: dict[Levels, Score] = {}
+        self.whole: dict[Levels, Score] = {}
+        self.passed: list[Levels] = []
+        self._choices = choices
+        self._judge = judge
+        self._further = further
+        self._target = target
+
+    @property
+    def reference(self) -> Score:
+        """The float model's, on all images that any choice was measured on."""
+        further = self._further.reference if self._further is not None and self.whole else Score()
+        return self._judge.reference + further
+
+    def noise(self, levels: Levels) -> float:
+        """On the first images."""
+        return noise(self._score(levels))
+
+    def reaches(self, levels: Levels) -> bool:
+        """Whether the target holds on the first images, and then on all together."""
+        if levels in self.passed or not self._target.reaches(self._score(levels)):
+            return False
+        if self._further is not None and levels not in self.whole:
+            self.whole[levels] = self.first[levels] + self._further.score(self._choices.forms(levels))
+        return self._target.reaches(self._known(levels))
+
+    def written(self, levels: Levels) -> Score:
+        """Of a choice as `quantize` writes it, on the images that it was measured on."""
+        forms = self._choices.forms(levels)
+        floats = {name: FLOAT if form.half else form for name, form in forms.items()}
+        if floats == forms:
+            return self._known(levels)
+        further = self._further.score(floats) if self._further is not None and levels in self.whole else Score()
+        return self._judge.score(floats) + further
+
+    def points(self) -> tuple[Point, ...]:
+        """All choices, the cheapest first, and of those that cost the same the best."""
+        found = sorted(map(self._point, self.first), key=lambda point: (point.cost, -point.worth, noise(point.score)))
+        bests = accumulate((point.worth for point in found), max, initial=-math.inf)
+        return tuple(replace(point, front=point.worth > best) for point, best in zip(found, bests, strict=False))
+
+    def _point(self, levels: Levels) -> Point:
+        score = self._known(levels)
+        reaches: bool | None = levels not in self.passed and self._target.reaches(score)
+        if reaches and self._further is not None and levels not in self.whole:
+            reaches = None
+        worth = score.distortion.sqnr if self._target.kind == "target-sqnr" else self._judge.worth(score)
+        return Point(levels, score, -math.inf if math.isnan(worth) else worth, self._choices.total(levels), reaches)
+
+    def _score(self, levels: Levels) -> Score:
+        if levels not in self.first:
+            self.first[levels] = self._judge.score(self._choices.forms(levels))
+        return self.first[levels]
+
+    def _known(self, levels: Levels) -> Score:
+        return self.whole.get(levels, self._score(levels))

@@ -1,0 +1,1 @@
+"""Simulated quantization of an ONNX model on any machine, after AIMET's workflow."""
