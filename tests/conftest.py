@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from calibrators.cuda.device import Cuda, open_cuda
+from calibrators.cuda.device import open_cuda
+from calibrators.cuda.protocols import Cuda
 from calibrators.errors import DeviceError, MissingDependencyError
 from trtcal import cli
 

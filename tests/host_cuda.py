@@ -1,4 +1,4 @@
-"""A GPU whose memory is the host's, behind the protocol of `calibrators.cuda.device`.
+"""A GPU whose memory is the host's, behind the protocol of `calibrators.cuda.protocols`.
 
 Work given to a stream is done when the stream is synchronized, not before: what reads a result too early reads what was
 there. What is not freed, or is freed twice over by another's hands, shows in `HostCuda.alive`.
@@ -10,7 +10,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrators.cuda.device import Device
+from calibrators.cuda.protocols import Device
 from calibrators.errors import DeviceError
 
 
@@ -121,7 +121,7 @@ class HostEvent(Held):
 
 
 class HostCuda:
-    """See `calibrators.cuda.device.Cuda`.
+    """See `calibrators.cuda.protocols.Cuda`.
 
     Attributes:
         alive: What is not freed yet.

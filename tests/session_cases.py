@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from calibrators.batches import IMAGE
-from calibrators.cuda.device import Device
+from calibrators.cuda.protocols import Device
 from calibrators.errors import DataError, DeviceError, EngineError, MissingDependencyError, ModelError
 from engines.sessions.tensorrt import TensorRTSession
 from tests.engine_double import EngineDouble, Tensor, doubling

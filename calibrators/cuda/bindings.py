@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from calibrators.cuda.device import Device, DeviceMemory, Event, Graph, PinnedMemory, Stream
+from calibrators.cuda.protocols import Device, DeviceMemory, Event, Graph, PinnedMemory, Stream
 from calibrators.cuda.resources import (
     NO_DRIVER,
     Memory,
@@ -27,7 +27,7 @@ from calibrators.errors import DeviceError, MissingDependencyError
 
 
 class CudaBindings:
-    """`cuda.bindings`; see `calibrators.cuda.device.Cuda`.
+    """`cuda.bindings`; see `calibrators.cuda.protocols.Cuda`.
 
     Raises:
         MissingDependencyError: It is not installed, or does not import.
@@ -152,7 +152,7 @@ class Runtime:
 
 
 class RuntimeStream(Owned):
-    """A stream of the runtime; see `calibrators.cuda.device.Stream`."""
+    """A stream of the runtime; see `calibrators.cuda.protocols.Stream`."""
 
     def __init__(self, runtime: Runtime) -> None:
         flags = runtime.module.cudaStreamNonBlocking
@@ -195,7 +195,7 @@ class RuntimeStream(Owned):
 
 
 class RuntimeEvent(Owned):
-    """An event of the runtime; see `calibrators.cuda.device.Event`."""
+    """An event of the runtime; see `calibrators.cuda.protocols.Event`."""
 
     def __init__(self, runtime: Runtime, timing: bool) -> None:
         flags = runtime.module.cudaEventDefault if timing else runtime.module.cudaEventDisableTiming
@@ -221,7 +221,7 @@ class RuntimeEvent(Owned):
 
 
 class RuntimeGraph(Owned):
-    """A graph ready to run; see `calibrators.cuda.device.Graph`."""
+    """A graph ready to run; see `calibrators.cuda.protocols.Graph`."""
 
     def __init__(self, runtime: Runtime, ready: Any) -> None:
         super().__init__("a CUDA graph", runtime.later("free a graph", "cudaGraphExecDestroy", ready))

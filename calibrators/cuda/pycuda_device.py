@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from calibrators.cuda.device import Device, DeviceMemory, Event, Graph, PinnedMemory, Stream
+from calibrators.cuda.protocols import Device, DeviceMemory, Event, Graph, PinnedMemory, Stream
 from calibrators.cuda.pycuda_context import Context, import_pycuda
 from calibrators.cuda.resources import Memory, Owned, Pinned, check_copy, checked_size, out_of_memory
 
 
 class PyCuda:
-    """PyCUDA; see `calibrators.cuda.device.Cuda`.
+    """PyCUDA; see `calibrators.cuda.protocols.Cuda`.
 
     Raises:
         MissingDependencyError: It is not installed, or does not import.
@@ -87,7 +87,7 @@ class PyCuda:
 
 
 class PyCudaStream(Owned):
-    """A stream of PyCUDA's; see `calibrators.cuda.device.Stream`."""
+    """A stream of PyCUDA's; see `calibrators.cuda.protocols.Stream`."""
 
     def __init__(self, context: Context) -> None:
         with context.current("make a stream"):
@@ -122,7 +122,7 @@ class PyCudaStream(Owned):
 
 
 class PyCudaEvent(Owned):
-    """An event of PyCUDA's; see `calibrators.cuda.device.Event`."""
+    """An event of PyCUDA's; see `calibrators.cuda.protocols.Event`."""
 
     def __init__(self, context: Context, timing: bool) -> None:
         flags = context.driver.event_flags
@@ -148,7 +148,7 @@ class PyCudaEvent(Owned):
 
 
 class DriverGraph(Owned):
-    """A graph ready to run; see `calibrators.cuda.device.Graph`."""
+    """A graph ready to run; see `calibrators.cuda.protocols.Graph`."""
 
     def __init__(self, context: Context, ready: int) -> None:
         free = functools.partial(context.graphs.free, ready)

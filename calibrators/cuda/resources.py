@@ -55,7 +55,7 @@ class Owned:
 
 
 class Memory(Owned):
-    """Memory on the device; see `calibrators.cuda.device.DeviceMemory`."""
+    """Memory on the device; see `calibrators.cuda.protocols.DeviceMemory`."""
 
     def __init__(self, address: int, size: int, release: Callable[[], None]) -> None:
         super().__init__(f"device memory of {amount(size)}", release)
@@ -70,7 +70,7 @@ class Memory(Owned):
 
 
 class Pinned(Owned):
-    """Page-locked memory of the host; see `calibrators.cuda.device.PinnedMemory`.
+    """Page-locked memory of the host; see `calibrators.cuda.protocols.PinnedMemory`.
 
     Args:
         memory: All of it, at least one byte: an array that owns nothing, and that no view outlives.

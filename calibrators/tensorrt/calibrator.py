@@ -18,7 +18,8 @@ import numpy as np
 from calibrators.batches import Batches, TensorSpec, fitted
 from calibrators.cache.sidecar import sidecar_path
 from calibrators.cache.text import CalibrationCache
-from calibrators.cuda.device import Cuda, open_cuda
+from calibrators.cuda.device import open_cuda
+from calibrators.cuda.protocols import Cuda
 from calibrators.errors import BuildError, CacheError, CacheMismatchError, DataError, TrtcalError
 from calibrators.files import require_outputs
 from calibrators.tensorrt.cache_exchange import Offer, labelled, offered, remarked

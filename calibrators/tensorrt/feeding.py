@@ -9,7 +9,7 @@ from threading import Lock
 import numpy as np
 
 from calibrators.batches import Array
-from calibrators.cuda.device import Cuda, DeviceMemory, PinnedMemory
+from calibrators.cuda.protocols import Cuda, DeviceMemory, PinnedMemory
 
 SETS = 2
 """Sets of buffers: one that the device reads, and one that is filled meanwhile."""

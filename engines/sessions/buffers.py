@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from calibrators.batches import Array
-from calibrators.cuda.device import Cuda, DeviceMemory, PinnedMemory, Stream
+from calibrators.cuda.protocols import Cuda, DeviceMemory, PinnedMemory, Stream
 
 Shape = tuple[int, ...]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from calibrators.batches import Array, TensorSpec
-from calibrators.cuda.device import Cuda, Graph
+from calibrators.cuda.protocols import Cuda, Graph
 from calibrators.errors import DeviceError, EngineError
 from engines.backends.backend import Log
 from engines.backends.logger import listening

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from calibrators.cuda.device import Cuda, open_cuda
+from calibrators.cuda.device import open_cuda
+from calibrators.cuda.protocols import Cuda
 from calibrators.errors import DeviceError, EngineError, MissingDependencyError, TrtcalError
 from calibrators.files import sha256_of
 from engines.backends.backend import Log

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import TracebackType
 
 from calibrators.batches import Array, bind
-from calibrators.cuda.device import Cuda, open_cuda
+from calibrators.cuda.device import open_cuda
+from calibrators.cuda.protocols import Cuda
 from calibrators.errors import EngineError
 from engines.graph.chunks import run_in_chunks, sample_count
 from engines.inspection.engine_record import EngineRecord

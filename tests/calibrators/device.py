@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrators.cuda.device import Device, Event, Graph, PinnedMemory, Stream
+from calibrators.cuda.protocols import Device, Event, Graph, PinnedMemory, Stream
 from calibrators.errors import DeviceError
 
 JUNK = 0xA5

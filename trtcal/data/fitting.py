@@ -1,24 +1,47 @@
 """Fitting: what a model's input says about the images it takes."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from calibrators.batches import TensorSpec
 from calibrators.errors import DataError
 from trtcal.data import geometry
-from trtcal.data.geometry import spelled
+from trtcal.data.geometry import Resize, Size, spelled
 
-if TYPE_CHECKING:
-    from trtcal.data.preprocess import Channels, DType, Layout, Preprocess
+Channels = Literal["RGB", "BGR", "grey"]
+Layout = Literal["NCHW", "NHWC"]
+DType = Literal["float32", "float16", "uint8"]
 
 ARRAYS = "give an .npz with one array per input, named as the input, and --preprocess none"
 
 
-def fitted(preprocess: "Preprocess", inputs: Sequence[TensorSpec]) -> "Preprocess":
-    """What `Preprocess.for_model` does.
+class Stated(NamedTuple):
+    """What a preprocessing says of its own; None and `adapts` are as in `trtcal.data.preprocess.Preprocess`."""
+
+    resize: Resize | None
+    crop: Size | None
+    channels: Channels | None
+    channel_count: int
+    layout: Layout | None
+    dtype: DType | None
+    adapts: bool
+
+
+class Fit(NamedTuple):
+    """What a preprocessing is for one model."""
+
+    input: TensorSpec
+    resize: Resize | None
+    crop: Size | None
+    channels: Channels
+    layout: Layout
+    dtype: DType
+
+
+def fitted(preprocess: Stated, inputs: Sequence[TensorSpec]) -> Fit:
+    """What `Preprocess.for_model` takes from the model's input.
 
     Raises:
         DataError: The preprocessing cannot fit; the message names the input.
@@ -34,11 +57,7 @@ def fitted(preprocess: "Preprocess", inputs: Sequence[TensorSpec]) -> "Preproces
         resize, crop = geometry.fitted(resize, crop, (height, width))
     else:
         _check_size(spec, (height, width), preprocess)
-    try:
-        whole = replace(preprocess, resize=resize, crop=crop, channels=channels, layout=layout, dtype=dtype)
-        return whole.settled()
-    except DataError as error:
-        raise DataError(f"the preprocessing does not fit input {spec}: {error}") from error
+    return Fit(spec, resize, crop, channels, layout, dtype)
 
 
 def image_channels(inputs: Sequence[TensorSpec]) -> int | None:
@@ -59,11 +78,11 @@ def _only(inputs: Sequence[TensorSpec]) -> TensorSpec:
     return inputs[0]
 
 
-def _channel_axis(layout: "Layout") -> int:
+def _channel_axis(layout: Layout) -> int:
     return 1 if layout == "NCHW" else 3
 
 
-def _layout(spec: TensorSpec, stated: "Layout | None") -> "Layout":
+def _layout(spec: TensorSpec, stated: Layout | None) -> Layout:
     """The layout whose channel axis holds 1 or 3; NCHW, ONNX's own, where both do or that axis is free."""
     if len(spec.shape) != 4:
         raise DataError(f"input {spec} takes no images, which have four axes: {ARRAYS}")
@@ -78,7 +97,7 @@ def _layout(spec: TensorSpec, stated: "Layout | None") -> "Layout":
     return possible[0]
 
 
-def _channels(spec: TensorSpec, layout: "Layout", preprocess: "Preprocess") -> "Channels":
+def _channels(spec: TensorSpec, layout: Layout, preprocess: Stated) -> Channels:
     count = spec.shape[_channel_axis(layout)]
     if preprocess.channels is None:
         if count == 1 and preprocess.channel_count == 3:
@@ -91,7 +110,7 @@ def _channels(spec: TensorSpec, layout: "Layout", preprocess: "Preprocess") -> "
     return preprocess.channels
 
 
-def _dtype(spec: TensorSpec, stated: "DType | None") -> "DType":
+def _dtype(spec: TensorSpec, stated: DType | None) -> DType:
     kind: DType = "uint8" if spec.dtype == np.uint8 else "float16" if spec.dtype == np.float16 else "float32"
     if spec.dtype.kind != "f" and kind != "uint8":
         raise DataError(f"input {spec} takes {spec.dtype}, which images are not: {ARRAYS}")
@@ -100,7 +119,7 @@ def _dtype(spec: TensorSpec, stated: "DType | None") -> "DType":
     return stated or kind
 
 
-def _check_size(spec: TensorSpec, size: tuple[object, ...], preprocess: "Preprocess") -> None:
+def _check_size(spec: TensorSpec, size: tuple[object, ...], preprocess: Stated) -> None:
     """A free length takes any; a fixed one must be what the preprocessing gives."""
     ours = geometry.result_size(preprocess.resize, preprocess.crop)
     if all(not isinstance(length, int) or (ours and length == ours[axis]) for axis, length in enumerate(size)):

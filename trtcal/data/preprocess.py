@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +14,11 @@ from calibrators.batches import Array, TensorSpec
 from calibrators.errors import DataError
 from trtcal.config.toml_file import check_keys, nearest, read_toml
 from trtcal.data import fitting, geometry
+from trtcal.data.fitting import Channels, DType, Layout
 from trtcal.data.geometry import Resize, Size, spelled
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-Channels = Literal["RGB", "BGR", "grey"]
-Layout = Literal["NCHW", "NHWC"]
-DType = Literal["float32", "float16", "uint8"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +147,17 @@ class Preprocess:
             DataError: The model takes no images, or another size, layout, number of channels or kind of number; the
                 message names the input.
         """
-        return self if self.as_is else fitting.fitted(self, inputs)
+        if self.as_is:
+            return self
+        count, adapts = self.channel_count, self.adapts
+        stated = fitting.Stated(self.resize, self.crop, self.channels, count, self.layout, self.dtype, adapts)
+        fit = fitting.fitted(stated, inputs)
+        try:
+            return replace(
+                self, resize=fit.resize, crop=fit.crop, channels=fit.channels, layout=fit.layout, dtype=fit.dtype
+            ).settled()
+        except DataError as error:
+            raise DataError(f"the preprocessing does not fit input {fit.input}: {error}") from error
 
     def settled(self) -> "Preprocess":
         """What `for_model` gives where a model leaves everything open: RGB, NCHW, float32, the sizes as they are.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from calibrators.batches import Array, bind
-from calibrators.cuda.device import Cuda, Event
+from calibrators.cuda.protocols import Cuda, Event
 from calibrators.errors import TrtcalError
 from engines.sessions.execution import Execution
 from engines.sessions.tensorrt import TensorRTSession

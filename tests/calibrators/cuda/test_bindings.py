@@ -9,7 +9,7 @@ import pytest
 
 from calibrators.cuda import bindings as cuda_bindings
 from calibrators.cuda.bindings import CudaBindings
-from calibrators.cuda.device import Device
+from calibrators.cuda.protocols import Device
 from calibrators.errors import DeviceError
 
 try:

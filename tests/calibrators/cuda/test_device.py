@@ -124,7 +124,7 @@ def test_nothing_is_loaded_before_it_is_needed():
     program = """
 import sys
 before = set(sys.modules)
-import calibrators.cuda, calibrators.cuda_pycuda, calibrators.cuda_bindings
+import calibrators.cuda.device
 print([name for name in set(sys.modules) - before if name.partition(".")[0] in ("pycuda", "cuda")])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

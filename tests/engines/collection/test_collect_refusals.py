@@ -214,7 +214,7 @@ class TestBadModels:
 MEMORY = """
 import resource, sys
 import numpy as np
-from engines.collect import collect
+from engines.collection.collect import collect
 from tests.engines.networks import Net
 
 net = Net()
