@@ -107,7 +107,8 @@ def test_a_simulation_does_what_it_says(tour: Path) -> None:
 def test_every_setting_of_a_configuration_is_told() -> None:
     from dataclasses import fields
 
-    from trtcal.config.settings import KEYS, Skip
+    from trtcal.config.layer_settings import KEYS
+    from trtcal.config.rules import Skip
 
     (block,) = blocks("toml layers.toml")
     for key in (*KEYS, *(each.name for each in fields(Skip))):

@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass
 
 from calibrators.cache.lookalikes import ONNX_MODEL
+from calibrators.cache.text import NoCacheError
+from calibrators.codecs.cache_file import recognised_instead
 from calibrators.codecs.encodings import Encodings
 from calibrators.codecs.formats import FORMATS, load, recognised, require_recognised
 from calibrators.errors import CacheError
@@ -53,7 +55,10 @@ def read(path: str | os.PathLike[str], name: str | None = None, *, whole: bool =
         _require_quantized(path)
         return _of_model(path, whole=whole)
     found = _format(data, name, str(path))
-    encodings = load(data, found, source=str(path))
+    try:
+        encodings = load(data, found, source=str(path))
+    except NoCacheError as error:
+        raise recognised_instead(error) from error
     if encodings.cache is not None and found == "tensorrt":
         encodings.cache.join_sidecar(path)
     return Read(found, encodings, encodings.notes)
@@ -73,7 +78,8 @@ def _format(data: bytes, name: str | None, source: str) -> str:
 
 
 def _require_quantized(path: str | os.PathLike[str]) -> None:
-    from engines.graph.model import QUANTIZERS, load_model
+    from engines.graph.model import load_model
+    from engines.graph.operators import QUANTIZERS
 
     kinds = {node.op_type for node in load_model(path, weights=False, check=False).graph.node}
     if not any(kind in QUANTIZERS or kind.startswith("QLinear") for kind in kinds):

@@ -11,6 +11,7 @@ import onnx
 
 from calibrators.cache.sidecar import Sidecar, sidecar_path
 from calibrators.cache.text import CalibrationCache
+from calibrators.codecs.cache_file import load_cache
 from calibrators.errors import CacheError, CacheMismatchError, ConfigError, ModelError
 from calibrators.files import require_outputs, sha256_of, whole_file, write_whole
 from calibrators.statistics.file import Statistics
@@ -129,7 +130,7 @@ def ranges_for(
     if isinstance(cache, Statistics):
         require_same_model(cache, model)
         return cache
-    ranges = cache if isinstance(cache, CalibrationCache) else CalibrationCache.load(cache)
+    ranges = cache if isinstance(cache, CalibrationCache) else load_cache(cache)
     require_fit(ranges, model, name if isinstance(cache, CalibrationCache) else str(cache))
     return ranges
 

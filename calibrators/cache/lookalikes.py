@@ -1,7 +1,6 @@
 """Files that are given in the place of a calibration cache, told by what is in them."""
 
 import re
-import shlex
 
 ONNX_MODEL = rb"\x08[\x01-\x20][\x12\x1a\x3a\x42]"
 """How an ONNX model begins, as a regular expression: its IR version, and another of its first fields."""
@@ -21,12 +20,7 @@ _LOOKALIKES = (
 )
 
 
-def lookalike(data: bytes, source: str) -> str | None:
+def lookalike(data: bytes) -> str | None:
     """What a file's bytes are that is no calibration cache, in words, and what to do with it; None where unknown."""
-    from calibrators.codecs.formats import FORMATS, recognised
-
-    name = recognised(data)
-    if name not in (None, "tensorrt"):
-        return f"{FORMATS[name].title} (`trtcal cache convert {shlex.quote(source)} -o NEW.cache` makes a cache of it)"
     sample = data if len(data) < 1 << 16 else data[: data.rfind(b"\n", 0, 1 << 16) + 1] or data[: 1 << 16]
     return next((what for start, what in _LOOKALIKES if re.match(rb"\s*(?:" + start + rb")", sample, re.DOTALL)), None)

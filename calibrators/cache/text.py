@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from calibrators.cache.lookalikes import lookalike
 from calibrators.cache.sidecar import Sidecar, sidecar_path
 from calibrators.errors import CacheError
 from calibrators.files import opened, whole_file, write_whole
@@ -34,6 +33,20 @@ MOST_BYTES = 2**26
 
 SMALLEST_NORMAL = 2.0**-126
 """The smallest positive float32 with full precision; kernels flush smaller ones to zero."""
+
+
+class NoCacheError(CacheError):
+    """A file that is malformed, or no calibration cache at all: `calibrators.codecs.cache_file` may know what it is.
+
+    Attributes:
+        data: Its bytes.
+        source: What it is called.
+        binary: Whether it is no text.
+    """
+
+    def __init__(self, message: str, *, data: bytes, source: str, binary: bool = False) -> None:
+        super().__init__(message)
+        self.data, self.source, self.binary = data, source, binary
 
 
 class CalibrationCache(Mapping[str, float]):
@@ -329,7 +342,8 @@ def _decoded(data: bytes, source: str) -> str:
     if not data.strip():
         raise CacheError(f"{source} is empty: no calibration cache; calibrate again")
     if b"\0" in data:
-        raise CacheError(f"{source} is no TensorRT calibration cache but {lookalike(data, source) or 'a binary file'}")
+        message = f"{source} is no TensorRT calibration cache but a binary file"
+        raise NoCacheError(message, data=data, source=source, binary=True)
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -355,11 +369,8 @@ def _fault(line: str, earlier: int | None) -> str:
     return f"the scale {_shown(bits)} has {len(bits)} hexadecimal digits; a float32 has at most {_DIGITS}"
 
 
-def _refusal(data: bytes, source: str, number: int, reason: str) -> CacheError:
-    other = lookalike(data, source)
-    if other:
-        return CacheError(f"{source} is no TensorRT calibration cache but looks like {other}")
-    return CacheError(f"{source}, line {number}: {reason}")
+def _refusal(data: bytes, source: str, number: int, reason: str) -> NoCacheError:
+    return NoCacheError(f"{source}, line {number}: {reason}", data=data, source=source)
 
 
 def _checked(name: str) -> str:

@@ -1,6 +1,7 @@
 """The formats by name, and which of them a file has: told by what is in it, never by how it is called."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -60,12 +61,16 @@ _JSON = {
 }
 
 
+_JSON_OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{\s*(?:[\"}]|\Z)")
+"""How a JSON object begins; a tensor's name in a text of ranges may begin with a brace, too."""
+
+
 def recognised(data: bytes) -> str | None:
     """The name of the format that a file's bytes have; None where it is none of them.
 
     A file that is malformed may still be recognised: reading it then says what is wrong.
     """
-    if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+    if not _JSON_OBJECT.match(data):
         return next((name for name, fits in _BYTES.items() if fits(data)), None)
     try:
         values = json.loads(data.removeprefix(b"\xef\xbb\xbf"))
@@ -85,9 +90,9 @@ def require_recognised(data: bytes, source: str) -> str:
     name = recognised(data)
     if name is not None:
         return name
-    if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+    if _JSON_OBJECT.match(data):
         object_of(data, source)  # what is cut off looks like anything
-    what = lookalike(data, source)
+    what = lookalike(data)
     if what is None and data.strip():
         raise CacheError(f"{source} is of no format of scales that trtcal knows: {', '.join(FORMATS)}, or a Q/DQ model")
     if what in (None, "JSON"):  # empty, cut off, or of another kind

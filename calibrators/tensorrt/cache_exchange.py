@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from calibrators.cache.check import remarks_of
 from calibrators.cache.sidecar import Sidecar, installed_versions, sidecar_path
 from calibrators.cache.text import CalibrationCache, header_text, version_number, version_text
+from calibrators.codecs.cache_file import load_cache
 from calibrators.errors import CacheMismatchError
 from calibrators.statistics.file import Provenance
 
@@ -53,7 +54,7 @@ def offered(
         CacheError: The cache or its side-car cannot be read, or is malformed.
         CacheMismatchError: It was made of another model, or by another TensorRT or algorithm.
     """
-    cache = CalibrationCache.load(path)
+    cache = load_cache(path)
     notes: list[str] = []
     if cache.sidecar is None and sidecar_path(path).exists():
         notes.append(f"{sidecar_path(path)} describes another cache: which model {path} was made of is not known")

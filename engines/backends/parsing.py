@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from calibrators.errors import BuildError
 from engines.backends.backend import Log
-from engines.graph.model import label as node_label
+from engines.graph.operators import label as node_label
 
 if TYPE_CHECKING:
     import onnx

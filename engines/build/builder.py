@@ -14,7 +14,8 @@ from calibrators.cache.sidecar import sidecar_path as cache_sidecar_path
 from engines.backends.backend import NO_OPTIONS, Backend, BoundTensor, BuildOptions, Log
 from engines.backends.kernel_log import UnknownLogError, read_kernels
 from engines.build.calibration import CacheSource, Ranges, digest_of, ranges_for
-from engines.graph.model import ModelSource, label
+from engines.graph.model import ModelSource
+from engines.graph.operators import label
 from engines.inspection.inspect import findings_of, operators_of
 from engines.build.layer_plan import LayerConfig, LayerPlan
 from engines.build.layer_types import constrained, disobeyed, halved, planned_for, told

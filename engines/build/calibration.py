@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from calibrators.batches import Batches, TensorSpec, fitted
 from calibrators.cache.text import CalibrationCache
+from calibrators.codecs.cache_file import load_cache
 from calibrators.errors import BuildError, CacheMismatchError
 from calibrators.files import require_outputs
 from calibrators.cache.sidecar import sidecar_path
@@ -77,7 +78,7 @@ def ranges_for(
         elif cache is None:
             yield Ranges()
         else:
-            given = cache if isinstance(cache, (CalibrationCache, Statistics)) else CalibrationCache.load(cache)
+            given = cache if isinstance(cache, (CalibrationCache, Statistics)) else load_cache(cache)
             name = "the cache" if given is cache else str(cache)
             scales, others = scales_for(plan or NO_PLAN, given, name=name)
             why = _why_nodes(plan or NO_PLAN, scales, others) if order.implicit else ""
@@ -93,7 +94,7 @@ def reader_of(path: Path, *, allow_version_mismatch: bool = False) -> "Calibrato
     from calibrators.tensorrt import int8
 
     kinds = (int8.EntropyCalibrator2, int8.MinMaxCalibrator, int8.EntropyCalibrator, int8.LegacyCalibrator)
-    algorithm = CalibrationCache.load(path, alone=True).algorithm
+    algorithm = load_cache(path, alone=True).algorithm
     kind = next((kind for kind in kinds if kind.algorithm == algorithm), int8.EntropyCalibrator2)
     return kind(cache=path, allow_version_mismatch=allow_version_mismatch)
 
@@ -127,12 +128,12 @@ def _from_calibrator(order: Order, calibrator: "Calibrator", plan: LayerPlan) ->
         return _implicit(order, calibrator)
     path = calibrator.cache
     if path is not None and (calibrator.batches is None or (path.exists() and not calibrator.recalibrate)):
-        return _explicit(order, *scales_for(plan, CalibrationCache.load(path), name=str(path)), why)
+        return _explicit(order, *scales_for(plan, load_cache(path), name=str(path)), why)
     assert calibrator.batches is not None  # it has a cache or batches
     if path is not None:
         require_outputs([path, sidecar_path(path)], inputs=files_of(order.model))
         if path.exists():
-            CalibrationCache.load(path, alone=True)  # what is replaced is a cache, and nothing else
+            load_cache(path, alone=True)  # what is replaced is a cache, and nothing else
     return _collected(order, calibrator, calibrator.batches, plan, why)
 
 
@@ -154,7 +155,7 @@ def _coverage(order: Order, path: Path | None) -> tuple[str, ...]:
     """
     if path is None or not path.exists():
         return ()
-    names, cache = activations(order.graph), CalibrationCache.load(path, alone=True)
+    names, cache = activations(order.graph), load_cache(path, alone=True)
     lacking = [name for name in names if name not in cache]
     if len(lacking) == len(names):
         raise CacheMismatchError(

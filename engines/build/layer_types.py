@@ -10,7 +10,7 @@ from calibrators.errors import BuildError
 from engines.backends.backend import NumberType
 from engines.backends.settings import require_types
 from engines.qdq.findings import Finding
-from engines.graph.model import label
+from engines.graph.operators import label
 from engines.inspection.inspect import Operator
 from engines.build.layer_plan import NO_PLAN, LayerConfig, LayerPlan, some
 from engines.simulation.layer_names import layers_of

@@ -15,8 +15,6 @@ from engines.collection.counting import Gathering
 from engines.collection.derived_statistics import Origin, derived_of
 from engines.graph.cores import usable_cores
 from engines.graph.model import (
-    AVERAGES,
-    COMMUTES,
     ModelSource,
     activations,
     files_of,
@@ -26,6 +24,7 @@ from engines.graph.model import (
     model_digest,
     scale_groups,
 )
+from engines.graph.operators import AVERAGES, COMMUTES
 from engines.graph.samples import group_size, grouped, turned
 from engines.qdq.dynamic_structure import dynamic_refusal
 

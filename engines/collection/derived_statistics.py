@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import onnx
 
 from calibrators.statistics.tensor import TensorStatistics
-from engines.graph.model import MOVES
+from engines.graph.operators import MOVES
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,34 +17,18 @@ from calibrators.batches import TensorSpec
 from calibrators.errors import ModelError
 from calibrators.files import sha256_of
 from calibrators.statistics.file import ScaleGroup
+from engines.graph.operators import AVERAGES, COMMUTES, QUANTIZERS, label
 from engines.graph.without_weights import read_light
 
 ModelSource = str | os.PathLike[str] | onnx.ModelProto
 
 FLOAT_TYPES = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
 
-MOVES = frozenset(
-    {"DepthToSpace", "Dropout", "Flatten", "Identity", "Reshape", "Slice", "SpaceToDepth", "Split"}
-) | frozenset({"Squeeze", "Transpose", "Unsqueeze"})
-"""Operators whose outputs hold values of their first input and no others."""
-
-COMMUTES = MOVES | {"GlobalMaxPool", "MaxPool"}
-"""Operators that give the same result before and after quantization: both sides share one scale."""
-
-QUANTIZERS = frozenset(
-    {"ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger"}
-    | {"QLinearConv", "QLinearMatMul", "QuantizeLinear"}
-)
-"""Operators that only a quantized model has."""
-
 MOST_BYTES = 2**31
 """No ONNX file is as large; larger models keep their weights in other files."""
 
 SHAPE_SIZED = 64
 """Elements in an initializer that may state a shape, an axis or a slice; larger ones are weights."""
-
-AVERAGES = frozenset({"AveragePool", "GlobalAveragePool"})
-"""Average pooling: in TensorRT's own caches the output has its input's scale, though the operator does not commute."""
 
 
 def load_model(path: str | os.PathLike[str], *, weights: bool = True, check: bool = True) -> onnx.ModelProto:
@@ -252,11 +236,6 @@ def with_types(model: onnx.ModelProto) -> onnx.ModelProto:
         return onnx.shape_inference.infer_shapes(light)
     except Exception:  # noqa: BLE001 - a custom operator, or a model over 2 GB: types come from ONNX Runtime then
         return light
-
-
-def label(node: onnx.NodeProto) -> str:
-    """A node's name, or for an unnamed one its operator and first output."""
-    return node.name or f"{node.op_type} -> {next((name for name in node.output if name), '?')}"
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -5,10 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engines.graph.model import label
+from engines.graph.operators import WEIGHTED, label
 from engines.inspection.kernels import Kernel
 from engines.qdq.findings import Finding
-from engines.qdq.lint import WEIGHTED
 from engines.qdq.read import DEQUANTIZE, QUANTIZE
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from calibrators.errors import ModelError
-from engines.qdq.placement import WEIGHTED, label
+from engines.graph.operators import WEIGHTED, label
 
 if TYPE_CHECKING:
     import onnx
@@ -75,7 +75,7 @@ def to_half(model: "onnx.ModelProto", *, keep: Collection[str] = (), only: Colle
 
     Args:
         model: Float, or with Q/DQ nodes.
-        keep: Labels (`engines.graph.model.label`) of operators that stay FP32.
+        keep: Labels (`engines.graph.operators.label`) of operators that stay FP32.
         only: Labels of operators besides which all stay FP32; None lets all be FP16.
 
     Raises:

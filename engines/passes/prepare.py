@@ -13,7 +13,7 @@ from onnx_ir.passes import common
 
 from calibrators.errors import ModelError, TrtcalError, one_line
 from engines.graph.model import ModelSource, load_model, loaded
-from engines.qdq.placement import label
+from engines.graph.operators import label
 
 LOWEST_OPSET = 13
 """QuantizeLinear and DequantizeLinear take an axis, hence scales per channel, from this opset on."""
@@ -30,7 +30,7 @@ def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET, light: bool = Fal
     """The model with functions inlined, constants and batch normalization folded, and its opset raised.
 
     The tensors that remain keep their names: a convolution with a folded batch normalization gives the latter's output.
-    Operators keep theirs, and those without one are named as `engines.qdq.placement.label` has it.
+    Operators keep theirs, and those without one are named as `engines.graph.operators.label` has it.
 
     Args:
         model: A path, or a model in memory.

@@ -7,7 +7,8 @@ import onnx
 
 from calibrators.cache.check import is_internal
 from calibrators.cache.text import CalibrationCache, usable
-from engines.graph.model import AVERAGES, COMMUTES, scale_groups
+from engines.graph.model import scale_groups
+from engines.graph.operators import AVERAGES, COMMUTES
 
 
 class ReadCache:

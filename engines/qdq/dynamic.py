@@ -26,10 +26,11 @@ from onnx_ir.passes import common
 from calibrators.errors import ModelError, RangeError
 from calibrators.weights import WeightMethod
 from engines.graph.model import ModelSource
+from engines.graph.operators import label
 from engines.graph.writer import GraphWriter
 from engines.passes.prepare import prepared
 from engines.qdq.dynamic_structure import NO_DYNAMIC
-from engines.qdq.placement import Site, label, planned
+from engines.qdq.placement import Site, planned
 from engines.qdq.weights import Granularity, WeightOptions, site_weight
 
 FOR_ONNX_RUNTIME = (

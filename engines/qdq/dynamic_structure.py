@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.graph.model import label
+from engines.graph.operators import label
 from engines.qdq.findings import INTEGER, Finding, WeightedOperator
 from engines.qdq.read import Graph, Quantizer
 

@@ -20,10 +20,11 @@ from onnx_ir.passes import common
 
 from calibrators.encoding import Encoding
 from calibrators.errors import ModelError
+from engines.graph.operators import label
 from engines.graph.writer import GraphWriter
 from engines.passes.prepare import LOWEST_OPSET, prepared
 from engines.qdq.insert import WIDE_OPSET, Pairs, in_int8
-from engines.qdq.placement import Site, Weight, label
+from engines.qdq.placement import Site, Weight
 
 DOMAIN, OPERATOR, KEY = "trtcal", "Quantized", "key"
 """A mark is a node of this domain and operator, whose integer attribute is its place in the list of marks."""

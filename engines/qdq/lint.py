@@ -10,18 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engines.graph.model import label
+from engines.graph.operators import CONVOLUTIONS, WEIGHTED, label
 from engines.qdq.dynamic_structure import dynamic_findings, dynamic_operators
 from engines.qdq.findings import Finding, WeightedOperator
 from engines.qdq.read import DEQUANTIZE, QUANTIZE, Graph, Quantizer
 
 if TYPE_CHECKING:
     import onnx
-
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-"""Operators that run in INT8 when their inputs are quantized."""
-
-_CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 _FUSED_AFTER = frozenset(
     {
@@ -231,7 +226,7 @@ def _judge_add(graph: Graph, node: "onnx.NodeProto", quantizers: Mapping[str, Qu
         return
     makers = [_behind_normalization(graph, name) for name in node.input]
     quantized = [
-        maker is not None and maker.op_type in _CONVOLUTIONS and all(name in quantizers for name in maker.input[:2])
+        maker is not None and maker.op_type in CONVOLUTIONS and all(name in quantizers for name in maker.input[:2])
         for maker in makers
     ]
     if any(quantized):

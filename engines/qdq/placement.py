@@ -7,10 +7,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from calibrators.errors import ModelError
-from engines.graph.model import MOVES, QUANTIZERS
-
-CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
-WEIGHTED = CONVOLUTIONS | {"Gemm", "MatMul"}
+from engines.graph.operators import CONVOLUTIONS, MOVES, QUANTIZERS, WEIGHTED, label
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +83,6 @@ def planned(model: ir.Model) -> Plan:
     skips = [skip for node in graph if (skip := _skip(node, live, fusible)) is not None]
     order = {node: place for place, node in enumerate(graph)}
     return Plan(tuple(sorted([*sites, *skips], key=lambda site: order[site.node])), left)
-
-
-def label(node: ir.Node) -> str:
-    """A node's name, or for an unnamed one its operator and first output."""
-    return node.name or f"{node.op_type} -> {node.outputs[0].name}"
 
 
 def _live(graph: ir.Graph) -> set[ir.Value]:

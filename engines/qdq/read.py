@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from calibrators.errors import ModelError
-from engines.graph.model import MOVES, data_nodes, input_specs, label
+from engines.graph.model import data_nodes, input_specs
+from engines.graph.operators import MOVES, label
 
 if TYPE_CHECKING:
     import onnx

@@ -15,18 +15,16 @@ import onnx
 from calibrators.cache.text import usable
 from calibrators.errors import ModelError
 from engines.graph.model import (
-    COMMUTES,
     FLOAT_TYPES,
-    QUANTIZERS,
     SHAPE_SIZED,
     ModelSource,
     activations,
-    label,
     load_model,
     loaded,
     scale_groups,
     with_types,
 )
+from engines.graph.operators import COMMUTES, QUANTIZERS, label
 from engines.qdq.read import DEQUANTIZE, QUANTIZE, Graph, Quantizer
 
 RENAMED = "_QuantizeLinear_Input"

@@ -12,7 +12,8 @@ from calibrators.codecs.losses import listed
 from calibrators.encoding import Encoding
 from calibrators.errors import ModelError, RangeError
 from calibrators.grid import Grid
-from engines.graph.model import COMMUTES, ModelSource, activations, load_model, loaded, scale_groups
+from engines.graph.model import ModelSource, activations, load_model, loaded, scale_groups
+from engines.graph.operators import COMMUTES
 from engines.qdq.read import DEQUANTIZE, QUANTIZE, Graph, Quantizer
 from engines.qdq.to_cache import FloatView, quantize_alone, require_qdq
 

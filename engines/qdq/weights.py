@@ -12,7 +12,8 @@ from calibrators.encoding import Encoding
 from calibrators.errors import ModelError, RangeError
 from calibrators.grid import TENSORRT_WEIGHTS, Grid
 from calibrators.weights import WeightMethod, weight_encoding
-from engines.qdq.placement import CONVOLUTIONS, Site, label
+from engines.graph.operators import CONVOLUTIONS, label
+from engines.qdq.placement import Site
 
 BLOCK_OPSET = 21
 """DequantizeLinear takes blocks from this opset on."""

@@ -26,10 +26,11 @@ from calibrators.errors import CacheError, ModelError
 from calibrators.files import write_whole
 from calibrators.weights import WeightMethod
 from engines.graph.model import ModelSource, loaded
+from engines.graph.operators import label
 from engines.passes.prepare import LOWEST_OPSET, prepared
 from engines.qdq.cache_scales import ReadCache, foreign, none_usable, unusable
 from engines.qdq.insert import Pairs
-from engines.qdq.placement import Site, label, planned
+from engines.qdq.placement import Site, planned
 from engines.qdq.weights import (
     BLOCK_OPSET,
     BLOCKS_NOTE,
@@ -139,7 +140,7 @@ def quantize(
         granularity: What of a weight shares a scale: "channel", an output channel, as TensorRT wants it; "tensor", all
             of it; "block:N", N neighbours along the axis that MatMul or Gemm sums over, for ONNX Runtime. For blocks
             the model's opset is raised to 21.
-        layers: By label (`engines.qdq.placement.label`), the layers that are quantized otherwise, or stay in float.
+        layers: By label (`engines.graph.operators.label`), the layers that are quantized otherwise, or stay in float.
         caches: By label, the cache that the layer's activation has its scale from, instead of `cache`. An activation
             that several layers read with several scales is quantized with each.
 

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from engines.graph.operators import CONVOLUTIONS, label
 from engines.graph.writer import GraphWriter
-from engines.qdq.placement import CONVOLUTIONS, Site, label, planned
+from engines.qdq.placement import Site, planned
 
 Floats = npt.NDArray[np.floating[Any]]
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from engines.qdq.placement import WEIGHTED, label
+from engines.graph.operators import WEIGHTED, label
 from engines.recovery.affine import Affine
 
 SAMPLES, CHANNELS = 0, 1

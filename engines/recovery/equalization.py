@@ -28,8 +28,8 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
+from engines.graph.operators import label
 from engines.graph.writer import GraphWriter
-from engines.qdq.placement import label
 from engines.recovery.affine import Affine, affines, bias_of, floats_of, matrices, set_bias, set_weight, weight_of
 from engines.recovery.channels import Clipping, Way, way_from
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from calibrators.errors import ModelError
-from engines.qdq.placement import label
+from engines.graph.operators import label
 from engines.recovery.affine import Affine, floats_of
 
 Singles = npt.NDArray[np.float32]

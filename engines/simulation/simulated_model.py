@@ -17,9 +17,10 @@ from onnx_ir.passes import common
 from calibrators.encoding import Encoding
 from calibrators.errors import ModelError, RangeError
 from engines.graph.model import ModelSource
+from engines.graph.operators import label
 from engines.passes.prepare import LOWEST_OPSET, prepared
 from engines.qdq.insert import WIDE_OPSET, Levels, Pairs
-from engines.qdq.placement import Site, label, planned
+from engines.qdq.placement import Site, planned
 from engines.qdq.weights import BLOCK_OPSET, WeightOptions, site_weight
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -30,7 +31,7 @@ class Layer:
     """A layer that can be quantized: an operator with constant weights, or the skip input of a residual addition.
 
     Attributes:
-        name: The node's label (`engines.qdq.placement.label`).
+        name: The node's label (`engines.graph.operators.label`).
         type: Its operator.
         activation: The tensor that it reads.
         output: The tensor that it gives.

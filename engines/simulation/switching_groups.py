@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import onnx
 
-from engines.graph.model import COMMUTES, scale_groups
+from engines.graph.model import scale_groups
+from engines.graph.operators import COMMUTES
 from engines.simulation.simulated_model import Layer
 
 

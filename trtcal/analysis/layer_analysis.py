@@ -5,8 +5,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 from engines.simulation.simulated_model import Simulation
+from trtcal.analysis.error_report import ErrorReport, errors_by_layer
 from trtcal.analysis.judging import Judging, Step
-from trtcal.analysis.layer_errors import ErrorReport, errors_by_layer
 from trtcal.analysis.sensitivity import Sensitivity, criterion_named, rank_layers, trial_forms
 from trtcal.analysis.trial_cache import TrialCache, trial_context, trial_key
 from trtcal.analysis.trials import Trials

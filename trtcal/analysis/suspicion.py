@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,9 +12,7 @@ from calibrators.grid import TENSORRT_INT8
 from calibrators.methods.percentile import percentile_range
 from calibrators.statistics.file import Statistics
 from calibrators.statistics.tensor import TensorStatistics
-
-if TYPE_CHECKING:
-    from trtcal.analysis.layer_errors import LayerError
+from trtcal.analysis.layer_error import LayerError
 
 USUAL = 99.9
 """The percentile of the magnitudes above 0 that counts as the end of the usual values."""
@@ -90,7 +88,7 @@ class Suspicion:
         }
 
 
-def suspicions(errors: Sequence["LayerError"], statistics: Statistics | None = None) -> tuple[Suspicion, ...]:
+def suspicions(errors: Sequence[LayerError], statistics: Statistics | None = None) -> tuple[Suspicion, ...]:
     """What looks wrong in a model's layers, in their order, what harms first; of a tensor that several read, once.
 
     Args:
@@ -107,7 +105,7 @@ def suspicions(errors: Sequence["LayerError"], statistics: Statistics | None = N
     return tuple(sorted(found.values(), key=lambda each: not each.harms))
 
 
-def _of_input(error: "LayerError", known: TensorStatistics | None) -> Iterator[Suspicion]:
+def _of_input(error: LayerError, known: TensorStatistics | None) -> Iterator[Suspicion]:
     named = partial(Suspicion, error.layer.activation)
     use, channels, own, count = error.use, error.channels, error.rounded, len(error.channels.amax)
     if error.arrives.nonfinite:
@@ -158,7 +156,7 @@ def _of_range(named: Callable[..., Suspicion], known: TensorStatistics, encoding
         )
 
 
-def _of_weight(error: "LayerError") -> Iterator[Suspicion]:
+def _of_weight(error: LayerError) -> Iterator[Suspicion]:
     weight = error.weight
     if weight is None or error.layer.weight is None:
         return
@@ -185,7 +183,7 @@ def _of_weight(error: "LayerError") -> Iterator[Suspicion]:
         yield named("dead weights", f"{_listed(weight.dead, len(weight.amax))} all zero", harms=False)
 
 
-def _of_output(error: "LayerError") -> Iterator[Suspicion]:
+def _of_output(error: LayerError) -> Iterator[Suspicion]:
     named = partial(Suspicion, error.layer.output)
     if error.gives.nonfinite:
         yield named("not finite", f"{error.gives.nonfinite} of its values are NaN or infinite in one of the models")

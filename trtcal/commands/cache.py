@@ -50,9 +50,10 @@ def show(
     side-car holds another one for them than the cache. `hex` is the scale as the file holds it: a float32's bits.
     """
     from calibrators.cache.check import oddities_of, remarks_of
-    from calibrators.cache.text import CalibrationCache, header_text
+    from calibrators.cache.text import header_text
+    from calibrators.codecs.cache_file import load_cache
 
-    loaded = CalibrationCache.load(cache, alone=True)
+    loaded = load_cache(cache, alone=True)
     sidecar, doubt = _sidecar_of(cache, loaded)
     warnings = [*([doubt] if doubt else []), *oddities_of(loaded)]
     remarks = remarks_of(loaded)
@@ -119,11 +120,12 @@ def check(
     """
     from calibrators.cache.check import judge
     from calibrators.cache.sidecar import Sidecar
-    from calibrators.cache.text import CalibrationCache
-    from engines.graph.model import COMMUTES, activations, load_model, model_digest, scale_groups
+    from calibrators.codecs.cache_file import load_cache
+    from engines.graph.model import activations, load_model, model_digest, scale_groups
+    from engines.graph.operators import COMMUTES
     from engines.qdq.write import quantizable_tensors
 
-    loaded = CalibrationCache.load(cache, alone=True)
+    loaded = load_cache(cache, alone=True)
     graph = load_model(model, weights=False)
     fit = judge(
         loaded,

@@ -10,8 +10,9 @@ from trtcal import console
 from trtcal.commands import options
 
 if TYPE_CHECKING:
+    from trtcal.analysis.error_report import ErrorReport
     from trtcal.analysis.layer_analysis import LayerAnalysis
-    from trtcal.analysis.layer_errors import ErrorReport, LayerError
+    from trtcal.analysis.layer_error import LayerError
     from trtcal.analysis.sensitivity import LayerSensitivity, Sensitivity
     from trtcal.measure.measures import Score
 

@@ -30,7 +30,7 @@ from typing import Any, get_args
 
 from calibrators.errors import ConfigError
 from trtcal.config.layer_settings import CLOSENESS, KEYS, LayerSettings
-from trtcal.config.settings import Kind, QuantConfig, Skip, qualified
+from trtcal.config.rules import Kind, LayerRules, Rules, Skip, qualified
 from trtcal.config.toml_file import check_keys, parse_toml, read_toml
 
 TARGETS: dict[Kind, str] = {"layer": "name", "name": "pattern", "type": "type"}
@@ -42,19 +42,19 @@ WIDTH = 100
 """Characters of a line, beyond which a list has a line for each item."""
 
 
-def load(path: Path) -> QuantConfig:
-    """What a file says; see `QuantConfig.load`."""
+def load(path: Path, kind: type[Rules]) -> Rules:
+    """What a file says, as a new one of `kind`; see `QuantConfig.load`."""
     with _within(str(path)):
-        return _config(read_toml(path, error=ConfigError))
+        return _rules(read_toml(path, error=ConfigError), kind)
 
 
-def parse(text: str, *, source: str) -> QuantConfig:
-    """What a text says; see `QuantConfig.parse`."""
+def parse(text: str, kind: type[Rules], *, source: str) -> Rules:
+    """What a text says, as a new one of `kind`; see `QuantConfig.parse`."""
     with _within(source):
-        return _config(parse_toml(text, error=ConfigError))
+        return _rules(parse_toml(text, error=ConfigError), kind)
 
 
-def dumps(config: QuantConfig) -> str:
+def dumps(config: LayerRules) -> str:
     """The text; see `QuantConfig.dumps`."""
     default = {key: value for key, value in asdict(config.default).items() if value is not None}
     plain = asdict(LayerSettings())
@@ -67,17 +67,14 @@ def dumps(config: QuantConfig) -> str:
     skipped["types"] = tuple(map(_written, config.skipped.types))
     if config.skipped != Skip():
         tables.append(("[skip]", {key: value for key, value in skipped.items() if value}))
-    text = "\n".join("".join(f"{line}\n" for line in _lines(header, values)) for header, values in tables)
-    if config.qat_layers:
-        text += f"\n# {len(config.qat_layers)} QAT layer mapping(s), of PyTorch classes, are not in this file\n"
-    return text
+    return "\n".join("".join(f"{line}\n" for line in _lines(header, values)) for header, values in tables)
 
 
-def _config(content: dict[str, Any]) -> QuantConfig:
+def _rules(content: dict[str, Any], made: type[Rules]) -> Rules:
     check_keys(content, SECTIONS, closeness=CLOSENESS, error=ConfigError)
     with _within("[default]"):
-        config = QuantConfig(LayerSettings(**_table(content.get("default", {}), KEYS)))
-    add: dict[str, Callable[..., QuantConfig]]
+        config = made(LayerSettings(**_table(content.get("default", {}), KEYS)))
+    add: dict[str, Callable[..., Rules]]
     add = {"layer": config.add_layer_config, "name": config.add_name_config, "type": config.add_type_config}
     for kind, key in TARGETS.items():
         known = set[str]()

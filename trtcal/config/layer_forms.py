@@ -8,7 +8,7 @@ from calibrators.errors import ModelError
 from calibrators.grid import TENSORRT_INT8
 from calibrators.ranges import encodings
 from calibrators.statistics.file import Statistics
-from engines.qdq.placement import CONVOLUTIONS
+from engines.graph.operators import CONVOLUTIONS
 from engines.simulation.simulated_model import FLOAT, Layer, LayerForm, Simulation
 from trtcal.config.layer_settings import LayerSettings, require_untrained
 

@@ -6,7 +6,7 @@ from calibrators.errors import ConfigError
 from engines.build.layer_plan import LayerPlan, some
 from engines.simulation.simulated_model import Layer
 from trtcal.config.layer_settings import LayerSettings, require_untrained
-from trtcal.config.settings import Resolved
+from trtcal.config.rules import Resolved
 
 TENSORRT_BITS = 8
 

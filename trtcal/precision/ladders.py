@@ -11,7 +11,8 @@ from engines.simulation.costs import FLOAT_BITS, HALF_BITS, operand_bits
 from engines.simulation.simulated_model import FLOAT, LayerForm, Simulation
 from engines.simulation.switching_groups import SwitchGroup, switch_groups
 from trtcal.config.layer_forms import layer_forms
-from trtcal.config.settings import LayerSettings, QuantConfig
+from trtcal.config.layer_settings import LayerSettings
+from trtcal.config.settings import QuantConfig
 from trtcal.precision.search import Levels
 
 Candidate = Literal["int8", "fp16", "fp32"]

@@ -10,7 +10,7 @@ evaluation, the running statistics take their place, and there is one product.
 """
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,21 @@ from torch import Tensor, nn
 from calibrators.errors import DataError
 from trtcal.qat.functional import linked
 
-if TYPE_CHECKING:
-    from trtcal.qat.layers import QuantizedLayer
-
 FOLDABLE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 """The exact types that are folded."""
+
+
+class Layer(Protocol):
+    """What a normalization is folded into: a `trtcal.qat.layers.QuantizedLayer`."""
+
+    weight: Any
+    bias: Any
+    weight_axis: Any
+    weight_quantizer: Any
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any, **more: Any) -> Tensor:
+        """What the layer computes with another weight and bias."""
+        ...
 
 
 class FoldedBatchNorm(nn.Module):
@@ -72,7 +82,7 @@ class FoldedBatchNorm(nn.Module):
         shift: Tensor = centred * self.factor()
         return shift if self.bias is None else shift + self.bias
 
-    def folded(self, layer: "QuantizedLayer", x: Tensor, *rest: Any, **more: Any) -> Tensor:
+    def folded(self, layer: Layer, x: Tensor, *rest: Any, **more: Any) -> Tensor:
         """What the layer and this normalization compute of a quantized input, of a quantized weight with this in it."""
         if self.frozen:
             weight = layer.weight_quantizer(self.scaled(layer.weight, layer.weight_axis))
@@ -100,7 +110,7 @@ class FoldedBatchNorm(nn.Module):
         """Take it over from a state dict."""
         self.steps = state["steps"]
 
-    def _batch(self, layer: "QuantizedLayer", x: Tensor, *rest: Any, **more: Any) -> tuple[Tensor, Tensor]:
+    def _batch(self, layer: Layer, x: Tensor, *rest: Any, **more: Any) -> tuple[Tensor, Tensor]:
         """Mean and variance of a batch's products without bias; the running statistics follow them."""
         product = layer.product(x, layer.weight, None, *rest, **more).float()
         dims = [axis for axis in range(product.dim()) if axis != 1]

@@ -10,7 +10,8 @@ from torch import fx, nn
 
 from calibrators.errors import ModelError
 from trtcal.config.layer_settings import LayerSettings
-from trtcal.config.settings import Kind, QuantConfig, Resolved, Rule
+from trtcal.config.rules import Kind, Resolved, Rule
+from trtcal.config.settings import QuantConfig
 from trtcal.qat.functions import FunctionSite, function_sites
 from trtcal.qat.layers import HARMLESS, foldable, refusal
 from trtcal.qat.tracing import Trace, traced

@@ -13,7 +13,8 @@ from calibrators.codecs.losses import listed
 from calibrators.encoding import Encoding
 from calibrators.errors import CacheError, CacheMismatchError, ModelError, RangeError
 from calibrators.range import Range
-from engines.graph.model import COMMUTES, ModelSource, loaded, scale_groups
+from engines.graph.model import ModelSource, loaded, scale_groups
+from engines.graph.operators import COMMUTES
 from engines.graph.parameters import completed
 from engines.qdq.cache_scales import foreign, shared_scales
 from engines.simulation.simulated_model import Simulation

@@ -10,7 +10,7 @@ from calibrators.errors import ModelError, RangeError
 from calibrators.grid import TENSORRT_INT8, Grid
 from calibrators.ranges import encodings, method_named
 from calibrators.statistics.file import Statistics
-from engines.qdq.placement import CONVOLUTIONS
+from engines.graph.operators import CONVOLUTIONS
 from engines.qdq.weights import WeightOptions
 from engines.sessions.exactness import default_is_exact
 from engines.sessions.onnxruntime import Arithmetic

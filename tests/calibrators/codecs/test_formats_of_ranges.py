@@ -9,6 +9,7 @@ from calibrators.cache.sidecar import Sidecar
 from calibrators.cache.text import CalibrationCache
 from calibrators.codecs import ppq, text_ranges
 from calibrators.codecs.encodings import Encodings, of_scale, to_cache
+from calibrators.codecs.formats import recognised
 from calibrators.encoding import Encoding
 from calibrators.errors import CacheError
 from calibrators.grid import TENSORRT_INT8, TENSORRT_WEIGHTS, Grid
@@ -136,3 +137,8 @@ def test_a_name_in_two_places():
 def test_a_loss_is_one_line_whatever_the_names():
     losses = ppq.dump(Encodings({"a": of_scale(0.5)}, {"b\nc": of_scale(0.5)}))[1]
     assert losses == ("1 weight left out of PPQ's JSON, which lists activations only: 'b\\nc'",)
+
+
+def test_a_name_that_begins_with_a_brace_makes_no_json_of_a_text():
+    assert recognised(b"{: 127.0\n") == "ranges"
+    assert recognised(b'{"version": "2.0.0", "encodings": []}') == "aimet-2.0.0"

@@ -94,7 +94,7 @@ def test_a_base_class_that_the_module_has_is_taken(int8: Any, monkeypatch: pytes
 
 
 def test_another_name_is_an_attribute_error(int8: Any) -> None:
-    with pytest.raises(AttributeError, match=r"'calibrators\.int8' has no attribute 'EntropyCalibrator3'"):
+    with pytest.raises(AttributeError, match=r"'calibrators\.tensorrt\.int8' has no attribute 'EntropyCalibrator3'"):
         _ = int8.EntropyCalibrator3
 
 

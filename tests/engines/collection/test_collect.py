@@ -12,7 +12,8 @@ from calibrators.statistics.histogram import BINS, Histogram
 from calibrators.statistics.tensor import TensorStatistics
 from engines.collection import collect as collecting
 from engines.collection.collect import collect
-from engines.graph.model import COMMUTES, activations, model_digest, scale_groups
+from engines.graph.model import activations, model_digest, scale_groups
+from engines.graph.operators import COMMUTES
 from tests.engines.networks import Net, samples_of
 from tests.engines.zoo import ZOO
 

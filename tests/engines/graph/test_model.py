@@ -10,17 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from calibrators.errors import ModelError
-from engines.graph.model import (
-    COMMUTES,
-    activations,
-    input_specs,
-    label,
-    load_model,
-    loaded,
-    model_digest,
-    output_specs,
-    scale_groups,
-)
+from engines.graph.model import activations, input_specs, load_model, loaded, model_digest, output_specs, scale_groups
+from engines.graph.operators import COMMUTES, label
 from tests.engines.networks import Net
 from tests.engines.zoo import ZOO
 

@@ -7,7 +7,7 @@ from onnx import TensorProto
 
 from engines.backends.tensorrt_rtx import TensorRTRTX
 from engines.build.builder import build_engine
-from engines.graph.model import label
+from engines.graph.operators import label
 from engines.passes.half import to_half
 from tests.engines.networks import Net, samples_of
 from tests.engines.passes.test_half import constants, node, run, types

@@ -9,7 +9,8 @@ from calibrators.errors import CacheError
 from calibrators.ranges import calibrate
 from engines.build.builder import build_engine
 from engines.collection.collect import collect
-from engines.graph.model import COMMUTES, scale_groups
+from engines.graph.model import scale_groups
+from engines.graph.operators import COMMUTES
 from engines.qdq.write import quantize
 from tests.engines.networks import Net, samples_of
 from tests.engines.zoo import ZOO

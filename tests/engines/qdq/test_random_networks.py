@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from calibrators.cache.text import CalibrationCache
 from calibrators.ranges import calibrate
 from engines.collection.collect import collect
-from engines.graph.model import COMMUTES, activations, scale_groups
+from engines.graph.model import activations, scale_groups
+from engines.graph.operators import COMMUTES
 from engines.passes.half import to_half
 from engines.qdq.to_cache import qdq_scales
 from engines.qdq.write import quantize

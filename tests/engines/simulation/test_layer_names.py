@@ -4,7 +4,8 @@ import onnx
 import pytest
 
 from calibrators.errors import ModelError
-from engines.graph.model import is_quantized, label
+from engines.graph.model import is_quantized
+from engines.graph.operators import label
 from engines.qdq.write import quantizable_tensors, quantize
 from engines.simulation.layer_names import layers_of
 from engines.simulation.simulated_model import Simulation

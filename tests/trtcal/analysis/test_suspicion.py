@@ -6,7 +6,7 @@ import pytest
 from engines.graph.model import input_specs
 from tests.engines.networks import Net
 from tests.trtcal.planted import changed, formed, network, opened, rescaled, samples, stored
-from trtcal.analysis.layer_errors import errors_by_layer
+from trtcal.analysis.error_report import errors_by_layer
 from trtcal.config.settings import QuantConfig
 
 

@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibrators.errors import ConfigError
-from trtcal.config.settings import LayerSettings, QuantConfig, Skip
+from trtcal.config.layer_settings import LayerSettings
+from trtcal.config.rules import Skip
+from trtcal.config.settings import QuantConfig
 
 EXAMPLE = """\
 [default]

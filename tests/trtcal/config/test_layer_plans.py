@@ -7,7 +7,8 @@ from engines.qdq.weights import Granularity, WeightOptions
 from engines.simulation.layer_names import layers_of
 from tests.engines.networks import classifier
 from tests.engines.zoo import ZOO
-from trtcal.config.settings import LayerSettings, QuantConfig
+from trtcal.config.layer_settings import LayerSettings
+from trtcal.config.settings import QuantConfig
 
 LAYERS = layers_of(classifier())
 """a/Conv, b/Conv, scores/MatMul."""

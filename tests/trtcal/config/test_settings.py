@@ -11,7 +11,8 @@ from calibrators.errors import ConfigError
 from engines.simulation.simulated_model import Simulation
 from tests.engines.networks import classifier
 from tests.engines.zoo import ZOO
-from trtcal.config.settings import LayerSettings, QuantConfig
+from trtcal.config.layer_settings import LayerSettings
+from trtcal.config.settings import QuantConfig
 
 
 @dataclass(frozen=True)
