@@ -15,23 +15,18 @@ argument; not verified on a GPU.
 """
 
 import re
-import threading
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from calibrators.errors import BuildError, DeviceError, MissingDependencyError, TrtcalError
 from engines.backends import settings
-from engines.backends.backend import NO_OPTIONS, BuildOptions, Calibration, Gpu, Log, NumberType, Plan
-from engines.backends.build_monitor import BUILDING, interruptible, monitor_of
+from engines.backends.backend import BuildOptions, Gpu, Log
+from engines.backends.family import Family, Job
 from engines.backends.logger import listening
-from engines.backends.network import add_profile, bound, inputs_of, outputs_of, set_calibration_shapes
-from engines.backends.parsing import parse, reasons
-from engines.backends.shapes import Profile
+from engines.backends.network import set_calibration_shapes
+from engines.backends.parsing import reasons
 from engines.backends.timing_cache import TimingCache
 
 if TYPE_CHECKING:
-    import onnx
-
     from calibrators.cache.text import CalibrationCache
 
 _CUDA_ERROR = re.compile(r"CUDA initialization failure with error: (\d+)")
@@ -39,7 +34,7 @@ _DRIVER_TOO_OLD = "35"  # cudaErrorInsufficientDriver
 _OUT_OF_MEMORY = re.compile(r"out ?of ?memory|cudaErrorMemoryAllocation|insufficient memory", re.IGNORECASE)
 
 
-class TensorRT:
+class TensorRT(Family):
     """The backend `tensorrt`; see `engines.backends.backend.Backend`.
 
     Raises:
@@ -73,54 +68,25 @@ class TensorRT:
         """See `Backend.check`."""
         settings.require_known(self._trt, options, label=self.label)
 
-    def build(
-        self,
-        model: "onnx.ModelProto",
-        *,
-        profiles: Mapping[str, Profile],
-        compute_capabilities: tuple[str, ...] = (),
-        options: BuildOptions = NO_OPTIONS,
-        types: frozenset[NumberType] = frozenset(),
-        calibration: Calibration | None = None,
-        log: Log,
-        progress: Callable[[int], None] | None = None,
-        phase: Callable[[str], None] | None = None,
-    ) -> Plan:
-        """See `Backend.build`."""
-        assert not compute_capabilities
-        trt, stop = self._trt, threading.Event()
+    def _network_flags(self) -> int:
+        flags = self._trt.NetworkDefinitionCreationFlag
+        return 1 << int(flags.EXPLICIT_BATCH) if hasattr(flags, "EXPLICIT_BATCH") else 0
 
-        def work() -> Plan:
-            with BUILDING, listening(trt, log) as logger:
-                builder = self._builder(logger, log)
-                network = builder.create_network(_network_flags(trt))
-                parse(trt.OnnxParser(network, logger), model, label=self.label)
-                config = builder.create_builder_config()
-                config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-                monitor = monitor_of(trt, progress=progress, phase=phase, stop=stop)
-                if monitor is not None:
-                    config.progress_monitor = monitor
-                for number in sorted(types):
-                    config.set_flag(getattr(trt.BuilderFlag, number.upper()))
-                settings.apply(trt, config, options)
-                settings.constrain(trt, network, config, options)
-                add_profile(builder, config, network, profiles, label=self.label)
-                path = options.timing_cache
-                timing = None if path is None else TimingCache(path, config, self.label, log)
-                data, cache = self._built(builder, network, config, calibration, stop)
-                if data is None:
-                    raise _failure(self.label, log)
-                inputs, outputs = (tuple(map(bound, of(network))) for of in (inputs_of, outputs_of))
-                if timing is not None:
-                    _save(timing, log)
-                return Plan(bytes(data), inputs, outputs, cache)
+    def _configure(self, network: Any, config: Any, job: Job) -> None:
+        assert not job.compute_capabilities
+        for number in sorted(job.types):
+            config.set_flag(getattr(self._trt.BuilderFlag, number.upper()))
+        settings.constrain(self._trt, network, config, job.options)
 
-        def interrupt() -> None:
-            stop.set()
-            if calibration is not None:
-                calibration.calibrator.stop(KeyboardInterrupt())
-
-        return interruptible(work, interrupt, name=self.name)
+    def _serialized(self, builder: Any, network: Any, config: Any, job: Job) -> "tuple[Any, CalibrationCache | None]":
+        path = job.options.timing_cache
+        timing = None if path is None else TimingCache(path, config, self.label, job.log)
+        data, cache = self._built(builder, network, config, job)
+        if data is None:
+            raise _failure(self.label, job.log)
+        if timing is not None:
+            _save(timing, job.log)
+        return data, cache
 
     def _gpu(self) -> Gpu | None:
         """The GPU; None where no library can tell, and yet there is one.
@@ -152,13 +118,12 @@ class TensorRT:
                 why = f"it finds none that works (CUDA error {said[0]})" if said else "it finds none that works"
             raise DeviceError(f"{self.label} needs an NVIDIA GPU to build, and {why}") from error
 
-    def _built(
-        self, builder: Any, network: Any, config: Any, calibration: Calibration | None, stop: threading.Event
-    ) -> "tuple[Any, CalibrationCache | None]":
+    def _built(self, builder: Any, network: Any, config: Any, job: Job) -> "tuple[Any, CalibrationCache | None]":
         """The serialized engine, or None, and the cache that it was calibrated with; what a calibrator kept is raised.
 
         A calibrator belongs to the thread that prepares it, which is TensorRT's.
         """
+        stop, calibration = job.stop, job.calibration
         if calibration is None:
             return None if stop.is_set() else builder.build_serialized_network(network, config), None
         calibrator, data, cache = calibration.calibrator, None, None
@@ -171,11 +136,6 @@ class TensorRT:
         finally:
             cache = calibrator.finish(built=data is not None)
         return data, cache
-
-
-def _network_flags(trt: Any) -> int:
-    flags = trt.NetworkDefinitionCreationFlag
-    return 1 << int(flags.EXPLICIT_BATCH) if hasattr(flags, "EXPLICIT_BATCH") else 0
 
 
 def _failure(label: str, log: Log) -> TrtcalError:

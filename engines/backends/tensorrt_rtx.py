@@ -13,21 +13,12 @@ What its documentation says and the builder (1.7) was seen to do:
 """
 
 import re
-import threading
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from calibrators.errors import BuildError, MissingDependencyError
-from engines.backends import settings
-from engines.backends.backend import NO_OPTIONS, BuildOptions, Calibration, Gpu, Log, NumberType, Plan
-from engines.backends.build_monitor import BUILDING, interruptible, monitor_of
-from engines.backends.logger import listening
-from engines.backends.network import add_profile, bound, inputs_of, outputs_of
-from engines.backends.parsing import parse, reasons
-from engines.backends.shapes import Profile
-
-if TYPE_CHECKING:
-    import onnx
+from engines.backends.backend import BuildOptions, Gpu
+from engines.backends.family import Family, Job
+from engines.backends.parsing import reasons
 
 _NO_USE = {
     "optimization_level": "--optimization-level is of no use to TensorRT-RTX, which chooses kernels when the engine "
@@ -43,7 +34,7 @@ _NO_USE = {
 }
 
 
-class TensorRTRTX:
+class TensorRTRTX(Family):
     """The backend `tensorrt-rtx`; see `engines.backends.backend.Backend`.
 
     Its portable engines name the GPUs they run on when they refuse another: on an H100 (9.0), TensorRT-RTX 1.7.1 said
@@ -82,39 +73,15 @@ class TensorRTRTX:
             if option in _NO_USE:
                 raise BuildError(f"{_NO_USE[option]}: leave it out")
 
-    def build(
-        self,
-        model: "onnx.ModelProto",
-        *,
-        profiles: Mapping[str, Profile],
-        compute_capabilities: tuple[str, ...] = (),
-        options: BuildOptions = NO_OPTIONS,
-        types: frozenset[NumberType] = frozenset(),
-        calibration: Calibration | None = None,
-        log: Log,
-        progress: Callable[[int], None] | None = None,
-        phase: Callable[[str], None] | None = None,
-    ) -> Plan:
-        """See `Backend.build`; the model itself says all that `types` and `calibration` could."""
-        assert not types and calibration is None
-        trt, stop = self._trt, threading.Event()
+    def _configure(self, network: Any, config: Any, job: Job) -> None:
+        """The model itself says all that types and calibration could."""
+        assert not job.types and job.calibration is None
+        config.num_compute_capabilities = len(job.compute_capabilities)
+        for index, capability in enumerate(job.compute_capabilities):
+            config.set_compute_capability(self._capabilities[capability], index)
 
-        def work() -> Plan:
-            with BUILDING, listening(trt, log) as logger:
-                builder = trt.Builder(logger)
-                network = builder.create_network(0)
-                parse(trt.OnnxParser(network, logger), model, label=self.label)
-                config = builder.create_builder_config()
-                config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-                config.progress_monitor = monitor_of(trt, progress=progress, phase=phase, stop=stop)
-                settings.apply(trt, config, options)
-                config.num_compute_capabilities = len(compute_capabilities)
-                for index, capability in enumerate(compute_capabilities):
-                    config.set_compute_capability(self._capabilities[capability], index)
-                add_profile(builder, config, network, profiles, label=self.label)
-                data = None if stop.is_set() else builder.build_serialized_network(network, config)
-                if data is None:
-                    raise BuildError(f"{self.label} cannot build the engine: {reasons(log)}")
-                return Plan(bytes(data), tuple(map(bound, inputs_of(network))), tuple(map(bound, outputs_of(network))))
-
-        return interruptible(work, stop.set, name=self.name)
+    def _serialized(self, builder: Any, network: Any, config: Any, job: Job) -> tuple[Any, None]:
+        data = None if job.stop.is_set() else builder.build_serialized_network(network, config)
+        if data is None:
+            raise BuildError(f"{self.label} cannot build the engine: {reasons(job.log)}")
+        return data, None

@@ -22,7 +22,7 @@ from calibrators.errors import (
     OutputError,
 )
 from calibrators.cache.sidecar import Sidecar
-from engines.backends import log as builder_log
+from engines.backends import kernel_log as builder_log
 from engines.build.builder import build_engine
 from engines.graph.model import model_digest
 from engines.build.request import checked_order
