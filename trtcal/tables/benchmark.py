@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engines.graph.cores import usable_cores
 from trtcal.measure import benchmark
 from trtcal.measure.benchmark import STEADY, Latency
-from trtcal.measure.gpu_timing import EngineTimes, engine_remarks
 from trtcal.tables import console
+
+if TYPE_CHECKING:
+    from trtcal.measure.gpu_timing import EngineTimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Benchmark:
 
     runtimes: Mapping[str, Mapping[str, str]]
     latencies: Mapping[str, Latency]
-    times: Mapping[str, EngineTimes]
+    times: "Mapping[str, EngineTimes]"
     precisions: Mapping[str, str]
     quantized: Sequence[str]
     gpu: Mapping[str, Any] | None
@@ -67,6 +69,8 @@ def remarks(found: Benchmark) -> list[str]:
     if latencies:
         notes += benchmark.remarks(latencies, [name for name in found.quantized if name in latencies])
     if times:
+        from trtcal.measure.gpu_timing import engine_remarks  # it loads onnx and numba, of no use for the CPU alone
+
         notes += benchmark.remarks({name: each.compute for name, each in times.items()}, [])
         notes += engine_remarks(times, found.precisions)
     return list(dict.fromkeys(notes))
@@ -79,7 +83,7 @@ def _cpu_rows(latencies: Mapping[str, Latency]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _gpu_rows(times: Mapping[str, EngineTimes], precisions: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def _gpu_rows(times: "Mapping[str, EngineTimes]", precisions: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     return {
         name: {
             "device": "gpu",
@@ -110,7 +114,7 @@ def _print_cpu(latencies: Mapping[str, Latency], threads: int | None) -> None:
 
 
 def _print_gpu(
-    times: Mapping[str, EngineTimes],
+    times: "Mapping[str, EngineTimes]",
     precisions: Mapping[str, str],
     runtimes: Mapping[str, Mapping[str, str]],
     gpu: Mapping[str, Any],

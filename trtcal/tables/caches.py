@@ -9,6 +9,7 @@ from calibrators.cache.check import UNUSABLE, CacheFit, remarks_of
 from calibrators.cache.sidecar import Sidecar
 from calibrators.cache.text import CalibrationCache, header_text
 from calibrators.errors import DataError
+from trtcal.data.preprocess import Preprocess
 from trtcal.tables import console
 
 
@@ -69,8 +70,6 @@ def _provenance(sidecar: Sidecar) -> str:
 
 
 def _preprocessing(sidecar: Sidecar) -> str:
-    from trtcal.data.preprocess import Preprocess
-
     if sidecar.preprocess is None:
         return "none"
     try:

@@ -2,11 +2,13 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engines.inspection.engine_record import Engine
 from trtcal.demo.run import METHOD, Outcome
 from trtcal.tables import console
+
+if TYPE_CHECKING:
+    from engines.inspection.engine_record import Engine
 
 
 def show(outcome: Outcome) -> None:
@@ -50,11 +52,11 @@ def _decibels(value: float) -> str:
     return "identical" if value == math.inf else f"{value:.1f} dB"
 
 
-def _operators(engine: Engine) -> str:
+def _operators(engine: "Engine") -> str:
     return _counts(engine.record.operators_by_precision)
 
 
-def _kernels(engine: Engine) -> str:
+def _kernels(engine: "Engine") -> str:
     return _counts(engine.record.kernels_by_precision) if engine.record.kernels is not None else "not known"
 
 
