@@ -9,7 +9,7 @@ import typer
 
 from benchmarks.figures import DEFAULTS, Settings
 from calibrators.errors import TrtcalError
-from trtcal import console
+from trtcal.tables import console
 
 NAMES = ("resnet50", "mobilenetv2")
 

@@ -21,10 +21,10 @@ import onnx
 import typer
 
 from calibrators.errors import DataError, TrtcalError
-from trtcal import console
 from trtcal.data.images import ImageLoader
 from trtcal.data.split import Parts
 from trtcal.measure.measures import Score
+from trtcal.tables import console
 
 WEIGHTS = '[default]\nweight_bits = {bits}\ngranularity = "tensor"\n'
 SPREAD = 1.0
@@ -168,7 +168,7 @@ def bench(
 ) -> None:
     """Measure what recovery brings back."""
     from calibrators.files import require_writable, write_whole
-    from trtcal.commands.accuracy import cells
+    from trtcal.tables.scores import cells
 
     if not (data / "models").is_dir():
         raise DataError(f"{data} holds no models/: give the folder with the real models and images, --data DIR")

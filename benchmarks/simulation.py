@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from calibrators.errors import TrtcalError
-from trtcal import console
 from trtcal.measure.measures import Score
+from trtcal.tables import console
 
 SCHEMES = ("tf", "tf_enhanced", "percentile", "percentile:99.9", "entropy", "mse", "best")
 BITS = "8,4"

@@ -69,7 +69,7 @@ def _said(error: BaseException) -> tuple[str, int] | None:
 
 
 def _line(message: str) -> str:
-    from trtcal.console import printable
+    from trtcal.tables.console import printable
 
     return f"trtcal: {printable(' '.join(message.split()))}\n"
 

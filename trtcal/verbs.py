@@ -11,6 +11,7 @@ from trtcal.commands import (
     benchmark,
     build,
     cache,
+    cache_convert,
     calibrate,
     compare,
     demo,
@@ -41,7 +42,13 @@ app.command("mixed-precision", short_help="Choose the layers to leave in higher 
 app.command("build", short_help="Build an engine, and say in which precision it runs.")(build.build)
 app.command("accuracy", short_help="Measure the accuracy of models side by side.")(accuracy.accuracy)
 app.command("benchmark", short_help="Measure latency and throughput side by side.")(benchmark.benchmark)
-app.add_typer(cache.app, name="cache")
+caches = typer.Typer(help="Read, judge and convert calibration caches.")
+caches.command("convert", short_help="Convert caches, encodings, ranges and Q/DQ models into each other.")(
+    cache_convert.convert
+)
+caches.command("show", short_help="Show a cache's header, origin, scales and ranges.")(cache.show)
+caches.command("check", short_help="Check that a cache fits a model.")(cache.check)
+app.add_typer(caches, name="cache")
 app.command("inspect", short_help="Show the precision of each layer, and what is wrong.")(inspect.inspect)
 app.command("doctor", short_help="Tell what this machine has, and what works on it.")(doctor.doctor)
 

@@ -1,6 +1,5 @@
 """`trtcal accuracy`: how well models classify, and how far they are from a reference."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,15 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calibrators.errors import DataError, TrtcalError
-from trtcal import console
 from trtcal.commands import options
+from trtcal.tables import console
 
 if TYPE_CHECKING:
     from calibrators.batches import TensorSpec
-    from trtcal.data.images import ImageLoader
     from trtcal.data.preprocess import Preprocess
-    from trtcal.measure.accuracy import Report
-    from trtcal.measure.measures import Score, Share
 
 
 def accuracy(
@@ -68,6 +64,8 @@ def accuracy(
     from trtcal.commands.models import display_names, opened
     from trtcal.data.images import open_images
     from trtcal.measure.accuracy import check_drop, evaluate, require_bound
+    from trtcal.tables.accuracy import as_dict, remarks, show
+    from trtcal.tables.images import NOT_STATED
 
     paths, compared = _side_by_side(models, reference)
     if max_drop is not None:
@@ -78,7 +76,7 @@ def accuracy(
     anchor = None if compared is None else names[compared]
     with opened(paths, threads=threads) as sessions:
         inputs = sessions[anchor or names[0]].inputs
-        chosen, remarks = _preprocess(preprocess, paths, inputs)
+        chosen, notes = _preprocess(preprocess, paths, inputs)
         loader = open_images(
             images,
             inputs,
@@ -95,25 +93,15 @@ def accuracy(
                 "give --labels, a folder per class, or --reference"
             )
         if chosen is None and not loader.preprocess.as_is:
-            remarks.append(options.NOT_STATED)
+            notes.append(NOT_STATED)
         with console.progress("Measuring accuracy", loader.count) as advance:
             report = evaluate(sessions, loader, reference=anchor, progress=advance)
-    notes = _notes(report, loader)
+    notes += remarks(report, loader)
     if json:
-        console.emit_json(
-            {
-                "images": str(loader.source),
-                "count": loader.count,
-                "digest": loader.digest,
-                "preprocess": loader.preprocess.to_dict(),
-                "skipped": [{"name": name, "reason": reason} for name, reason in loader.skipped],
-                **report.to_dict(),
-                "notes": [*remarks, *notes],
-            }
-        )
+        console.emit_json(as_dict(report, loader, notes))
     else:
-        _print(report, loader)
-    for line in [*remarks, *notes]:  # Not before: where the work fails, the error is all that is said.
+        show(report, loader)
+    for line in notes:  # Not before: where the work fails, the error is all that is said.
         console.note(line)
     if max_drop is not None:
         check_drop(report, max_drop)
@@ -163,79 +151,3 @@ def _same(one: "Preprocess", other: "Preprocess", inputs: "Sequence[TensorSpec]"
         return one.for_model(inputs) == other.for_model(inputs)
     except DataError:
         return False
-
-
-def _notes(report: "Report", loader: "ImageLoader") -> list[str]:
-    notes = [
-        f"warning: {name} gives NaN or infinity for {each.nonfinite} of {each.samples} images: its outputs are broken"
-        for name, each in report.scores.items()
-        if each.nonfinite
-    ]
-    if loader.skipped:
-        name, reason = loader.skipped[0]
-        notes.append(
-            f"warning: {len(loader.skipped)} images could not be read and were left out, such as {name}: {reason}"
-        )
-    if loader.labels is not None and not any(each.top1.total for each in report.scores.values()):
-        notes.append("There are labels, but no single output holds class scores: top-1 is not measured")
-    return notes
-
-
-def _print(report: "Report", loader: "ImageLoader") -> None:
-    rows = [cells(name, each, report.reference) for name, each in report.scores.items()]
-    columns = [heading for heading in rows[0] if any(row[heading] for row in rows)]
-    samples = max(each.samples for each in report.scores.values())
-    console.say(f"{samples} samples of {loader.source}, preprocessing {loader.preprocess}")
-    if report.reference is not None:
-        measured = ["agreement, SQNR"] if "agree" in columns else ["SQNR"]
-        if "drop" in columns:
-            measured = ["drop in points of top-1", "images lost and gained", *measured]
-        console.say(f"{', '.join(measured)}: against {report.reference}")
-    console.table(
-        "",
-        columns,
-        [[row[heading] or "-" for heading in columns] for row in rows],
-        numeric=columns[1:],
-        optional=("top-5",),
-        legend=True,
-        styles=["red" if each.nonfinite else None for each in report.scores.values()],
-    )
-    outputs = {name: each.distortions for name, each in report.scores.items() if len(each.distortions) > 1}
-    if outputs:
-        console.table(
-            f"SQNR by output, against {report.reference}",
-            ("model", "output", "SQNR"),
-            [[name, output, decibels(part.sqnr)] for name, parts in outputs.items() for output, part in parts.items()],
-            numeric=("SQNR",),
-        )
-
-
-def cells(name: str, each: "Score", reference: str | None) -> dict[str, str]:
-    """A score's cells by heading, empty where nothing was measured."""
-    interval = drop = lost = gained = ""
-    if each.top1.total:
-        low, high = each.top1.interval()
-        interval = f"{low:.2f}-{high:.2f}"
-        if reference not in (None, name):
-            drop, lost, gained = f"{each.drop:.2f}", str(each.lost), str(each.gained)
-    return {
-        "model": name,
-        "top-1": _percent(each.top1),
-        "95 % CI": interval,
-        "top-5": _percent(each.top5),
-        "drop": drop,
-        "lost": lost,
-        "gained": gained,
-        "agree": _percent(each.agreement),
-        "SQNR": decibels(each.distortion.sqnr) if each.distortions else "",
-        "NaN/Inf": str(each.nonfinite or ""),
-    }
-
-
-def _percent(share: "Share") -> str:
-    return f"{share.percent:.2f} %" if share.total else ""
-
-
-def decibels(value: float) -> str:
-    """A signal to noise ratio as a cell."""
-    return "identical" if value == math.inf else f"{round(value, 1) + 0.0:.1f} dB"  # never -0.0

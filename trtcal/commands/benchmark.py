@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from calibrators.errors import TrtcalError
-from trtcal import console
 from trtcal.commands import options
+from trtcal.tables import console
 
 if TYPE_CHECKING:
     from engines.sessions.onnxruntime import Session
@@ -61,6 +61,7 @@ def benchmark(
     from engines.sessions.onnxruntime import is_engine
     from trtcal.commands.models import display_names, opened
     from trtcal.measure.benchmark import random_batches, require_settings
+    from trtcal.tables.benchmark import Benchmark, as_dict, remarks, show
 
     require_settings(duration, seed)
     names = display_names(models)
@@ -103,23 +104,12 @@ def benchmark(
         runtimes = {name: _runtime(session) for name, session in sessions.items()}
         precisions = {name: session.record.precision if session.record else "" for name, session in on_gpu.items()}
     quantized = _quantized(dict(zip(names, models, strict=True)), precisions)
-    notes = _notes(latencies, times, quantized, precisions)
+    found = Benchmark(runtimes, latencies, times, precisions, quantized, gpu)
+    notes = remarks(found)
     if json:
-        from engines.graph.cores import usable_cores
-        from trtcal.measure.benchmark import STEADY
-
-        rows = {**_cpu_rows(latencies), **_gpu_rows(times, precisions)}
-        first = {"runtime": runtimes[names[0]], "threads": (threads or usable_cores()) if on_cpu else None}
-        rest = {"duration_s": duration, "seed": seed, "percentiles": "linear", "steady_percent": STEADY, "gpu": gpu}
-        described = [
-            {"name": name, "quantized": name in quantized, "runtime": runtimes[name], **rows[name]} for name in names
-        ]
-        console.emit_json({**first, **rest, "models": described, "notes": notes})
+        console.emit_json(as_dict(found, notes, threads=threads, duration=duration, seed=seed))
     else:
-        if latencies:
-            _print_cpu(latencies, threads)
-        if times:
-            _print_gpu(times, precisions, {name: runtimes[name] for name in times}, gpu or {})
+        show(found, threads=threads)
     for line in notes:
         console.note(line if line.startswith("warning") else f"note: {line}")
 
@@ -149,102 +139,3 @@ def _quantized(paths: Mapping[str, Path], precisions: Mapping[str, str]) -> list
     return [
         name for name, path in paths.items() if (precisions[name] == "int8" if name in precisions else has_qdq(path))
     ]
-
-
-def _notes(
-    latencies: "Mapping[str, Latency]",
-    times: "Mapping[str, EngineTimes]",
-    quantized: Sequence[str],
-    precisions: Mapping[str, str],
-) -> list[str]:
-    from trtcal.measure.benchmark import remarks
-
-    notes = []
-    if latencies and times:
-        notes.append("ONNX models ran on the CPU and engines on the GPU: their times are not compared")
-    if latencies:
-        notes += remarks(latencies, [name for name in quantized if name in latencies])
-    if times:
-        from trtcal.measure.gpu_timing import engine_remarks
-
-        notes += remarks({name: each.compute for name, each in times.items()}, [])
-        notes += engine_remarks(times, precisions)
-    return list(dict.fromkeys(notes))
-
-
-def _cpu_rows(latencies: "Mapping[str, Latency]") -> dict[str, dict[str, Any]]:
-    return {
-        name: {"device": "cpu", **each.to_dict(), "speedup": next(iter(latencies.values())).median / each.median}
-        for name, each in latencies.items()
-    }
-
-
-def _gpu_rows(times: "Mapping[str, EngineTimes]", precisions: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    return {
-        name: {
-            "device": "gpu",
-            "precision": precisions[name] or None,
-            **each.to_dict(),
-            "speedup": next(iter(times.values())).compute.median / each.compute.median,
-        }
-        for name, each in times.items()
-    }
-
-
-def _print_cpu(latencies: "Mapping[str, Latency]", threads: int | None) -> None:
-    import onnxruntime
-
-    from engines.graph.cores import usable_cores
-
-    first = next(iter(latencies.values()))
-    console.table(
-        f"Latency in ms, batch size {first.batch_size}: ONNX Runtime {onnxruntime.__version__} on the CPU, "
-        f"{threads or usable_cores()} thread(s), random inputs; samples/s at the median",
-        _COLUMNS,
-        [
-            [name, *_times(each), f"{each.throughput:.1f}", f"{first.median / each.median:.2f}x"]
-            for name, each in latencies.items()
-        ],
-        numeric=_COLUMNS[1:],
-        optional=_DETAILS,
-        legend=True,
-    )
-
-
-def _print_gpu(
-    times: "Mapping[str, EngineTimes]",
-    precisions: Mapping[str, str],
-    runtimes: Mapping[str, Mapping[str, str]],
-    gpu: Mapping[str, Any],
-) -> None:
-    first = next(iter(times.values()))
-    libraries = dict.fromkeys(f"{each['name']} {each['version']}" for each in runtimes.values())
-    launched = ", CUDA graphs" if any(each.cuda_graph for each in times.values()) else ""
-    clocks = f", {gpu['clocks_mhz']['sm']} MHz" if gpu.get("clocks_mhz") else ""
-    console.table(
-        f"GPU time in ms, batch size {first.compute.batch_size}: {', '.join(libraries)} on {gpu['name']}{clocks}, "
-        f"random inputs{launched}; samples/s with copies, {first.streams} stream(s)",
-        _GPU_COLUMNS,
-        [
-            [name, precisions[name] or "?", *_times(each.compute)]
-            + [f"{part.median:.3f}" for part in (each.latency, each.copy_in, each.copy_out, each.enqueue)]
-            + [f"{each.throughput:.1f}", f"{first.compute.median / each.compute.median:.2f}x"]
-            for name, each in times.items()
-        ],
-        numeric=_GPU_COLUMNS[2:],
-        whole=("precision",),
-        optional=(*_DETAILS, "H2D", "D2H", "enqueue"),
-        legend=True,
-    )
-
-
-def _times(each: "Latency") -> list[str]:
-    """The cells from runs to variation."""
-    parts = (each.median, each.p90, each.p95, each.p99, each.mean, each.minimum, each.maximum)
-    return [str(each.runs), *(f"{time:.3f}" for time in parts), f"{each.variation:.1f} %"]
-
-
-_SPREAD = ("runs", "median", "p90", "p95", "p99", "mean", "min", "max", "variation")
-_COLUMNS = ("model", *_SPREAD, "samples/s", "speed-up")
-_GPU_COLUMNS = ("model", "precision", *_SPREAD, "latency", "H2D", "D2H", "enqueue", "samples/s", "speed-up")
-_DETAILS = ("runs", "p90", "p95", "mean", "min", "max", "variation")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from calibrators.errors import BuildError, ConfigError
-from trtcal import console
 from trtcal.commands import options
+from trtcal.tables import console
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,13 +16,8 @@ if TYPE_CHECKING:
     from calibrators.statistics.file import Statistics
     from calibrators.tensorrt.calibrator import Calibrator
     from engines.build.request import Order
-    from engines.inspection.engine_record import Engine, EngineRecord
-    from engines.qdq.findings import Finding
     from trtcal.config.settings import QuantConfig
     from trtcal.data.images import ImageLoader
-
-LONGEST_NAME = 40
-"""Characters of a node or kernel in a line for readers; --json has whole names."""
 
 _CALIBRATION = ("preprocess", "count", "batch_size", "seed", "method", "on_bad_image")
 
@@ -136,6 +131,8 @@ def build(
     from engines.build.layer_types import planned_for
     from engines.build.request import checked_order
     from trtcal.pipeline import require_same_model
+    from trtcal.tables.engine import built_as_dict, report
+    from trtcal.tables.images import say_what_was_calibrated_on
 
     source = _source({"--cache": cache, "--images": images, "--statistics-from": statistics})
     if images is None:
@@ -193,13 +190,11 @@ def build(
             phase=stages.stage,
         )
     if json:
-        record = engine.record.to_dict()
-        del record["layers"]
-        console.emit_json({"output": str(engine.path), "sidecar": str(engine.sidecar), **record})
+        console.emit_json(built_as_dict(engine))
     else:
-        _report(engine)
+        report(engine)
     if loader is not None:
-        options.say_what_was_calibrated_on(loader, stated=preprocess is not None)
+        say_what_was_calibrated_on(loader, stated=preprocess is not None)
         if engine.record.quantization == "implicit" and calibrator is None:
             console.note(
                 f"note: TensorRT has no calibrator that does {method}: the ranges are ONNX Runtime's, given as a cache"
@@ -249,42 +244,6 @@ def _settings(context: typer.Context, config: Path, method: str | None) -> "Quan
     elif source is not None and source.name == "COMMANDLINE" and canonical(method) != canonical(theirs):
         raise ConfigError(f"--method says {method}, and [default] of {config} {theirs}: leave one of them out")
     return settings
-
-
-def in_words(counts: dict[str, int]) -> str:
-    """Counts by precision, such as "20 INT8, 1 FP16"."""
-    return ", ".join(f"{count} {precision}" for precision, count in counts.items()) or "none"
-
-
-def measure(record: "EngineRecord") -> str | None:
-    """What to think of the FP32 kernels of an engine whose INT8 convolutions write FP32; None for other engines."""
-    from engines.inspection.inspect import rescaling
-
-    found = rescaling(record.kernels or ())
-    if not found:
-        return None
-    return (
-        f"{found} of the {record.kernels_by_precision['FP32']} FP32 kernels finish INT8 convolutions and products, "
-        "which write FP32 in TensorRT-RTX: they add the bias, activate and requantize. How fast the engine is must be "
-        "measured on the GPU"
-    )
-
-
-def where(record: "EngineRecord") -> str:
-    """The GPUs that an engine runs on."""
-    return ", ".join(record.compute_capabilities) or record.portable
-
-
-def grouped(findings: "tuple[Finding, ...]") -> list[str]:
-    """A line per kind of finding: how many, and the first of them in full."""
-    kinds: dict[str, list[Finding]] = {}
-    for finding in findings:
-        kinds.setdefault(finding.rule, []).append(finding)
-    return [
-        f"{found[0].severity}: {console.cut(found[0].message, LONGEST_NAME)}"
-        + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
-        for found in kinds.values()
-    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,23 +304,3 @@ class _Calibration:
             on_bad_image=self.on_bad_image,
         )
         return kind(loader), loader
-
-
-def _report(engine: "Engine") -> None:
-    record = engine.record
-    console.say(
-        f"{engine.path}: {record.backend} {record.versions[record.backend]}, compute capability {where(record)}"
-    )
-    if record.kernels is None:
-        console.note(f"note: what the engine runs is unknown: {record.kernels_absent}")
-    else:
-        console.say(f"Conv, ConvTranspose, Gemm, MatMul: {in_words(record.operators_by_precision)}")
-        console.say(f"kernels: {in_words(record.kernels_by_precision)}")
-        if remark := measure(record):
-            console.note(f"note: {remark}")
-    for note in record.notes:
-        console.note(f"note: {note}")
-    for line in grouped(tuple(finding for finding in record.findings if finding.severity != "hint")):
-        console.note(f"{line}; trtcal inspect {engine.path} lists all")
-    for warning in record.warnings:
-        console.note(f"{record.backend} warns: {warning}")

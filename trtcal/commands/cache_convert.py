@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calibrators.errors import CacheError
-from trtcal import console
 from trtcal.commands import options
+from trtcal.tables import console
 
 if TYPE_CHECKING:
     from calibrators.cache.text import CalibrationCache
@@ -116,6 +116,7 @@ def convert(
     from calibrators.cache.sidecar import sidecar_path
     from calibrators.files import require_outputs
     from trtcal.conversion import read
+    from trtcal.tables.conversion import remarks
 
     header = algorithm is not None or tensorrt_version is not None
     _require_sense(source_format, target_format, model=model, header=header)
@@ -129,7 +130,7 @@ def convert(
     notes = list(found.notes)
     if target_format is not Format.QDQ:
         found = _completed(found, model)
-        notes = [*found.notes, *_hints(found, target_format, model=model)]
+        notes = [*found.notes, *remarks(found, target_format.value, model=model)]
     if not pair:
         _write(found, target_format, output, notes, json=json)
     elif target_format is Format.QDQ:
@@ -166,37 +167,6 @@ def _completed(found: "Read", model: Path | None) -> "Read":
     return replace(found, encodings=encodings, notes=encodings.notes)
 
 
-def _hints(found: "Read", target: Format, *, model: Path | None) -> list[str]:
-    """What a user should know before relying on the file."""
-    from calibrators.codecs.losses import listed
-
-    hints = []
-    if found.format == "aimet-2.0.0" and model is None:
-        hints.append(
-            "AIMET's 2.0.0 tells no weights from activations: what has no axis is taken for an activation; give the "
-            "float model to tell them apart"
-        )
-    if found.format in ("onnxruntime-flatbuffers", "onnxruntime-text"):
-        hints.append(
-            "where ONNX Runtime wrote this table itself, a range is max(highest, lowest), too small where the lowest "
-            "value is the larger one; its calibration.json has both ends"
-        )
-    if target is Format.TRTCAL and found.encodings.axis_unknown:
-        hints.append(f"the axis of {listed(sorted(found.encodings.axis_unknown))} is not known; give the float model")
-    split = [name for name in found.encodings.activations if ":" in name]
-    if target is Format.TENSORRT and found.format != "tensorrt" and split:
-        hints.append(
-            f"ONNX Runtime's TensorRT provider misreads {listed(split)} in a TensorRT cache, for the colon; TensorRT "
-            "does not, nor does the provider in --to onnxruntime-flatbuffers"
-        )
-    return hints
-
-
-def _warn(losses: tuple[str, ...]) -> None:
-    for loss in losses:
-        console.note(f"warning: {loss}")
-
-
 def _write(found: "Read", target: Format, output: Path, notes: list[str], *, json: bool) -> None:
     from dataclasses import replace
 
@@ -204,51 +174,41 @@ def _write(found: "Read", target: Format, output: Path, notes: list[str], *, jso
     from calibrators.codecs.formats import FORMATS
     from calibrators.files import write_whole
     from trtcal.conversion import QDQ
+    from trtcal.tables.conversion import report
 
     name = f"aimet-{DEFAULT}" if target is Format.AIMET else target.value
     encodings = replace(found.encodings, cache=None) if found.format == QDQ else found.encodings  # it has no header
     data, losses = FORMATS[name].dump(encodings)
     write_whole(output, data)
-    activations, weights = len(found.encodings.activations), len(found.encodings.weights)
-    if json:
-        counts = {"activations": activations, "weights": weights}
-        about = {"output": str(output), "format": name, "source_format": found.format, **counts}
-        console.emit_json({**about, "losses": list(losses), "notes": notes})
-    else:
-        console.say(f"{output}: {activations} activations, {weights} weights; {FORMATS[name].title} ({name})")
-    _warn(losses)
+    report(output, found, name, losses=losses, notes=notes, json=json)
 
 
 def _write_model(found: "Read", model: Path, output: Path, *, name: str, json: bool) -> None:
     from dataclasses import replace
 
     from calibrators.codecs.encodings import to_cache
-    from trtcal.commands.quantize import report
     from trtcal.pipeline import quantize
+    from trtcal.tables.conversion import warn
+    from trtcal.tables.quantized import report
 
     scales = replace(found.encodings, weights={}, extra={})
     cache, losses = to_cache(scales)
     if found.encodings.weights:
         losses += (f"{len(found.encodings.weights)} encodings of weights are not used: weights get their own here",)
     report(output, quantize(model, cache, output=output, name=name), json=json)
-    _warn(losses)
+    warn(losses)
 
 
 def _write_cache(
     found: "Read", output: Path, *, algorithm: Algorithm | None, tensorrt_version: str | None, json: bool
 ) -> None:
-    from calibrators.cache.text import header_text
     from calibrators.codecs.encodings import to_cache
+    from trtcal.tables.conversion import report_cache
 
     cache, losses = to_cache(found.encodings)
     cache = _with_header(cache, algorithm, tensorrt_version)
     cache.save(output)
-    if json:
-        about = {"cache": str(output), "header": cache.header, "sha256": cache.sha256, "scales": dict(cache)}
-        console.emit_json({**about, "losses": list(losses)} if losses else about)
-    else:
-        console.say(f"{output}: {len(cache)} scales; {header_text(cache)}")
-    _warn(losses)
+    report_cache(output, cache, losses=losses, json=json)
 
 
 def _with_header(

@@ -7,17 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from calibrators.errors import DataError
-from trtcal import console
 from trtcal.commands import options
-from trtcal.commands.compare import in_order, picked, say_notes, summary
+from trtcal.tables import console
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from calibrators.cache.text import CalibrationCache
-    from calibrators.statistics.file import Statistics
-    from trtcal.analysis.selection import Compared
-    from trtcal.data.images import ImageLoader
+    from trtcal.tables.calibration import Calibrated
 
 AUTO = "auto"
 """In place of a method's name: the one that does best on images that were not calibrated on."""
@@ -82,6 +76,9 @@ def calibrate(
     takes the winner; the ranges come from the images that were calibrated on alone.
     """
     from engines.graph.model import load_model
+    from trtcal.tables.calibration import as_dict, show
+    from trtcal.tables.comparison import say_notes
+    from trtcal.tables.images import say_what_was_calibrated_on
 
     _require_method(method, statistics_from)
     read = [images, preprocess, *(statistics_from or [])]
@@ -100,15 +97,15 @@ def calibrate(
         done.statistics.save(statistics)
     done.cache.save(output)
     if json:
-        console.emit_json({"cache": str(output), **_as_dict(done), "statistics": statistics and str(statistics)})
+        console.emit_json({"cache": str(output), **as_dict(done), "statistics": statistics and str(statistics)})
     else:
-        _report(output, done)
+        show(output, done)
         if statistics is not None:
             console.say(f"statistics: {statistics}")
     if done.compared is not None:
         say_notes(done.compared, stated=preprocess is not None)
     elif done.loader is not None:
-        options.say_what_was_calibrated_on(done.loader, stated=preprocess is not None)
+        say_what_was_calibrated_on(done.loader, stated=preprocess is not None)
     for name in done.zeros:
         console.note(f"note: {name} was zero in every image; its scale is 0, and it will stay in float")
 
@@ -125,38 +122,6 @@ def _require_method(method: str, statistics_from: list[Path] | None) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Done:
-    """A cache, and what it comes from."""
-
-    statistics: "Statistics"
-    cache: "CalibrationCache"
-    method: str
-    loader: "ImageLoader | None" = None
-    compared: "Compared | None" = None
-
-    @property
-    def preprocess(self) -> str | None:
-        """How images became the model's input, in words; None where the statistics do not tell."""
-        from trtcal.data.preprocess import Preprocess
-
-        if self.loader is not None:
-            return str(self.loader.preprocess)
-        known = self.statistics.provenance.preprocess
-        return None if known is None else str(Preprocess.from_dict(known))
-
-    @property
-    def picks(self) -> "Mapping[str, int]":
-        """How often `best` chose each method."""
-        from trtcal.analysis.comparison import picks
-
-        return picks(self.statistics, self.method)
-
-    @property
-    def zeros(self) -> list[str]:
-        return [name for name, scale in self.cache.items() if scale == 0]
-
-
-@dataclass(frozen=True, slots=True)
 class _Data:
     """A model, and the options that go with --images."""
 
@@ -169,55 +134,33 @@ class _Data:
     tensors: Literal["all", "quantizable"]
     on_bad_image: Literal["error", "skip"]
 
-    def calibrated(self, method: str) -> _Done:
+    def calibrated(self, method: str) -> "Calibrated":
         from calibrators.ranges import calibrate
         from trtcal.pipeline import collect_images
+        from trtcal.tables.calibration import Calibrated
 
         with console.images_progress("Calibrating") as progress:
             statistics, loader = collect_images(**self._options(), progress=progress)
-        return _Done(statistics, calibrate(statistics, method), method, loader)
+        return Calibrated(statistics, calibrate(statistics, method), method, loader)
 
-    def ranked(self) -> _Done:
+    def ranked(self) -> "Calibrated":
         from trtcal.analysis.selection import compare_images
+        from trtcal.tables.calibration import Calibrated
 
         compared = compare_images(**self._options(), step=console.progress)
         winner = compared.comparison.winner
-        return _Done(compared.statistics, winner.cache, winner.method, compared.parts.calibration, compared)
+        return Calibrated(compared.statistics, winner.cache, winner.method, compared.parts.calibration, compared)
 
     def _options(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-def _merged(model: Path, files: list[Path], method: str) -> _Done:
+def _merged(model: Path, files: list[Path], method: str) -> "Calibrated":
     from calibrators.ranges import calibrate
     from calibrators.statistics.file import merged_files
     from trtcal.pipeline import require_same_model
+    from trtcal.tables.calibration import Calibrated
 
     statistics = merged_files(files)
     require_same_model(statistics, model)
-    return _Done(statistics, calibrate(statistics, method), method)
-
-
-def _as_dict(done: _Done) -> dict[str, Any]:
-    ranking = None if done.compared is None else [each.to_dict() for each in done.compared.comparison.ranking]
-    return {
-        "tensors": len(done.cache),
-        "images": done.statistics.provenance.count,
-        "method": done.method,
-        "picks": dict(done.picks),
-        "ranking": ranking,
-        "preprocess": done.preprocess,
-        "skipped": [] if done.loader is None else [{"image": n, "reason": why} for n, why in done.loader.skipped],
-        "zero": done.zeros,
-    }
-
-
-def _report(output: Path, done: _Done) -> None:
-    samples = done.statistics.provenance.count
-    console.say(f"{output}: {len(done.cache)} tensors from {samples} images by {done.method}")
-    if picks := done.picks:
-        console.say(picked(picks))
-    if done.preprocess is not None:
-        console.say(f"preprocessing: {done.preprocess}")
-    if done.compared is not None:
-        console.say(f"{summary(done.compared)}: {in_order(done.compared.comparison)}")
+    return Calibrated(statistics, calibrate(statistics, method), method)

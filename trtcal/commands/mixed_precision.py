@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from calibrators.errors import CheckFailedError, DataError, OutputError
-from trtcal import console
 from trtcal.commands import options
+from trtcal.tables import console
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from engines.inspection.layer_times import Precision
-    from trtcal.precision.ladders import Candidate, Ladder
-    from trtcal.precision.result import Point
-    from trtcal.precision.run import PrecisionRun
+    from trtcal.precision.ladders import Candidate
 
 
 def mixed_precision(
@@ -127,10 +125,11 @@ def mixed_precision(
     from calibrators.files import require_outputs
     from calibrators.ranges import calibrate
     from engines.graph.model import files_of, load_model
-    from trtcal.commands.mixed_precision_report import as_dict, layers_of, show
     from trtcal.config.settings import QuantConfig
     from trtcal.precision.run import choose_precisions
     from trtcal.precision.target import Target
+    from trtcal.tables.images import say_if_few, say_what_was_read
+    from trtcal.tables.mixed_precision import as_dict, failure, layers_of, remarks, show
 
     Target.of(max_drop, target_accuracy, target_sqnr)
     chosen = _candidates(candidates)
@@ -177,76 +176,13 @@ def mixed_precision(
         show(found)
         if found.result.best is not None:
             console.say(f"{output}: {layers_of(found.result, found.result.best)}")
-    options.say_what_was_read(found.judging.parts.calibration, stated=preprocess is not None)
-    options.say_what_was_read(found.judging.parts.test, stated=True)
-    options.say_if_few(found.judging.parts.calibration)
+    say_what_was_read(found.judging.parts.calibration, stated=preprocess is not None)
+    say_what_was_read(found.judging.parts.test, stated=True)
+    say_if_few(found.judging.parts.calibration)
     for remark in remarks(found):
         console.note(f"note: {remark}")
     if found.result.best is None:
-        raise CheckFailedError(_failure(found))
-
-
-def remarks(found: "PrecisionRun") -> "Iterator[str]":
-    """What a reader of the result should know."""
-    from trtcal.commands.mixed_precision_report import in_words
-
-    result = found.result
-    yield from found.notes
-    for rule in result.unused:
-        yield f"no layer fits the rule of --config for {rule}"
-    for name, why in result.ladders.left.items():
-        yield f"left in float: {name}, for {why}"
-    for name in ("int8", "fp16"):
-        groups = [each for each in result.ladders.groups if _dropped(each, name)]
-        if groups:
-            yield (
-                f"{name} is no candidate for {len(groups)} group(s) of layers, such as {groups[0].layers[0]}'s: by the "
-                "profile they are no faster in it than in higher precision"
-            )
-    for name, point in result.uniform.items():
-        if point.reaches is False:
-            alike = "as --config has them" if name == "config" else f"in {name}"
-            yield f"all layers {alike} do not reach the target: {in_words(point.score)}"
-    if result.passed:
-        yield (
-            f"{len(result.passed)} choice(s) reach the target with layers rounded to FP16, but not as quantize writes "
-            "them, in float for ONNX Runtime: passed over"
-        )
-    if result.best is not None:
-        yield from _of_best(found, result.best)
-    if found.remembered:
-        yield f"{found.remembered} scores are those of an earlier run"
-
-
-def _of_best(found: "PrecisionRun", best: "Point") -> "Iterator[str]":
-    result, score = found.result, best.score
-    if not {"config", "int8"} & set(result.ladders.counts(best.levels)):
-        yield "no layer is left in INT8: build the float model with --precision fp16 and no cache"
-    if unsure := result.target.within_noise(score):
-        yield f"{unsure}: more images to judge by make the interval narrower"
-    if found.further is None and result.found.top is not None:
-        yield (
-            f"the choice is the best of {result.evaluations} on these {score.samples} images, and luck is on its side: "
-            "give more images, or --test-count and --confirm-count"
-        )
-    if score.nonfinite:
-        yield f"the result gives NaN or infinity for {score.nonfinite} of {score.samples} images"
-
-
-def _dropped(group: "Ladder", name: str) -> bool:
-    return any(group.names[level] == name for level in group.names if level not in group.levels)
-
-
-def _failure(found: "PrecisionRun") -> str:
-    from trtcal.commands.mixed_precision_report import in_words, layers_of
-
-    result = found.result
-    nearest = max(result.points, key=lambda point: (point.worth, -point.cost))
-    return (
-        f"none of {result.evaluations} choices evaluated reaches {result.target}: the nearest is "
-        f"{layers_of(result, nearest)}, with {in_words(nearest.score)}; the float model itself has "
-        f"{in_words(result.reference)}; ask for less, or give other --candidates, --method or --config"
-    )
+        raise CheckFailedError(failure(found))
 
 
 def _candidates(text: str) -> "Sequence[Candidate]":

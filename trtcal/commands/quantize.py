@@ -1,19 +1,13 @@
 """`trtcal quantize`: from a cache to a model with Q/DQ nodes, or from no cache to one with ranges at run time."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from calibrators.errors import CacheError, DataError
-from trtcal import console
 from trtcal.commands import options
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from engines.qdq.dynamic import DynamicModel
-    from engines.qdq.write import QuantizedModel
+from trtcal.tables import console
 
 _RECOVERY = (
     *("images", "test_images", "labels", "preprocess", "method"),
@@ -127,6 +121,7 @@ def quantize(
     from calibrators.statistics.file import merged_files
     from trtcal.pipeline import quantize as quantized
     from trtcal.pipeline import quantize_dynamic
+    from trtcal.tables.quantized import report, report_dynamic
 
     ranges = [name for name, given in (("--cache", cache), ("--statistics-from", statistics)) if given]
     if recover is None:
@@ -150,8 +145,8 @@ def quantize(
         )
     require_apart([output, sidecar_path(output)], statistics or ())
     if recover is not None:
-        from trtcal.commands.recovery_report import report_recovery
         from trtcal.recovery.run import quantize_recovered
+        from trtcal.tables.recovery import report_recovery
 
         if images is None:
             raise DataError("--recover learns from images and is judged by others: give --images PATH")
@@ -179,64 +174,3 @@ def quantize(
         return
     result = quantized(model, source, output=output, weights=weights, granularity=granularity, config=config)
     report(output, result, json=json)
-
-
-def report(output: Path, result: "QuantizedModel", *, json: bool, more: "Mapping[str, Any] | None" = None) -> None:
-    """Say what became of a model; on standard error, what stays in float and which scales are not the cache's.
-
-    Args:
-        output: Where it was written.
-        result: The model.
-        json: Print JSON.
-        more: What else it holds.
-    """
-    if json:
-        console.emit_json(
-            {
-                **_common(output, result),
-                "scales": dict(result.scales),
-                "from_sidecar": list(result.from_sidecar),
-                "shared": list(result.shared),
-                "averaged": list(result.averaged),
-                "layers": result.configured,
-                "several": list(result.several),
-                "internal": list(result.internal),
-                "unused": list(result.unused),
-                **(more or {}),
-            }
-        )
-    else:
-        console.say(f"{output}: {len(result.quantized)} operators in INT8, {len(result.scales)} activation scales")
-    _say_the_rest(result)
-
-
-def report_dynamic(output: Path, result: "DynamicModel", *, json: bool) -> None:
-    """Say what became of a model that finds its ranges at run time; on standard error, what that means for TensorRT."""
-    if json:
-        console.emit_json({**_common(output, result), "dynamic": True, "activations": list(result.activations)})
-    else:
-        console.say(
-            f"{output}: {len(result.quantized)} operators in INT8, {len(result.activations)} activations quantized at "
-            "run time"
-        )
-    _say_the_rest(result)
-
-
-def _common(output: Path, result: "QuantizedModel | DynamicModel") -> dict[str, Any]:
-    return {
-        "model": str(output),
-        "quantized": list(result.quantized),
-        "left_float": dict(result.left_float),
-        "weights": result.weights.method,
-        "granularity": str(result.weights.granularity),
-    }
-
-
-def _say_the_rest(result: "QuantizedModel | DynamicModel") -> None:
-    from engines.build.layer_plan import some
-
-    for why in dict.fromkeys(result.left_float.values()):
-        names = [name for name, reason in result.left_float.items() if reason == why]
-        console.note(f"left in float: {some(names)}, for {why}")
-    for note in result.notes:
-        console.note(f"note: {note}")

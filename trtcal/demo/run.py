@@ -35,7 +35,7 @@ MAX_DROP = 1.0
 """Points of top-1 that INT8 may lose: 6 of the 600 test images."""
 
 Step = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
-"""Opens a step of the demo, by its name and units of work, and gives what counts them: as `trtcal.console.progress`."""
+"""Opens a step of the demo, by its name and units of work, and gives what counts them: as `console.progress`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from engines.simulation.simulated_model import LayerForm
 from tests.engines.networks import Net, samples_of
 from tests.engines.zoo import ZOO
 from tests.trtcal.planted import formed, network, opened, rescaled, samples, stored
-from trtcal import console
 from trtcal.analysis.error_report import errors_by_layer
 from trtcal.config.settings import QuantConfig
 from trtcal.measure.fidelity import Fidelity
+from trtcal.tables import console
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from trtcal.analysis.trial_cache import TrialCache, trial_context
 from trtcal.analysis.trials import Trials
 from trtcal.config.layer_forms import LayerForms
 from trtcal.config.settings import QuantConfig
-from trtcal.console import as_json
 from trtcal.measure.measures import Distortion, Score, Share
+from trtcal.tables.console import as_json
 
 
 @pytest.fixture

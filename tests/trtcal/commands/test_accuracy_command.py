@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from calibrators.files import sha256_of
-from trtcal.commands.options import NOT_STATED
 from trtcal.data.preprocess import Preprocess
+from trtcal.tables.images import NOT_STATED
 
 
 @pytest.fixture

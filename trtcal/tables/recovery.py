@@ -1,19 +1,18 @@
-"""What `trtcal quantize --recover` says: each step with its measured effect."""
+"""Recovery: each step with its measured effect."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from trtcal import console
-from trtcal.commands import options
-from trtcal.commands.quantize import report
+from trtcal.analysis.comparison import REFERENCE
+from trtcal.recovery.plan import Recovered
+from trtcal.recovery.run import RecoveryRun
+from trtcal.recovery.steps import Attempt
+from trtcal.tables import console
+from trtcal.tables.images import say_if_few, say_what_was_read
+from trtcal.tables.quantized import report
+from trtcal.tables.scores import cells
 
-if TYPE_CHECKING:
-    from trtcal.recovery.plan import Recovered
-    from trtcal.recovery.run import RecoveryRun
-    from trtcal.recovery.steps import Attempt
 
-
-def report_recovery(output: Path, run: "RecoveryRun", *, json: bool) -> None:
+def report_recovery(output: Path, run: RecoveryRun, *, json: bool) -> None:
     """Say what became of a model, and of each step; on standard error, what a user should know."""
     parts = run.judged.parts
     report(output, run.recovered.quantized, json=json, more={"recovery": run.to_dict()})
@@ -22,22 +21,19 @@ def report_recovery(output: Path, run: "RecoveryRun", *, json: bool) -> None:
         by = criterion if criterion == "SQNR" else f"{criterion}, then SQNR"
         console.say(f"learned from {parts.calibration.count} images, judged by {parts.test.count} others by {by}")
         _table(run.recovered)
-    options.say_what_was_read(parts.calibration, stated=True)
-    options.say_what_was_read(parts.test, stated=True)
-    options.say_if_few(parts.calibration)
+    say_what_was_read(parts.calibration, stated=True)
+    say_what_was_read(parts.test, stated=True)
+    say_if_few(parts.calibration)
     for note in (*run.judged.notes, *run.notes):
         console.note(f"note: {note}")
 
 
-def title(attempt: "Attempt") -> str:
+def title(attempt: Attempt) -> str:
     """A step's name, and its variant's."""
     return f"{attempt.name}, {attempt.variant}" if attempt.variant else attempt.name
 
 
-def _table(found: "Recovered") -> None:
-    from trtcal.analysis.comparison import REFERENCE
-    from trtcal.commands.accuracy import cells
-
+def _table(found: Recovered) -> None:
     rows = [cells(REFERENCE, found.reference, REFERENCE), cells("quantized", found.plain, REFERENCE)]
     rows += [
         cells(title(each), each.after, REFERENCE) if each.after else {"model": title(each)} for each in found.attempts

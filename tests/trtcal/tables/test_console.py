@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trtcal import console
+from trtcal.tables import console
 
 LONG = "/layer1/0/downsample/downsample.1/BatchNormalization_output_0_QuantizeLinear"
 

@@ -1,4 +1,4 @@
-"""The terminal: progress bars, tables, JSON. Nothing below `trtcal.commands` prints."""
+"""The terminal: progress bars, tables, JSON. Nothing below `trtcal.tables` prints."""
 
 import json
 import math

@@ -1,20 +1,22 @@
-"""What `trtcal mixed-precision` reports: tables for readers, and JSON."""
+"""Mixed precision: the choices, the groups of layers that switch together, and what was chosen."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trtcal import console
+from trtcal.analysis.comparison import REFERENCE
+from trtcal.analysis.sensitivity import drop_interval, measured
+from trtcal.measure.measures import Score
+from trtcal.precision.ladders import Ladder
+from trtcal.precision.result import MixedPrecision, Point
+from trtcal.precision.run import PrecisionRun
+from trtcal.precision.search import changed
+from trtcal.tables import console
+from trtcal.tables.images import images_as_dict
+from trtcal.tables.scores import cells, decibels
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
-    from trtcal.measure.measures import Score
-    from trtcal.precision.ladders import Ladder
-    from trtcal.precision.result import MixedPrecision, Point
-    from trtcal.precision.run import PrecisionRun
-
-
-def show(found: "PrecisionRun") -> None:
+def show(found: PrecisionRun) -> None:
     """Print the tables, and what was chosen."""
     result, parts = found.result, found.judging.parts
     others = "" if found.further is None else f", and by {found.further.count} others what reaches the target there"
@@ -37,10 +39,7 @@ def _counted(evaluations: int) -> str:
     return "1 evaluation" if evaluations == 1 else f"{evaluations} evaluations"
 
 
-def _print_choices(found: "PrecisionRun") -> None:
-    from trtcal.analysis.comparison import REFERENCE
-    from trtcal.commands.accuracy import cells
-
+def _print_choices(found: PrecisionRun) -> None:
     result = found.result
     uniform = {point.levels for point in result.uniform.values()}
     points = [each for each in result.points if each.front or each.levels in uniform or each is result.best]
@@ -65,9 +64,7 @@ def _print_choices(found: "PrecisionRun") -> None:
     )
 
 
-def _print_groups(found: "PrecisionRun") -> None:
-    from trtcal.precision.search import changed
-
+def _print_groups(found: PrecisionRun) -> None:
     result, top, floor = found.result, found.result.found.top, found.result.found.floor
     if top is None or not result.found.order:
         return
@@ -91,35 +88,30 @@ def _print_groups(found: "PrecisionRun") -> None:
     )
 
 
-def _effect(result: "MixedPrecision", point: "Point") -> list[str]:
+def _effect(result: MixedPrecision, point: Point) -> list[str]:
     """What `_print_groups` tells of a point: the drop in points, or percent of images of another class; and SQNR."""
-    from trtcal.commands.accuracy import decibels
-
     score, drop = point.score, list[str]()
     if result.criterion != "SQNR":
         drop = [f"{score.drop if result.criterion == 'top-1' else 100 - score.agreement.percent:.2f}"]
     return [*drop, decibels(score.distortion.sqnr)]
 
 
-def _group(ladder: "Ladder") -> str:
+def _group(ladder: Ladder) -> str:
     others = len(ladder.layers) - 1
     return ladder.layers[0] + (f" and {others} more" if others else "")
 
 
-def layers_of(result: "MixedPrecision", point: "Point") -> str:
+def layers_of(result: MixedPrecision, point: Point) -> str:
     """How many layers are in what, such as "13 int8, 7 fp16"."""
     return ", ".join(f"{count} {name}" for name, count in result.ladders.counts(point.levels).items())
 
 
-def _cost(found: "PrecisionRun", cost: float) -> str:
+def _cost(found: PrecisionRun, cost: float) -> str:
     return f"{cost:.4g} ms" if found.unit == "ms" else f"{100 * cost / found.result.ladders.whole['fp32']:.2f} %"
 
 
-def in_words(score: "Score") -> str:
+def in_words(score: Score) -> str:
     """A score in words."""
-    from trtcal.analysis.sensitivity import drop_interval
-    from trtcal.commands.accuracy import decibels
-
     said = []
     if score.top1.total:
         said.append(f"top-1 {score.top1.percent:.2f} %")
@@ -134,11 +126,68 @@ def in_words(score: "Score") -> str:
     return ", ".join(said) or "nothing to compare with"
 
 
-def as_dict(model: Path, output: Path, found: "PrecisionRun", notes: "Sequence[str]") -> dict[str, Any]:
-    """All of it, for JSON."""
-    from trtcal.analysis.sensitivity import measured
-    from trtcal.commands.compare import images_as_dict
+def remarks(found: PrecisionRun) -> Iterator[str]:
+    """What a reader of the result should know."""
+    result = found.result
+    yield from found.notes
+    for rule in result.unused:
+        yield f"no layer fits the rule of --config for {rule}"
+    for name, why in result.ladders.left.items():
+        yield f"left in float: {name}, for {why}"
+    for name in ("int8", "fp16"):
+        groups = [each for each in result.ladders.groups if _dropped(each, name)]
+        if groups:
+            yield (
+                f"{name} is no candidate for {len(groups)} group(s) of layers, such as {groups[0].layers[0]}'s: by the "
+                "profile they are no faster in it than in higher precision"
+            )
+    for name, point in result.uniform.items():
+        if point.reaches is False:
+            alike = "as --config has them" if name == "config" else f"in {name}"
+            yield f"all layers {alike} do not reach the target: {in_words(point.score)}"
+    if result.passed:
+        yield (
+            f"{len(result.passed)} choice(s) reach the target with layers rounded to FP16, but not as quantize writes "
+            "them, in float for ONNX Runtime: passed over"
+        )
+    if result.best is not None:
+        yield from _of_best(found, result.best)
+    if found.remembered:
+        yield f"{found.remembered} scores are those of an earlier run"
 
+
+def _of_best(found: PrecisionRun, best: Point) -> Iterator[str]:
+    result, score = found.result, best.score
+    if not {"config", "int8"} & set(result.ladders.counts(best.levels)):
+        yield "no layer is left in INT8: build the float model with --precision fp16 and no cache"
+    if unsure := result.target.within_noise(score):
+        yield f"{unsure}: more images to judge by make the interval narrower"
+    if found.further is None and result.found.top is not None:
+        yield (
+            f"the choice is the best of {result.evaluations} on these {score.samples} images, and luck is on its side: "
+            "give more images, or --test-count and --confirm-count"
+        )
+    if score.nonfinite:
+        yield f"the result gives NaN or infinity for {score.nonfinite} of {score.samples} images"
+
+
+def _dropped(group: Ladder, name: str) -> bool:
+    return any(group.names[level] == name for level in group.names if level not in group.levels)
+
+
+def failure(found: PrecisionRun) -> str:
+    """Why no settings come of it."""
+    result = found.result
+    nearest = max(result.points, key=lambda point: (point.worth, -point.cost))
+    return (
+        f"none of {result.evaluations} choices evaluated reaches {result.target}: the nearest is "
+        f"{layers_of(result, nearest)}, with {in_words(nearest.score)}; the float model itself has "
+        f"{in_words(result.reference)}; ask for less, or give other --candidates, --method or --config"
+    )
+
+
+def as_dict(model: Path, output: Path, found: PrecisionRun, notes: Sequence[str]) -> dict[str, Any]:
+    """All of it, for JSON."""
     result, parts = found.result, found.judging.parts
     return {
         "model": str(model),
@@ -175,9 +224,7 @@ def as_dict(model: Path, output: Path, found: "PrecisionRun", notes: "Sequence[s
     }
 
 
-def _point(result: "MixedPrecision", point: "Point") -> dict[str, Any]:
-    from trtcal.analysis.sensitivity import measured
-
+def _point(result: MixedPrecision, point: Point) -> dict[str, Any]:
     groups = zip(result.ladders.groups, point.levels, strict=True)
     return {
         "precisions": [ladder.names[level] for ladder, level in groups],
@@ -189,10 +236,7 @@ def _point(result: "MixedPrecision", point: "Point") -> dict[str, Any]:
     }
 
 
-def _group_dict(result: "MixedPrecision", group: int) -> dict[str, Any]:
-    from trtcal.analysis.sensitivity import measured
-    from trtcal.precision.search import changed
-
+def _group_dict(result: MixedPrecision, group: int) -> dict[str, Any]:
     ladder, floor, top = result.ladders.groups[group], result.found.floor, result.found.top
     ways: dict[str, dict[str, Any]] = {"alone": {}, "lifted": {}}
     for way, others in (("alone", top), ("lifted", floor)):

@@ -1,0 +1,69 @@
+"""Accuracy of models side by side."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from trtcal.data.images import ImageLoader
+from trtcal.measure.accuracy import Report
+from trtcal.tables import console
+from trtcal.tables.scores import cells, decibels
+
+
+def as_dict(report: Report, loader: ImageLoader, notes: Sequence[str]) -> dict[str, Any]:
+    """All of it, for JSON."""
+    return {
+        "images": str(loader.source),
+        "count": loader.count,
+        "digest": loader.digest,
+        "preprocess": loader.preprocess.to_dict(),
+        "skipped": [{"name": name, "reason": reason} for name, reason in loader.skipped],
+        **report.to_dict(),
+        "notes": [*notes],
+    }
+
+
+def remarks(report: Report, loader: ImageLoader) -> list[str]:
+    """What a reader of the scores should know."""
+    notes = [
+        f"warning: {name} gives NaN or infinity for {each.nonfinite} of {each.samples} images: its outputs are broken"
+        for name, each in report.scores.items()
+        if each.nonfinite
+    ]
+    if loader.skipped:
+        name, reason = loader.skipped[0]
+        notes.append(
+            f"warning: {len(loader.skipped)} images could not be read and were left out, such as {name}: {reason}"
+        )
+    if loader.labels is not None and not any(each.top1.total for each in report.scores.values()):
+        notes.append("There are labels, but no single output holds class scores: top-1 is not measured")
+    return notes
+
+
+def show(report: Report, loader: ImageLoader) -> None:
+    """Print the scores, and how far each output is from the reference's where there are several."""
+    rows = [cells(name, each, report.reference) for name, each in report.scores.items()]
+    columns = [heading for heading in rows[0] if any(row[heading] for row in rows)]
+    samples = max(each.samples for each in report.scores.values())
+    console.say(f"{samples} samples of {loader.source}, preprocessing {loader.preprocess}")
+    if report.reference is not None:
+        measured = ["agreement, SQNR"] if "agree" in columns else ["SQNR"]
+        if "drop" in columns:
+            measured = ["drop in points of top-1", "images lost and gained", *measured]
+        console.say(f"{', '.join(measured)}: against {report.reference}")
+    console.table(
+        "",
+        columns,
+        [[row[heading] or "-" for heading in columns] for row in rows],
+        numeric=columns[1:],
+        optional=("top-5",),
+        legend=True,
+        styles=["red" if each.nonfinite else None for each in report.scores.values()],
+    )
+    outputs = {name: each.distortions for name, each in report.scores.items() if len(each.distortions) > 1}
+    if outputs:
+        console.table(
+            f"SQNR by output, against {report.reference}",
+            ("model", "output", "SQNR"),
+            [[name, output, decibels(part.sqnr)] for name, parts in outputs.items() for output, part in parts.items()],
+            numeric=("SQNR",),
+        )

@@ -1,0 +1,126 @@
+"""Range methods compared."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trtcal.analysis.comparison import REFERENCE, Comparison, Ranked
+from trtcal.analysis.selection import Compared
+from trtcal.measure.accuracy import score_as_dict
+from trtcal.tables import console
+from trtcal.tables.images import images_as_dict, say_if_few, say_what_was_read
+from trtcal.tables.scores import cells
+
+
+def summary(found: Compared) -> str:
+    """What was calibrated on and ranked on, in a line."""
+    calibration, test = found.parts.calibration, found.parts.test
+    criterion = found.comparison.criterion
+    ranked = "SQNR" if criterion == "SQNR" else f"{criterion}, then SQNR"
+    if test.source == calibration.source:
+        source = f"{calibration.available} images of {calibration.source}"
+        where = f"{calibration.count} of {source}, ranked on {test.count} others"
+    else:
+        where = f"{calibration.count} images of {calibration.source}, ranked on {test.count} of {test.source}"
+    return f"calibrated on {where} by {ranked}"
+
+
+def in_order(comparison: Comparison) -> str:
+    """The ranking in a line: methods by rank, with what they are ranked by."""
+
+    def measured(each: Ranked) -> str:
+        row = cells(each.method, each.score, REFERENCE)
+        column = {"top-1": "top-1", "agreement": "agree"}.get(comparison.criterion)
+        return ", ".join(row[heading] for heading in (column, "SQNR") if heading)
+
+    return "; ".join(f"{each.rank} {each.method} ({measured(each)})" for each in comparison.ranking)
+
+
+def remarks(found: Compared) -> list[str]:
+    """What a reader of a ranking should know."""
+    comparison = found.comparison
+    winner = comparison.winner
+    told = list(found.notes)
+    told += [f"{each.method} has the same ranges as {each.same_as}" for each in comparison.ranking if each.same_as]
+    if comparison.close:
+        others = "1 other method is" if comparison.close == 1 else f"{comparison.close} other methods are"
+        told.append(
+            f"{others} within the 95 % interval of {winner.method}'s {comparison.criterion}: so small a difference may "
+            "be chance; SQNR tells finer, and more images to rank on make the interval narrower"
+        )
+    if comparison.reference.nonfinite:
+        told.append(
+            f"the float model itself gives NaN or infinity for {comparison.reference.nonfinite} of "
+            f"{comparison.reference.samples} images: mend it or leave them out"
+        )
+    told += [
+        f"{each.method} gives NaN or infinity for {each.score.nonfinite} of {each.score.samples} images"
+        for each in comparison.ranking
+        if each.score.nonfinite and not each.same_as
+    ]
+    told += [f"left in float: {name}, for {why}" for name, why in winner.left_float.items()]
+    return told
+
+
+def say_notes(found: Compared, *, stated: bool) -> None:
+    """Tell, on standard error, what a user should know."""
+    say_what_was_read(found.parts.calibration, stated=stated)
+    say_what_was_read(found.parts.test, stated=True)
+    say_if_few(found.parts.calibration)
+    for note in remarks(found):
+        console.note(f"note: {note}")
+
+
+def show(found: Compared) -> None:
+    """Print the ranking."""
+    comparison = found.comparison
+    rows = [{"rank": "-", **cells(REFERENCE, comparison.reference, REFERENCE), "ranges": ""}]
+    rows += [_row(each) for each in comparison.ranking]
+    columns = [heading for heading in rows[-1] if any(row[heading] for row in rows)]
+    console.say(summary(found))
+    console.say(f"preprocessing: {found.parts.calibration.preprocess}; statistics collected in {found.seconds:.1f} s")
+    console.table(
+        "",
+        ["method" if heading == "model" else heading for heading in columns],
+        [[row[heading] or "-" for heading in columns] for row in rows],
+        numeric=[heading for heading in columns if heading != "model"],
+        optional=("top-5", "lost", "gained"),
+        styles=[None, *("green" if each.rank == 1 else None for each in comparison.ranking)],
+    )
+    console.say(f"winner: {comparison.winner.method}")
+    for each in comparison.ranking:
+        if each.picks:
+            console.say(picked(each.picks))
+
+
+def picked(picks: Mapping[str, int]) -> str:
+    """What `trtcal.analysis.comparison.picks` tells, as a line."""
+    return f"best took {', '.join(f'{name} for {count}' for name, count in picks.items())} tensors"
+
+
+def _row(each: Ranked) -> dict[str, str]:
+    return {
+        "rank": str(each.rank),
+        **cells(each.method, each.score, REFERENCE),
+        "ranges": f"{1000 * each.seconds:.0f} ms",
+    }
+
+
+def as_dict(model: Path, found: Compared, *, output: Path | None, statistics: Path | None) -> dict[str, Any]:
+    """All of it, for JSON."""
+    comparison = found.comparison
+    return {
+        "model": str(model),
+        "preprocess": found.parts.calibration.preprocess.to_dict(),
+        "calibration": images_as_dict(found.parts.calibration),
+        "test": images_as_dict(found.parts.test),
+        "tensors": len(found.statistics),
+        "collection_seconds": round(found.seconds, 3),
+        "criterion": comparison.criterion,
+        "reference": score_as_dict(REFERENCE, comparison.reference, is_reference=True),
+        "methods": [each.to_dict() for each in comparison.ranking],
+        "winner": comparison.winner.method,
+        "cache": None if output is None else str(output),
+        "statistics": None if statistics is None else str(statistics),
+        "notes": remarks(found),
+    }

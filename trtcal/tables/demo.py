@@ -1,0 +1,98 @@
+"""The demo: FP32 against INT8, and where each file is."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trtcal.demo.run import METHOD, Outcome
+from trtcal.tables import console
+
+if TYPE_CHECKING:
+    from engines.inspection.engine_record import Engine
+
+
+def show(outcome: Outcome) -> None:
+    """Print what came of it, FP32 and INT8 side by side."""
+    console.table(_title(outcome), ("", "FP32", "INT8"), _rows(outcome), whole=("",))
+
+
+def _title(outcome: Outcome) -> str:
+    latency = next(iter(outcome.latencies.values()))
+    fp32 = outcome.accuracy.scores[outcome.places.fp32.name]
+    return (
+        f"FP32 against INT8 on the {fp32.samples} images of test/; the files are in {outcome.places.folder}\n"
+        f"images/s and latency: ONNX Runtime on the CPU, {outcome.threads} threads, batches of {latency.batch_size}"
+    )
+
+
+def _rows(outcome: Outcome) -> list[tuple[str, str, str]]:
+    places = outcome.places
+    fp32, int8 = (outcome.accuracy.scores[path.name] for path in (places.fp32, places.int8))
+    before, after = (outcome.latencies[path.name] for path in (places.fp32, places.int8))
+    return [
+        ("ONNX model", _file(places.fp32), _file(places.int8)),
+        ("calibration/", "", f"{outcome.images} images, {METHOD}"),
+        ("cache", "", f"{_file(places.cache)}, {len(outcome.cache)} tensors"),
+        ("top-1", f"{fp32.top1.percent:.2f} %", f"{int8.top1.percent:.2f} %"),
+        ("same class", "", f"{int8.agreement.percent:.2f} %"),
+        ("SQNR", "", _decibels(int8.distortion.sqnr)),
+        ("images/s", f"{before.throughput:,.0f}", f"{after.throughput:,.0f}"),
+        ("latency", f"{before.median:.2f} ms", f"{after.median:.2f} ms"),
+        ("engine", _file(outcome.fp32_engine.path), _file(outcome.int8_engine.path)),
+        ("  operators", _operators(outcome.fp32_engine), _operators(outcome.int8_engine)),
+        ("  kernels", _kernels(outcome.fp32_engine), _kernels(outcome.int8_engine)),
+    ]
+
+
+def _file(path: Path) -> str:
+    return f"{path.name} ({path.stat().st_size / 1000:,.0f} kB)"
+
+
+def _decibels(value: float) -> str:
+    return "identical" if value == math.inf else f"{value:.1f} dB"
+
+
+def _operators(engine: "Engine") -> str:
+    return _counts(engine.record.operators_by_precision)
+
+
+def _kernels(engine: "Engine") -> str:
+    return _counts(engine.record.kernels_by_precision) if engine.record.kernels is not None else "not known"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {precision}" for precision, count in counts.items())
+
+
+def as_dict(outcome: Outcome) -> dict[str, Any]:
+    """All of it, for JSON."""
+    places = outcome.places
+    return {
+        "folder": str(places.folder),
+        "files": {
+            "calibration": str(places.calibration),
+            "test": str(places.test),
+            "fp32": str(places.fp32),
+            "cache": str(places.cache),
+            "int8": str(places.int8),
+            "fp32_engine": str(places.fp32_engine),
+            "int8_engine": str(places.int8_engine),
+        },
+        "calibration": {"images": outcome.images, "method": METHOD, "tensors": len(outcome.cache)},
+        "quantized": list(outcome.quantized.quantized),
+        "left_float": dict(outcome.quantized.left_float),
+        "accuracy": outcome.accuracy.to_dict(),
+        "benchmark": {
+            "threads": outcome.threads,
+            "models": [{"name": name, **each.to_dict()} for name, each in outcome.latencies.items()],
+        },
+        "engines": [
+            {
+                "name": engine.path.name,
+                "backend": engine.record.backend,
+                "operators_by_precision": engine.record.operators_by_precision,
+                "kernels_by_precision": engine.record.kernels_by_precision,
+            }
+            for engine in (outcome.fp32_engine, outcome.int8_engine)
+        ],
+    }
