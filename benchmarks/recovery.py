@@ -109,13 +109,14 @@ def rows(case: Case) -> Iterator[Row]:
     from trtcal.analysis.judging import opened_parts
     from trtcal.analysis.trials import Trials
     from trtcal.config.settings import QuantConfig
+    from trtcal.data.split import ImageChoice
     from trtcal.pipeline import quantize
     from trtcal.recovery.run import quantize_recovered
 
     count, test_count = case.counts
     chosen = {"preprocess": case.preprocess, "count": count, "test_count": test_count, "test_images": case.test_images}
     config = QuantConfig.parse(WEIGHTS.format(bits=case.bits))
-    parts = opened_parts(case.model, case.images, **chosen).parts
+    parts = opened_parts(case.model, ImageChoice(case.images, **chosen)).parts
     trials = Trials(Simulation(case.model), untouched(parts))
     yield Row("FP32", trials.reference, f"{trials.samples} samples")
     statistics = collect(case.model, parts.calibration)

@@ -28,9 +28,7 @@ from engines.simulation.layer_names import layers_of
 from trtcal.config.settings import QuantConfig
 from trtcal.data.images import ImageLoader, OnBadImage, open_images
 from trtcal.data.preprocess import Preprocess
-
-COUNT = 500
-"""Images to calibrate on: what NVIDIA's developer guide calls sufficient for ImageNet networks."""
+from trtcal.data.split import COUNT
 
 
 def collect_images(

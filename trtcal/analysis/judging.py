@@ -12,11 +12,9 @@ from engines.collection.collect import Tensors, collect
 from engines.graph.model import input_specs, loaded
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from trtcal.analysis.comparison import REFERENCE, Singles
-from trtcal.data.images import ImageLoader, OnBadImage, PathLike
-from trtcal.data.preprocess import Preprocess
-from trtcal.data.split import TEST_COUNT, Parts, parted
+from trtcal.data.images import ImageLoader
+from trtcal.data.split import ImageChoice, Parts, parted
 from trtcal.measure.accuracy import require_labels
-from trtcal.pipeline import COUNT
 
 Step = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
 """Opens a step of the work, by its name and units, and gives what counts them: as `trtcal.console.progress`."""
@@ -50,52 +48,19 @@ class Judged:
     notes: tuple[str, ...] = ()
 
 
-def calibrated(
-    model: str | os.PathLike[str],
-    images: PathLike,
-    *,
-    step: Step,
-    test_images: PathLike | None = None,
-    preprocess: PathLike | Preprocess | None = None,
-    count: int = COUNT,
-    test_count: int = TEST_COUNT,
-    labels: PathLike | None = None,
-    batch_size: int = 8,
-    seed: int = 0,
-    tensors: Tensors = "all",
-    on_bad_image: OnBadImage = "error",
-) -> Judging:
+def calibrated(model: str | os.PathLike[str], choice: ImageChoice, *, step: Step, tensors: Tensors = "all") -> Judging:
     """Part images (`trtcal.data.split.parted`) and calibrate on the one part.
 
     Args:
         model: The float model.
-        images: What to calibrate on, and to judge by.
+        choice: What to calibrate on, and to judge by.
         step: Shows progress.
-        test_images: What to judge by instead.
-        preprocess: As `ImageLoader` has it.
-        count: How many images to calibrate on at most.
-        test_count: How many to judge by at most.
-        labels: Of the images to judge by. Without it, sub-folders are classes where they are as many as the model's.
-        batch_size: Images decoded together; it does not change the result.
-        seed: Of the choice of images.
         tensors: As in `collect`.
-        on_bad_image: "error" or "skip".
 
     Raises:
-        TrtcalError: As `parted` and `collect` raise it; or the labels that were given are not the model's classes.
+        TrtcalError: As `opened_parts` and `collect` raise it.
     """
-    judged = opened_parts(
-        model,
-        images,
-        test_images=test_images,
-        preprocess=preprocess,
-        count=count,
-        test_count=test_count,
-        labels=labels,
-        batch_size=batch_size,
-        seed=seed,
-        on_bad_image=on_bad_image,
-    )
+    judged = opened_parts(model, choice)
     parts = judged.parts
     with step("Calibrating", parts.calibration.count) as advance:
         began = time.perf_counter()
@@ -104,36 +69,17 @@ def calibrated(
     return Judging(parts, statistics, judged.labelled, seconds, judged.notes)
 
 
-def opened_parts(
-    model: str | os.PathLike[str],
-    images: PathLike,
-    *,
-    test_images: PathLike | None = None,
-    preprocess: PathLike | Preprocess | None = None,
-    count: int = COUNT,
-    test_count: int = TEST_COUNT,
-    labels: PathLike | None = None,
-    batch_size: int = 8,
-    seed: int = 0,
-    on_bad_image: OnBadImage = "error",
-) -> Judged:
-    """Part images for a model; arguments and errors as of `calibrated`, which calibrates on the one part, too."""
-    parts = parted(
-        images,
-        input_specs(loaded(model)),
-        test_images=test_images,
-        count=count,
-        test_count=test_count,
-        preprocess=preprocess,
-        batch_size=batch_size,
-        seed=seed,
-        labels=labels,
-        on_bad_image=on_bad_image,
-    )
+def opened_parts(model: str | os.PathLike[str], choice: ImageChoice) -> Judged:
+    """Part images for a model.
+
+    Raises:
+        TrtcalError: As `parted` raises it; or the labels that were given are not the model's classes.
+    """
+    parts = parted(choice, input_specs(loaded(model)))
     doubt = _doubt(model, parts.test)
     if doubt is None:
         return Judged(parts, labelled=True, notes=parts.notes)
-    if labels is not None or not parts.test.class_names:
+    if choice.labels is not None or not parts.test.class_names:
         raise doubt
     why, _, _ = str(doubt).partition(";")
     return Judged(parts, labelled=False, notes=(*parts.notes, f"the sub-folders are not taken for classes: {why}"))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -140,19 +140,26 @@ class _Data:
         from trtcal.tables.calibration import Calibrated
 
         with console.images_progress("Calibrating") as progress:
-            statistics, loader = collect_images(**self._options(), progress=progress)
+            options = {field.name: getattr(self, field.name) for field in fields(self)}
+            statistics, loader = collect_images(**options, progress=progress)
         return Calibrated(statistics, calibrate(statistics, method), method, loader)
 
     def ranked(self) -> "Calibrated":
         from trtcal.analysis.selection import compare_images
+        from trtcal.data.split import ImageChoice
         from trtcal.tables.calibration import Calibrated
 
-        compared = compare_images(**self._options(), step=console.progress)
+        choice = ImageChoice(
+            self.images,
+            preprocess=self.preprocess,
+            count=self.count,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            on_bad_image=self.on_bad_image,
+        )
+        compared = compare_images(self.model, choice, tensors=self.tensors, step=console.progress)
         winner = compared.comparison.winner
         return Calibrated(compared.statistics, winner.cache, winner.method, compared.parts.calibration, compared)
-
-    def _options(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def _merged(model: Path, files: list[Path], method: str) -> "Calibrated":

@@ -53,16 +53,15 @@ def compare(
     from engines.graph.model import load_model
     from trtcal.analysis.comparison import named
     from trtcal.analysis.selection import compare_images
+    from trtcal.data.split import ImageChoice
     from trtcal.tables.comparison import as_dict, say_notes, show
 
     chosen = named(None if methods is None else [name.strip() for name in methods.split(",")])
     options.require_calibration_outputs(model, output, statistics, inputs=[images, test_images, labels, preprocess])
     load_model(model, weights=False)
-    found = compare_images(
-        model,
+    choice = ImageChoice(
         images,
         test_images=test_images,
-        methods=chosen,
         preprocess=preprocess,
         count=count,
         test_count=test_count,
@@ -70,8 +69,8 @@ def compare(
         batch_size=batch_size,
         seed=seed,
         on_bad_image=on_bad_image,
-        step=console.progress,
     )
+    found = compare_images(model, choice, methods=chosen, step=console.progress)
     if statistics is not None:
         found.statistics.save(statistics)
     if output is not None:

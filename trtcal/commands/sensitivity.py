@@ -65,6 +65,7 @@ def sensitivity(
     from trtcal.analysis.layer_analysis import analyse_layers
     from trtcal.analysis.trial_cache import TrialCache
     from trtcal.config.settings import QuantConfig
+    from trtcal.data.split import ImageChoice
     from trtcal.tables.images import say_if_few, say_what_was_read
     from trtcal.tables.sensitivity import remarks
 
@@ -74,22 +75,20 @@ def sensitivity(
     written = [path for path in (output, resume) if path is not None]
     require_outputs(written, inputs=[*files_of(model), *read])
     load_model(model, weights=False)
+    choice = ImageChoice(
+        images,
+        test_images=test_images,
+        preprocess=preprocess,
+        count=count,
+        test_count=test_count,
+        labels=labels,
+        batch_size=batch_size,
+        seed=seed,
+        on_bad_image=on_bad_image,
+    )
     try:
         with TrialCache(resume) as cache:
-            judging = calibrated(
-                model,
-                images,
-                step=console.progress,
-                test_images=test_images,
-                preprocess=preprocess,
-                count=count,
-                test_count=test_count,
-                labels=labels,
-                batch_size=batch_size,
-                seed=seed,
-                tensors="quantizable",
-                on_bad_image=on_bad_image,
-            )
+            judging = calibrated(model, choice, step=console.progress, tensors="quantizable")
             found = analyse_layers(
                 model,
                 judging,

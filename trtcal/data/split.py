@@ -1,7 +1,7 @@
 """Two samples of images that have none in common: one to calibrate on, and one to judge the result by."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 
 from calibrators.batches import TensorSpec
@@ -9,8 +9,40 @@ from calibrators.errors import DataError
 from trtcal.data.images import ImageLoader, OnBadImage, PathLike, open_images
 from trtcal.data.preprocess import Preprocess
 
-TEST_COUNT = 500
+COUNT = 500
+"""Images to calibrate on: what NVIDIA's developer guide calls sufficient for ImageNet networks."""
+
+TEST_COUNT = COUNT
 """Images to judge by: as many as one calibrates on."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageChoice:
+    """Which images a model is calibrated on, and which it is judged by.
+
+    Attributes:
+        images: A folder or arrays, as `ImageLoader` takes them.
+        test_images: Where the images to judge by come from; None takes them from `images`.
+        preprocess: As `ImageLoader` has it.
+        count: How many to calibrate on at most.
+        test_count: How many to judge by at most.
+        labels: Of the images to judge by: a CSV for a folder, an `.npy` for arrays. Without it, sub-folders are
+            classes where they are as many as the model's.
+        batch_size: Images decoded together; it does not change the result.
+        seed: Of the choice of images.
+        on_bad_image: "error" or "skip".
+    """
+
+    images: PathLike
+    _: KW_ONLY
+    test_images: PathLike | None = None
+    preprocess: PathLike | Preprocess | None = None
+    count: int = COUNT
+    test_count: int = TEST_COUNT
+    labels: PathLike | None = None
+    batch_size: int = 8
+    seed: int = 0
+    on_bad_image: OnBadImage = "error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,44 +60,31 @@ class Parts:
     notes: tuple[str, ...] = ()
 
 
-def parted(
-    images: PathLike,
-    inputs: Sequence[TensorSpec],
-    *,
-    test_images: PathLike | None = None,
-    count: int,
-    test_count: int = TEST_COUNT,
-    preprocess: PathLike | Preprocess | None = None,
-    batch_size: int = 8,
-    seed: int = 0,
-    labels: PathLike | None = None,
-    on_bad_image: OnBadImage = "error",
-) -> Parts:
+def parted(choice: ImageChoice, inputs: Sequence[TensorSpec]) -> Parts:
     """Choose images to calibrate on and others to judge by, each class its share; the same for the same seed.
 
     A source that holds too few for both is divided (`divided`), and a note says so.
 
     Args:
-        images: A folder or arrays, as `ImageLoader` takes them.
+        choice: Which images; both parts get the same preprocessing.
         inputs: The model's.
-        test_images: Where the images to judge by come from; None takes them from `images`.
-        count: How many to calibrate on at most.
-        test_count: How many to judge by at most.
-        preprocess: As `ImageLoader` has it; both parts get the same.
-        batch_size: Samples per batch.
-        seed: Of both choices.
-        labels: Of the images to judge by: a CSV for a folder, an `.npy` for arrays.
-        on_bad_image: "error" or "skip".
 
     Raises:
         DataError: As `ImageLoader`; or there is nothing to judge by.
     """
-    opened = partial(open_images, model_inputs=inputs, batch_size=batch_size, seed=seed, on_bad_image=on_bad_image)
-    if test_images is not None:
-        calibration = opened(images, preprocess=preprocess, count=count)
-        source = opened(test_images, preprocess=calibration.preprocess, labels=labels)
+    images, count, test_count = choice.images, choice.count, choice.test_count
+    opened = partial(
+        open_images,
+        model_inputs=inputs,
+        batch_size=choice.batch_size,
+        seed=choice.seed,
+        on_bad_image=choice.on_bad_image,
+    )
+    if choice.test_images is not None:
+        calibration = opened(images, preprocess=choice.preprocess, count=count)
+        source = opened(choice.test_images, preprocess=calibration.preprocess, labels=choice.labels)
         return _with_test(calibration, source, test_count)
-    source = opened(images, preprocess=preprocess, labels=labels)
+    source = opened(images, preprocess=choice.preprocess, labels=choice.labels)
     if source.available == 1:
         raise DataError(f"{images} holds 1 sample, which cannot be calibrated on and judged by: give two or more")
     first, second = divided(source.available, count, test_count)

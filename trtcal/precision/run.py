@@ -21,9 +21,8 @@ from trtcal.analysis.trials import Criterion, Trials
 from trtcal.config.settings import QuantConfig
 from trtcal.data.images import ImageLoader, OnBadImage, PathLike
 from trtcal.data.preprocess import Preprocess
-from trtcal.data.split import TEST_COUNT, further
+from trtcal.data.split import COUNT, TEST_COUNT, ImageChoice, further
 from trtcal.measure.measures import Score
-from trtcal.pipeline import COUNT
 from trtcal.precision.ladders import Candidate, Costs, modelled
 from trtcal.precision.result import CANDIDATES, MixedPrecision, mixed_precision
 from trtcal.precision.search import BY_ITSELF
@@ -117,10 +116,8 @@ def choose_precisions(
     cache = TrialCache(trials_file)
     simulation = Simulation(model)
     step = step or (lambda name, total: nullcontext(lambda done: None))
-    judging = calibrated(
-        model,
+    choice = ImageChoice(
         images,
-        step=step,
         test_images=test_images,
         preprocess=preprocess,
         count=count,
@@ -128,9 +125,9 @@ def choose_precisions(
         labels=labels,
         batch_size=batch_size,
         seed=seed,
-        tensors=tensors,
         on_bad_image=on_bad_image,
     )
+    judging = calibrated(model, choice, step=step, tensors=tensors)
     test = judging.parts.test
     others = further(judging.parts, confirm_count) if confirm_count else None
     images_in_all = test.count + (0 if others is None else others.count)

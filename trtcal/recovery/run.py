@@ -18,8 +18,8 @@ from trtcal.analysis.judging import Judged, Step, opened_parts
 from trtcal.config.settings import QuantConfig
 from trtcal.data.images import OnBadImage, PathLike
 from trtcal.data.preprocess import Preprocess
-from trtcal.data.split import TEST_COUNT
-from trtcal.pipeline import COUNT, as_planned, planned_layers, ranges_for, write_quantized
+from trtcal.data.split import COUNT, TEST_COUNT, ImageChoice
+from trtcal.pipeline import as_planned, planned_layers, ranges_for, write_quantized
 from trtcal.recovery.plan import Recovered, named_steps, recover
 from trtcal.recovery.steps import STEPS
 
@@ -106,8 +106,7 @@ def quantize_recovered(
     theirs = method_of(known) if isinstance(known, CalibrationCache) else None
     chosen = method or theirs or METHOD
     scales, others = scales_for(plan or LayerPlan({}), known, method=chosen, name=str(cache))
-    judged = opened_parts(
-        model,
+    choice = ImageChoice(
         images,
         test_images=test_images,
         preprocess=preprocess if preprocess is not None else _preprocess_of(known),
@@ -118,6 +117,7 @@ def quantize_recovered(
         seed=seed,
         on_bad_image=on_bad_image,
     )
+    judged = opened_parts(model, choice)
     recovered = recover(
         model,
         scales,

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from trtcal.analysis.comparison import REFERENCE
-from trtcal.analysis.layer_analysis import LayerAnalysis
 from trtcal.analysis.error_report import ErrorReport
+from trtcal.analysis.layer_analysis import LayerAnalysis
 from trtcal.analysis.layer_error import LayerError
 from trtcal.analysis.sensitivity import LayerSensitivity, Sensitivity, drop_interval, measured
 from trtcal.measure.measures import Score

@@ -148,10 +148,10 @@ def test_the_model_that_quantize_writes_has_the_very_score(search, command, fold
 def _taken(folder, found):
     """The arrays that were judged by: all that were not calibrated on."""
     from trtcal.data.images import ImageLoader
-    from trtcal.data.split import further, parted
+    from trtcal.data.split import ImageChoice, further, parted
 
     with OnnxRuntimeSession(folder / "model.onnx") as session:
-        parts = parted(folder / "images.npz", session.inputs, count=60, test_count=80)
+        parts = parted(ImageChoice(folder / "images.npz", count=60, test_count=80), session.inputs)
     others = further(parts, 120)
     assert isinstance(others, ImageLoader)
     assert (parts.test.digest, others.digest) == (found["test"]["digest"], found["further"]["digest"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from calibrators.batches import TensorSpec
 from calibrators.errors import DataError
-from trtcal.data.split import divided, parted
+from trtcal.data.split import ImageChoice, divided, parted
 
 INPUTS = [TensorSpec("x", ("N", 2), np.dtype("float32"))]
 
@@ -29,7 +29,7 @@ def arrays(tmp_path):
 
 
 def split(source, count, test_count, **options):
-    return parted(source, INPUTS, count=count, test_count=test_count, **options)
+    return parted(ImageChoice(source, count=count, test_count=test_count, **options), INPUTS)
 
 
 @given(available=st.integers(2, 10**6), count=st.integers(1, 10**6), test_count=st.integers(1, 10**6))

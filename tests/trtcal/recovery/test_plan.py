@@ -14,7 +14,7 @@ from engines.sessions.onnxruntime import OnnxRuntimeSession
 from engines.simulation.simulated_model import Simulation
 from tests.engines.networks import Net
 from trtcal.analysis.trials import Trials
-from trtcal.data.split import parted
+from trtcal.data.split import ImageChoice, parted
 from trtcal.demo import MODEL
 from trtcal.recovery.plan import named_steps, recover
 from trtcal.recovery.steps import STEPS
@@ -30,15 +30,15 @@ def parts_of(folder, model, arrays, test, *, batch_size=8, **labels):
     """Parts from arrays: the first to learn from, the other to measure on."""
     np.savez(folder / "learn.npz", image=arrays)
     np.savez(folder / "test.npz", image=test, **labels)
-    return parted(
+    choice = ImageChoice(
         folder / "learn.npz",
-        input_specs(model),
         test_images=folder / "test.npz",
         count=len(arrays),
         test_count=len(test),
         batch_size=batch_size,
         preprocess="none",
     )
+    return parted(choice, input_specs(model))
 
 
 def recovered(model, parts, method="minmax", **options):
@@ -258,18 +258,18 @@ def test_no_steps_of_that_name(given):
 
 @pytest.mark.slow
 class TestRealModels:
-    """What the issue wants shown; `python -m benchmarks.recovery` measures it on more."""
+    """What recovery brings real models; `python -m benchmarks.recovery` measures it on more."""
 
     def test_resnet20_in_four_bits(self, shared_data):
         path = shared_data / "models" / "cifar10_resnet20.onnx"
-        parts = parted(
+        choice = ImageChoice(
             shared_data / "images" / "cifar10_train_512.npz",
-            input_specs(onnx.load(path)),
             test_images=shared_data / "images" / "cifar10_test_2000.npz",
             count=64,
             test_count=300,
             preprocess="cifar10",
         )
+        parts = parted(choice, input_specs(onnx.load(path)))
         found = recovered(path, parts, method="entropy", weights=coarse(4), steps=["adaround"])
         assert found.plain.top1.percent < found.reference.top1.percent - 3
         assert found.score.top1.percent > found.reference.top1.percent - 2
@@ -279,9 +279,8 @@ class TestRealModels:
         from benchmarks.unequal import unequal
 
         model = unequal(Simulation(shared_data / "models" / "mlperf_tiny_kws_dscnn.onnx").floats, spread=1.0)
-        parts = parted(
-            shared_data / "images" / "kws01_1000.npz", input_specs(model), count=200, test_count=800, preprocess="none"
-        )
+        images = shared_data / "images" / "kws01_1000.npz"
+        parts = parted(ImageChoice(images, count=200, test_count=800, preprocess="none"), input_specs(model))
         found = recovered(model, parts, method="entropy", weights=PER_TENSOR, steps=["equalization"])
         assert found.plain.top1.percent < 50
         assert found.score.top1.percent >= found.reference.top1.percent - 1
