@@ -1,11 +1,19 @@
 """How Sphinx builds these pages: `make docs`."""
 
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent / "_extensions")]
+
 project = "trtcal"
 author = "the trtcal authors"
-copyright = "the trtcal authors, Apache License 2.0"  # noqa: A001
+copyright = "the trtcal authors, Apache License 2.0"
 
-extensions = ["myst_parser"]
+extensions = ["command_line", "myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
+default_role = "code"  # of docstrings
+smartquotes = False  # options begin with two hyphens
+
 html_theme = "furo"
 html_title = "trtcal"
 html_copy_source = False
@@ -13,3 +21,10 @@ html_show_sphinx = False
 
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
+
+autodoc_mock_imports = ["torch"]
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 100
+nitpick_ignore_regex = [("py:.*", ".*")]
