@@ -2,6 +2,9 @@
 
 import sys
 from pathlib import Path
+from typing import Union
+
+from sphinx.ext.autodoc.mock import _MockObject
 
 sys.path[:0] = [str(Path(__file__).parent / "_extensions")]
 
@@ -22,9 +25,11 @@ html_show_sphinx = False
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
-autodoc_mock_imports = ["torch"]
+autodoc_mock_imports = ["torch"]  # what is not needed to read the docstrings of trtcal.qat
+_MockObject.__or__ = lambda self, other: Union[self, other]  # `Tensor | int` in a signature  # noqa: UP007
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 nitpick_ignore_regex = [("py:.*", ".*")]
