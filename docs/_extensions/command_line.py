@@ -38,7 +38,8 @@ def sections(command: Any, path: str, parent: Any = None, level: int = 2) -> Ite
     yield from (markdown(paragraph) for paragraph in _paragraphs(command.help or ""))
     children = getattr(command, "commands", {})
     if not children:
-        yield f"```text\n{path} {' '.join(command.collect_usage_pieces(context))}\n```"
+        pieces = " ".join(command.collect_usage_pieces(context))
+        yield f"```text\n{path} {re.sub(r'[{}]', '', pieces)}\n```"  # typer's braces: an argument that is required
     yield f"```{{program}} {path}\n```"
     for parameter in command.params:
         record = parameter.get_help_record(context)
@@ -54,7 +55,7 @@ def _paragraphs(text: str) -> list[str]:
 
 
 class CommandLine(SphinxDirective):
-    """The reference of an application: `{command-line} MODULE:NAME`, the name of the program being that of the package."""
+    """The reference of an application: `{command-line} MODULE:NAME`, with the program's name as the option `prog`."""
 
     required_arguments = 1
     option_spec = {"prog": directives.unchanged_required}  # noqa: RUF012 - as docutils has it

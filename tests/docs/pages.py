@@ -14,6 +14,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -84,9 +85,24 @@ class Page:
         return [block for block in self.blocks if block.info == info and block.needs == needs]
 
     @property
-    def commands(self) -> list[list[str]]:
-        """The commands of all its sh blocks, split into words."""
-        return [words for block in self.blocks if block.info == "sh" for words in commands(block.text)]
+    def code(self) -> set[str]:
+        """The words in its blocks and its code spans: letters, digits and what stands inside names."""
+        return set(re.findall(r"[\w.-]+", "\n".join(_code(_MARKDOWN.parse(self.text)))))
+
+    @property
+    def links(self) -> list[str]:
+        """Where its links and pictures lead."""
+        return list(_links(_MARKDOWN.parse(self.text)))
+
+    @property
+    def anchors(self) -> set[str]:
+        """What `#anchor` of a link may name: headings, as GitHub and MyST spell them, and `(anchor)=` before them."""
+        tokens = _MARKDOWN.parse(self.text)
+        titles = [
+            after.content for token, after in zip(tokens, tokens[1:], strict=False) if token.type == "heading_open"
+        ]
+        slugs = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+        return slugs | set(re.findall(r"^\(([\w-]+)\)=$", self.text, re.MULTILINE))
 
 
 def names() -> list[str]:
@@ -113,6 +129,23 @@ def _blocks(tokens: list[Token], first: int) -> Iterator[Block]:
         opening = token.content.partition("\n")[0].strip()
         runs = info in ("sh", "python")
         yield Block(info, token.content, line, NEEDS.get(opening) if runs else None, output if runs else None)
+
+
+def _code(tokens: list[Token]) -> Iterator[str]:
+    for token in tokens:
+        if token.type in ("fence", "code_inline"):
+            yield token.content
+        yield from _code(token.children or [])
+
+
+def _links(tokens: list[Token]) -> Iterator[str]:
+    for token in tokens:
+        target = token.attrGet("href") or token.attrGet("src")
+        if target is not None:
+            yield str(target)
+        if token.type == "fence" and token.info.startswith("{"):
+            yield from _links(_MARKDOWN.parse(token.content))
+        yield from _links(token.children or [])
 
 
 def commands(script: str) -> Iterator[list[str]]:
