@@ -98,9 +98,7 @@ class Page:
     def anchors(self) -> set[str]:
         """What `#anchor` of a link may name: headings, as GitHub and MyST spell them, and `(anchor)=` before them."""
         tokens = _MARKDOWN.parse(self.text)
-        titles = [
-            after.content for token, after in zip(tokens, tokens[1:], strict=False) if token.type == "heading_open"
-        ]
+        titles = [after.content for token, after in pairwise(tokens) if token.type == "heading_open"]
         slugs = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
         return slugs | set(re.findall(r"^\(([\w-]+)\)=$", self.text, re.MULTILINE))
 
