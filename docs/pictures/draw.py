@@ -53,7 +53,6 @@ def main(folder: Path) -> None:
         for name, figure in {"threshold.svg": threshold(), "residual.svg": residual()}.items():
             figure.savefig(folder / name, metadata={"Date": None, "Creator": None})
             plt.close(figure)
-            print(folder / name)
 
 
 # How a range is found.
@@ -84,7 +83,7 @@ def threshold() -> Any:
     middle.plot(ends, clipping, color=GREY, linestyle=":", linewidth=2, gid="clipping", label="of clipping")
     middle.plot(ends, rounding, color=GREY, linestyle="--", gid="rounding", label="of rounding")
     middle.plot(ends, total, color=COLOURS["mse"], gid="sum", linewidth=1.8, label="sum: mse takes the least")
-    middle.axvline(ranges["mse"], color=COLOURS["mse"], linewidth=1.8)
+    middle.axvline(ranges["mse"], color=COLOURS["mse"], linewidth=1.8, gid="mse")
     middle.set_ylim(0, 4 * total.min())
     middle.set_ylabel("mean squared error")
     middle.legend(loc="center left", frameon=False)
@@ -95,7 +94,7 @@ def threshold() -> Any:
     divergences = np.array([divergence(bins, int(number)) for number in kept])
     ends = (kept + 0.5) / BINS * amax
     bottom.plot(ends, divergences, color=COLOURS["entropy"], gid="kl", linewidth=1.4, label="entropy takes the least")
-    bottom.axvline(ranges["entropy"], color=COLOURS["entropy"], linewidth=1.8)
+    bottom.axvline(ranges["entropy"], color=COLOURS["entropy"], linewidth=1.8, gid="entropy")
     bottom.set_ylim(0, 6 * divergences.min())
     bottom.set_ylabel("KL divergence")
     bottom.legend(loc="center left", frameon=False)
