@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# PyTorch (here on the CPU) casts values above 448 to FP8 E4M3 as 448, even infinity; ml_dtypes (NumPy's and JAX's FP8) makes NaN of the same values from 465 on.
-# Both formats are called float8_e4m3fn, and one would expect one answer.
-# For a user: a simulation of FP8 in one library does not show the overflow of the other. Clip to +-448 before each cast, then both
-# agree; and check for infinity before the cast in PyTorch, not after it.
+# PyTorch (here on the CPU) casts values above 448 to FP8 E4M3 as 448, even infinity; ml_dtypes (NumPy's and JAX's FP8)
+# makes NaN of the same values from 465 on. Both formats are called float8_e4m3fn, and one would expect one answer.
+# For a user: a simulation of FP8 in one library does not show the overflow of the other. Clip to +-448 before each
+# cast, then both agree; and check for infinity before the cast in PyTorch, not after it.
 set -euo pipefail
 
 work=$(mktemp -d)

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Without calibration data nvidia-modelopt's ONNX quantizer does not ask for any: it calibrates on uniform random values from 0 to 1. Two INFO
-# lines say so. A model whose inputs are not of that size gets ranges that are far off, here by a factor of 255.
-# For a user: always give calibration_data (on the command line --calibration_data_path), and search the log for RandomDataProvider.
+# Without calibration data nvidia-modelopt's ONNX quantizer does not ask for any: it calibrates on uniform random values
+# from 0 to 1. Two INFO lines say so. A model whose inputs are not of that size gets ranges that are far off, here by a
+# factor of 255.
+# For a user: always give calibration_data (on the command line --calibration_data_path), and search the log for
+# RandomDataProvider.
 set -euo pipefail
 
 work=$(mktemp -d)

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# With a TensorRT calibration cache, nvidia-modelopt quantizes only the layers whose tensors the cache lists, and leaves the others in float.
-# Names change from one export of a model to the next, so a cache that misses some tensors is common.
-# One would expect an error, or a calibration of what is missing; there is one INFO line that names the skipped layers.
-# For a user: compare the names of the cache with those of the model before, and count the QuantizeLinear nodes afterwards.
+# With a TensorRT calibration cache, nvidia-modelopt quantizes only the layers whose tensors the cache lists, and leaves
+# the others in float. Names change from one export of a model to the next, so a cache that misses some tensors is
+# common. One would expect an error, or a calibration of what is missing; there is one INFO line that names the skipped
+# layers.
+# For a user: compare the names of the cache with those of the model before, and count the QuantizeLinear nodes
+# afterwards.
 set -euo pipefail
 
 work=$(mktemp -d)
@@ -48,7 +50,8 @@ def quantized(cache):
     quantize("float.onnx", quantize_mode="int8", calibration_cache_path="model.cache", output_path="int8.onnx")
     graph = onnx.load("int8.onnx").graph
     made_by = {output: node.op_type for node in graph.node for output in node.output}
-    return [node.name for node in graph.node if node.op_type == "Conv" and made_by.get(node.input[0]) == "DequantizeLinear"]
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    return [node.name for node in convolutions if made_by.get(node.input[0]) == "DequantizeLinear"]
 
 
 full, partial = quantized(["x", "a1", "a2"]), quantized(["x"])

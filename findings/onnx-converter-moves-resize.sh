@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# onnx.version_converter raises a linear Resize of opset 10 (or an Upsample) to opset 11 and later without the attribute that keeps its
-# function: the old operator is asymmetric, the new one's default is half_pixel, so every value moves. Hardmax below opset 13
-# changes its meaning in the same way, while Softmax, which changed alike, is converted correctly.
-# For a user: Q/DQ nodes need opset 10 (13 per channel), so older detectors and segmentation networks are converted before they
-# are quantized. Compare the outputs of both models, or set coordinate_transformation_mode="asymmetric" afterwards.
+# onnx.version_converter raises a linear Resize of opset 10 (or an Upsample) to opset 11 and later without the attribute
+# that keeps its function: the old operator is asymmetric, the new one's default is half_pixel, so every value moves.
+# Hardmax below opset 13 changes its meaning in the same way, while Softmax, which changed alike, is converted
+# correctly.
+# For a user: Q/DQ nodes need opset 10 (13 per channel), so older detectors and segmentation networks are converted
+# before they are quantized. Compare the outputs of both models, or set coordinate_transformation_mode="asymmetric"
+# afterwards.
 set -euo pipefail
 
 work=$(mktemp -d)

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# onnx.helper.make_model writes the newest opset of the onnx package, and the released ONNX Runtime is behind it: QuantizeLinear of
-# opset 28 has no implementation, in a model that the checker accepts. One would expect the newest two packages to fit.
-# For a user: name opset and IR version whenever a model is made: make_model(graph, opset_imports=[make_opsetid("", 17)],
-# ir_version=9).
+# onnx.helper.make_model writes the newest opset of the onnx package, and the released ONNX Runtime is behind it:
+# QuantizeLinear of opset 28 has no implementation, in a model that the checker accepts. One would expect the newest two
+# packages to fit.
+# For a user: name opset and IR version whenever a model is made: make_model(graph, opset_imports=[make_opsetid("",
+# 17)], ir_version=9).
 set -euo pipefail
 
 work=$(mktemp -d)

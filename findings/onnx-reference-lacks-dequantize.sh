@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# onnx.reference.ReferenceEvaluator cannot run DequantizeLinear below opset 19, although the operator exists since opset 10, the model is
-# valid, and QuantizeLinear of the same model does run. One would expect the reference of ONNX to know every version.
-# For a user: most Q/DQ models are of opset 13 to 17, and cannot be checked against the reference as they are. Raise them to
-# opset 19 with onnx.version_converter first (the pairs stay what they are), or compute the pairs with numpy.
+# onnx.reference.ReferenceEvaluator cannot run DequantizeLinear below opset 19, although the operator exists since opset
+# 10, the model is valid, and QuantizeLinear of the same model does run. One would expect the reference of ONNX to know
+# every version.
+# For a user: most Q/DQ models are of opset 13 to 17, and cannot be checked against the reference as they are. Raise
+# them to opset 19 with onnx.version_converter first (the pairs stay what they are), or compute the pairs with numpy.
 set -euo pipefail
 
 work=$(mktemp -d)

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# onnxscript's optimizer folds constants only up to 8,192 elements of input. Arithmetic on the weights of almost any convolution is larger
-# and stays in the graph, without a word at the default level of logging; one would expect that constant nodes are gone.
-# For a user: a quantizer that looks for constant weights finds none behind such a node. Raise the limits: optimize(model,
-# input_size_limit=..., output_size_limit=...).
+# onnxscript's optimizer folds constants only up to 8,192 elements of input. Arithmetic on the weights of almost any
+# convolution is larger and stays in the graph, without a word at the default level of logging; one would expect that
+# constant nodes are gone.
+# For a user: a quantizer that looks for constant weights finds none behind such a node. Raise the limits:
+# optimize(model, input_size_limit=..., output_size_limit=...).
 set -euo pipefail
 
 work=$(mktemp -d)

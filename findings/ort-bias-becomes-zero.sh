@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# ONNX Runtime rounds the float bias of a convolution between Q/DQ nodes to INT32, in steps of input scale x weight scale,
-# although no node of the model says so. Where the weights of a channel are close to 0, that step is so small that the bias does
-# not fit into 32 bits: here a bias of 0.5 becomes 0.
-# For a user: the accuracy of such a Q/DQ model in ONNX Runtime says nothing of TensorRT, which keeps biases in float. Turn it
-# off with session.disable_quant_qdq=1, or give such channels a weight scale of at least |bias| / (input scale x 2**30).
+# ONNX Runtime rounds the float bias of a convolution between Q/DQ nodes to INT32, in steps of input scale x weight
+# scale, although no node of the model says so. Where the weights of a channel are close to 0, that step is so small
+# that the bias does not fit into 32 bits: here a bias of 0.5 becomes 0.
+# For a user: the accuracy of such a Q/DQ model in ONNX Runtime says nothing of TensorRT, which keeps biases in float.
+# Turn it off with session.disable_quant_qdq=1, or give such channels a weight scale of at least |bias| / (input scale x
+# 2**30).
 set -euo pipefail
 
 work=$(mktemp -d)
@@ -17,7 +18,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-# A 1x1 convolution from one channel to two. The weights of the second channel have almost vanished in training; its bias has not.
+# A 1x1 convolution from one channel to two. The second channel's weight has almost vanished in training; its bias has not.
 weight = np.array([0.5, 1e-10], np.float32).reshape(2, 1, 1, 1)
 constants = {
     "weight": weight,

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# ONNX Runtime's entropy calibration does not clip by default. Its histogram has 128 bins and it quantizes to 128 bins, so the first
-# batch leaves one candidate, the largest value: the range is the one of MinMax, where one would expect that outliers are cut off.
-# quantize_static has no option for the number of bins.
-# For a user: "entropy did not help" may mean that it never ran. Calibrate with create_calibrator(..., extra_options={"num_bins":
-# 2048}), or choose percentile.
+# ONNX Runtime's entropy calibration does not clip by default. Its histogram has 128 bins and it quantizes to 128 bins,
+# so the first batch leaves one candidate, the largest value: the range is the one of MinMax, where one would expect
+# that outliers are cut off. quantize_static has no option for the number of bins.
+# For a user: "entropy did not help" may mean that it never ran. Calibrate with create_calibrator(...,
+# extra_options={"num_bins": 2048}), or choose percentile.
 set -euo pipefail
 
 work=$(mktemp -d)

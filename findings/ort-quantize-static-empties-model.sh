@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# onnxruntime.quantization.quantize_static takes a model in memory, and empties it: the weights are moved to a file in a temporary
-# folder, which is deleted afterwards. One would expect the argument to stay as it is.
-# For a user: a second call with the same model (another method, other options) fails with an error about a missing file. Give it
-# a copy for each call, or a path.
+# onnxruntime.quantization.quantize_static takes a model in memory, and empties it: the weights are moved to a file in a
+# temporary folder, which is deleted afterwards. One would expect the argument to stay as it is.
+# For a user: a second call with the same model (another method, other options) fails with an error about a missing
+# file. Give it a copy for each call, or a path.
 set -euo pipefail
 
 work=$(mktemp -d)

@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# The INT8 model that ONNX Runtime's quantize_static makes by default is refused by TensorRT's parser, twice: biases are INT32 behind
-# a DequantizeLinear, and zero points of activations are not 0. "Q/DQ is the format of both" suggests that it would build.
+# The INT8 model that ONNX Runtime's quantize_static makes by default is refused by TensorRT's parser, twice: biases are
+# INT32 behind a DequantizeLinear, and zero points of activations are not 0. "Q/DQ is the format of both" suggests that
+# it would build.
 # (Shown with the parser of TensorRT for RTX, which runs without a GPU.)
-# For a user: extra_options={"QuantizeBias": False, "ActivationSymmetric": True}, and INT8 on both sides, which is the default.
+# For a user: extra_options={"QuantizeBias": False, "ActivationSymmetric": True}, and INT8 on both sides, which is the
+# default.
 set -euo pipefail
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
-"$work/venv/bin/pip" install -qq --disable-pip-version-check tensorrt-rtx==1.7.1.116 onnxruntime==1.32.0 onnx==1.23.2 sympy==1.14.0
+"$work/venv/bin/pip" install -qq --disable-pip-version-check \
+  tensorrt-rtx==1.7.1.116 onnxruntime==1.32.0 onnx==1.23.2 sympy==1.14.0
 
 cd "$work"
 ORT_DISABLE_TELEMETRY=1 "$work/venv/bin/python" - <<'END'

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# On x86 processors without VNNI, ONNX Runtime gets an INT8 MatMul visibly wrong in a default session. It turns the INT8 activations
-# of the model into UINT8 when it opens it, and those processors add pairs of UINT8 x INT8 products in 16 bits, where large ones
-# saturate. The processor can be any server without VNNI in CI; the same model is right on a newer one.
+# On x86 processors without VNNI, ONNX Runtime gets an INT8 MatMul visibly wrong in a default session. It turns the INT8
+# activations of the model into UINT8 when it opens it, and those processors add pairs of UINT8 x INT8 products in 16
+# bits, where large ones saturate. A server in CI may be such a processor. (One with VNNI was not at hand to compare.)
 # For a user: an accuracy measured that way blames quantization for the processor. Set session.qdqisint8allowed=1, which
 # keeps the activations in INT8.
 set -euo pipefail
@@ -57,7 +57,7 @@ def worst(**settings):
 
 
 print("onnxruntime", onnxruntime.__version__)
-print("expected: sums of INT8 products are exact; the error against the same integers in numpy is 0 but for float rounding")
+print("expected: sums of INT8 products are exact, so the error against the same integers in numpy is about 0")
 default, allowed = worst(), worst(qdqisint8allowed="1")
 print(f"default session:             largest error {default:.4f} % of the largest output")
 print(f"session.qdqisint8allowed=1:  largest error {allowed:.4f} %")

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# ONNX Runtime merges two pairs of QuantizeLinear and DequantizeLinear that follow each other into one pair, and the coarser
-# rounding is lost. One would expect session.disable_quant_qdq=1 to prevent it ("do what the nodes say"); it does not.
-# For a user: a simulation of two roundings (a tensor that leaves one engine in INT8 and enters another one with its own scale)
-# looks better than it is. Open the session with all graph optimizations off, or put a node between the pairs.
+# ONNX Runtime merges two pairs of QuantizeLinear and DequantizeLinear that follow each other into one pair, and the
+# coarser rounding is lost. One would expect session.disable_quant_qdq=1 to prevent it ("do what the nodes say"); it
+# does not.
+# For a user: a simulation of two roundings (a tensor that leaves one engine in INT8 and enters another one with its own
+# scale) looks better than it is. Open the session with all graph optimizations off.
 set -euo pipefail
 
 work=$(mktemp -d)

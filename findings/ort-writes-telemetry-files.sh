@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Since 1.29, importing ONNX Runtime's ordinary wheel on Linux writes telemetry files: an identifier and a database below the home
-# folder, and a session file in the temporary folder. One would expect onnxruntime.disable_telemetry_events() to prevent it,
-# but the files are there before it can be called.
-# For a user: set ORT_DISABLE_TELEMETRY=1 before the import, above all in containers and CI, where the home folder may be
-# read-only or kept in an image.
+# Importing ONNX Runtime's ordinary wheel on Linux writes telemetry files: an identifier and a database below the home
+# folder, and a session file in the temporary folder. One would expect onnxruntime.disable_telemetry_events() to prevent
+# it, but the files are there before it can be called.
+# For a user: set ORT_DISABLE_TELEMETRY=1 before the import, above all in containers and CI, where the home folder may
+# be read-only or kept in an image.
 set -euo pipefail
 
 work=$(mktemp -d)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# TensorRT for RTX pads each group of a depthwise INT8 convolution from one channel to four. If the shapes are static, it stores
-# the zeros of that padding, which are as large as three copies of the activation, in the engine. So the INT8 engine comes out many
-# times larger than the FP32 engine, where one would expect a quarter of the weights.
+# TensorRT for RTX pads each group of a depthwise INT8 convolution from one channel to four. If the shapes are static,
+# it stores the zeros of that padding, which are as large as three copies of the activation, in the engine. So the INT8
+# engine comes out many times larger than the FP32 engine, where one would expect a quarter of the weights.
 # For a user: give the model a dynamic batch (then nothing is stored), or leave depthwise convolutions in float.
 set -euo pipefail
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# An engine of TensorRT for RTX can be built for several GPU generations at once. If SM75 (Turing) is among them, every INT8
-# convolution runs in float on all of them, the newest included. One would expect each generation to get its own kernels.
-# The builder says nothing of it; only the list of layers in its verbose log shows it.
-# For a user: build a separate engine for SM75, or leave it out.
+# An engine of TensorRT for RTX can be built for several GPU generations at once. If SM75 (Turing) is among them, every
+# INT8 convolution runs in float on all of them, the newest included. One would expect each generation to get its own
+# kernels. The builder says nothing of it; only the list of layers in its verbose log shows it.
+# For a user: leave SM75 out, or build a separate engine for it. (For SM75 alone the convolution runs in float as well.)
 set -euo pipefail
 
 work=$(mktemp -d)

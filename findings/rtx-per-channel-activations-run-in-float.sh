@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# ONNX allows one scale per channel for an activation, and some quantizers write it in front of depthwise convolutions. TensorRT for RTX
-# accepts such a model without a warning, and runs the convolution in float. One would expect INT8, or to be told.
+# ONNX allows one scale per channel for an activation, and some quantizers write it in front of depthwise convolutions.
+# TensorRT for RTX accepts such a model without a warning, and runs the convolution in float. One would expect INT8, or
+# to be told.
 # For a user: give activations one scale for the whole tensor; only weights have one per channel. The types of the
 # kernels stand in the builder's verbose log alone.
 set -euo pipefail
@@ -20,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 
 def convolution(scale):
-    """A 3x3 convolution of 32 channels with INT8 pairs on input and weight; `scale` is the input's, one or one per channel."""
+    """A 3x3 convolution of 32 channels with INT8 pairs; `scale` is the input's: one, or one per channel."""
     weight = np.random.default_rng(0).normal(size=(32, 32, 3, 3)).astype(np.float32)
     constants = {
         "weight": weight,

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# TensorRT's parser reads UINT8 zero points as INT8. A model with UINT8 activations behind ReLU has zero points of 0 only, so it builds,
-# with a warning; but its scales are made for levels up to 255, and INT8 ends at 127. All that lies in the upper half of the range
-# becomes the middle. One would expect an error, as for other zero points that TensorRT cannot keep.
+# TensorRT's parser reads UINT8 zero points as INT8. A model with UINT8 activations behind ReLU has zero points of 0
+# only, so it builds, with a warning; but its scales are made for levels up to 255, and INT8 ends at 127. All that lies
+# in the upper half of the range becomes the middle. One would expect an error, as for other zero points that TensorRT
+# cannot keep.
 # (Shown with TensorRT for RTX, which builds without a GPU; the type of the kernel is read from the builder's log.)
 # For a user: quantize to INT8 with symmetric ranges for TensorRT, and read its warnings.
 set -euo pipefail

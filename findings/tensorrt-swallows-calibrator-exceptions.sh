@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# An exception in a calibrator's Python callback never reaches the caller of build_serialized_network. NVIDIA's bindings print it and tell
-# TensorRT "no more images", the answer of a calibrator that is done. KeyboardInterrupt is swallowed in the same way.
-# For a user: TensorRT then has the images before the error only, and goes on. Keep the exception in the calibrator, write no
-# cache after one, and raise it again after the build.
+# An exception in a calibrator's Python callback never reaches the caller of build_serialized_network. NVIDIA's bindings
+# print it and tell TensorRT "no more images", the answer of a calibrator that is done. KeyboardInterrupt is swallowed
+# in the same way.
+# For a user: TensorRT then has the images before the error only, and goes on. Keep the exception in the calibrator,
+# write no cache after one, and raise it again after the build.
 #
-# This runs NVIDIA's own bindings of TensorRT 10 without TensorRT: its libraries are replaced by empty ones, made with gcc, and
-# the callback is called through its C++ class, as TensorRT calls it. Linux on x86-64 or aarch64.
+# This runs NVIDIA's own bindings of TensorRT 10 without TensorRT: its libraries are replaced by empty ones, made with
+# gcc, and the callback is called through its C++ class, as TensorRT calls it. Linux on x86-64 or aarch64.
 set -euo pipefail
 
 for tool in gcc nm readelf; do
