@@ -19,7 +19,10 @@ def test_the_readme_is_short() -> None:
 
 @PAGES
 def test_lines_are_short(page: Page) -> None:
-    long = [number for number, line in enumerate(page.text.splitlines(), 1) if len(line) > LONGEST_LINE]
+    """But for rows of tables below docs/, which cannot be broken."""
+    rows = "|" if page.name != "README.md" else "no row"
+    lines = enumerate(page.text.splitlines(), 1)
+    long = [number for number, line in lines if len(line) > LONGEST_LINE and not line.startswith(rows)]
     assert not long, f"{page.name}: lines of over {LONGEST_LINE} characters: {long}"
 
 

@@ -58,7 +58,8 @@ def test_the_range_methods_are_all_in_the_table() -> None:
 
 
 def test_every_setting_of_a_configuration_is_told() -> None:
-    from trtcal.config.settings import KEYS, Skip
+    from trtcal.config.layer_settings import KEYS
+    from trtcal.config.rules import Skip
 
     assert {*KEYS, *(each.name for each in fields(Skip))} <= Page.read("docs/placement.md").code
 
