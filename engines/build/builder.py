@@ -7,22 +7,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calibrators.cache.text import CalibrationCache
-from calibrators.files import sha256_of, whole_file, write_whole
 from calibrators.cache.sidecar import installed_versions
 from calibrators.cache.sidecar import sidecar_path as cache_sidecar_path
+from calibrators.cache.text import CalibrationCache
+from calibrators.files import sha256_of, whole_file, write_whole
 from engines.backends.backend import NO_OPTIONS, Backend, BoundTensor, BuildOptions, Log
 from engines.backends.kernel_log import UnknownLogError, read_kernels
+from engines.backends.shapes import Profile
 from engines.build.calibration import CacheSource, Ranges, digest_of, ranges_for
-from engines.graph.model import ModelSource
-from engines.graph.operators import label
-from engines.inspection.inspect import findings_of, operators_of
 from engines.build.layer_plan import LayerConfig, LayerPlan
 from engines.build.layer_types import constrained, disobeyed, halved, planned_for, told
 from engines.build.request import BackendName, Order, Precision, Rest, checked_order
-from engines.passes.float_weights import with_float_weights
+from engines.graph.model import ModelSource
+from engines.graph.operators import label
 from engines.inspection.engine_record import Engine, EngineRecord, sidecar_path
-from engines.backends.shapes import Profile
+from engines.inspection.inspect import findings_of, operators_of
+from engines.passes.float_weights import with_float_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -58,8 +58,8 @@ def build_engine(
         backend: Which TensorRT; "auto" takes "tensorrt" where it is installed and there is a GPU, else "tensorrt-rtx".
         cache: The calibration cache of a float model, or statistics from `collect`. TensorRT 8.6 to 10 reads it; for 11
             and TensorRT-RTX, Q/DQ nodes are written from it.
-        calibrator: One of `calibrators.tensorrt.int8`. TensorRT 8.6 to 10 calibrates with it; for 11 and TensorRT-RTX, ranges
-            are collected from its batches in ONNX Runtime, its cache is written, and Q/DQ nodes from that.
+        calibrator: One of `calibrators.tensorrt.int8`. TensorRT 8.6 to 10 calibrates with it; for 11 and TensorRT-RTX,
+            ranges are collected from its batches in ONNX Runtime, its cache is written, and Q/DQ nodes from that.
         allow_version_mismatch: Let TensorRT 8.6 to 10 use a cache of another version or algorithm.
         config: Which layers are quantized, and how, and which compute in FP16 or FP32; such as a `trtcal.QuantConfig`.
             TensorRT 8.6 to 10 gets Q/DQ nodes where its calibrators cannot do what it says.

@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calibrators.batches import Batches, TensorSpec, fitted
+from calibrators.cache.sidecar import sidecar_path
 from calibrators.cache.text import CalibrationCache
 from calibrators.codecs.cache_file import load_cache
 from calibrators.errors import BuildError, CacheMismatchError
 from calibrators.files import require_outputs
-from calibrators.cache.sidecar import sidecar_path
 from calibrators.statistics.file import Statistics
 from engines.backends.backend import Calibration
-from engines.graph.model import ModelSource, activations, files_of, input_specs, model_digest
+from engines.backends.shapes import Profile
 from engines.build.layer_plan import NO_PLAN, LayerPlan, canonical, scales_for, some
 from engines.build.request import Order
+from engines.graph.model import ModelSource, activations, files_of, input_specs, model_digest
 from engines.qdq.weights import WeightOptions
-from engines.backends.shapes import Profile
 
 if TYPE_CHECKING:
     from calibrators.tensorrt.calibrator import Calibrator

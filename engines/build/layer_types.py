@@ -9,14 +9,14 @@ import onnx
 from calibrators.errors import BuildError
 from engines.backends.backend import NumberType
 from engines.backends.settings import require_types
-from engines.qdq.findings import Finding
+from engines.build.layer_plan import NO_PLAN, LayerConfig, LayerPlan, some
+from engines.build.request import Order
 from engines.graph.operators import label
 from engines.inspection.inspect import Operator
-from engines.build.layer_plan import NO_PLAN, LayerConfig, LayerPlan, some
-from engines.simulation.layer_names import layers_of
-from engines.build.request import Order
 from engines.passes.half import HalfModel, to_half
+from engines.qdq.findings import Finding
 from engines.qdq.read import DEQUANTIZE
+from engines.simulation.layer_names import layers_of
 
 
 def planned_for(order: Order, config: LayerConfig) -> LayerPlan:

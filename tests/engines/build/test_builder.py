@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
+from calibrators.cache.sidecar import Sidecar
 from calibrators.cache.text import CalibrationCache
 from calibrators.errors import (
     BuildError,
@@ -21,11 +22,10 @@ from calibrators.errors import (
     ModelError,
     OutputError,
 )
-from calibrators.cache.sidecar import Sidecar
-from engines.backends import kernel_log as builder_log
+from engines.backends import kernel_log
 from engines.build.builder import build_engine
-from engines.graph.model import model_digest
 from engines.build.request import checked_order
+from engines.graph.model import model_digest
 from engines.inspection.engine_record import Engine, EngineRecord
 
 pytestmark = pytest.mark.usefixtures("rtx")
@@ -220,7 +220,7 @@ def test_the_log_of_a_failed_build_is_kept(network: Any, target: Path) -> None:
 def test_a_log_of_an_unknown_form_leaves_the_layers_unknown(
     quantized: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(builder_log, "_LINE", builder_log._NODE)
+    monkeypatch.setattr(kernel_log, "_LINE", kernel_log._NODE)
     record = build_engine(quantized, output=target).record
     assert record.kernels is None
     assert "reads differently" in record.kernels_absent

@@ -7,15 +7,15 @@ import numpy as np
 import onnx
 import pytest
 
-from calibrators.tensorrt import int8
 from calibrators.batches import TensorSpec
 from calibrators.cache.text import CalibrationCache
 from calibrators.errors import BuildError, CacheError, CacheMismatchError, OutputError
 from calibrators.ranges import calibrate
+from calibrators.tensorrt import int8
+from engines.backends.shapes import Profile
 from engines.build.builder import build_engine
 from engines.build.calibration import calibration_shapes, largest_batch
 from engines.collection.collect import collect
-from engines.backends.shapes import Profile
 
 
 @pytest.fixture
