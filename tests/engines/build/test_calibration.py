@@ -18,18 +18,6 @@ from engines.build.calibration import calibration_shapes, largest_batch
 from engines.collection.collect import collect
 
 
-@pytest.fixture
-def plain(float_convolutions: onnx.ModelProto, tmp_path: Path) -> Path:
-    onnx.save(float_convolutions, tmp_path / "plain.onnx")
-    return tmp_path / "plain.onnx"
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    (tmp_path / "out").mkdir()
-    return tmp_path / "out" / "model.engine"
-
-
 def batches(count: int = 2, size: int = 3) -> list[np.ndarray]:
     random = np.random.default_rng(0)
     return [random.normal(0, 1, (size, 16, 16, 16)).astype(np.float32) for _ in range(count)]
