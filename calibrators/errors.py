@@ -67,4 +67,9 @@ class CheckFailedError(TrtcalError):
 
 def one_line(error: BaseException, most: int | None = None) -> str:
     """What another library's exception says, in a line of at most so many characters; its type where it is empty."""
-    return " ".join(str(error).split())[:most] or type(error).__name__
+    return folded(str(error))[:most] or type(error).__name__
+
+
+def folded(text: str) -> str:
+    """A text in one line: each run of white space is one blank, and none is at the ends."""
+    return " ".join(text.split())

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrators.errors import DataError, DeviceError
+from calibrators.errors import DataError, DeviceError, folded
 
 Self = TypeVar("Self", bound="Owned")
 
@@ -121,7 +121,7 @@ def refused(action: str, said: str) -> DeviceError:
         said: NVIDIA's description, the same in the driver and the runtime, and the function's name where it is known.
     """
     advice = next((advice for words, advice in _ADVICE.items() if words in said), "")
-    return DeviceError(f"CUDA cannot {action}: {' '.join(said.split())}" + (advice and f"; {advice}"))
+    return DeviceError(f"CUDA cannot {action}: {folded(said)}" + (advice and f"; {advice}"))
 
 
 def out_of_memory(size: int, kind: str, free: int | None) -> DeviceError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from calibrators.cache.sidecar import installed_versions
 from calibrators.cache.sidecar import sidecar_path as cache_sidecar_path
 from calibrators.cache.text import CalibrationCache
+from calibrators.errors import folded
 from calibrators.files import sha256_of, whole_file, write_whole
 from engines.backends.backend import NO_OPTIONS, Backend, BoundTensor, BuildOptions, Log
 from engines.backends.kernel_log import UnknownLogError, read_kernels
@@ -259,7 +260,7 @@ def _warnings(said: Log) -> tuple[str, ...]:
     counts: dict[str, int] = {}
     for severity, message in said:
         if severity == "warning":
-            text = " ".join(message.split())
+            text = folded(message)
             counts[text] = counts.get(text, 0) + 1
     return tuple(f"{text} ({count} times)" if count > 1 else text for text, count in counts.items())
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from calibrators.batches import Array, TensorSpec, bind
-from calibrators.errors import ModelError
+from calibrators.errors import ModelError, one_line
 from engines.graph.chunks import run_in_chunks, sample_count, shapes_of
 from engines.graph.cores import usable_cores
 
@@ -258,5 +258,5 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
 
 def _reason(error: Exception) -> str:
     """ONNX Runtime's own words on one line, without the code in front."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     return text.split(" : ", 3)[-1] if text.startswith("[ONNXRuntimeError]") else text
