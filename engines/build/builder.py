@@ -15,11 +15,11 @@ from calibrators.files import sha256_of, whole_file, write_whole
 from engines.backends.backend import NO_OPTIONS, Backend, BoundTensor, BuildOptions, Log
 from engines.backends.kernel_log import UnknownLogError, read_kernels
 from engines.backends.shapes import Profile
-from engines.build.calibration import CacheSource, Ranges, digest_of, ranges_for
+from engines.build.calibration import CacheSource, Ranges, ranges_for
 from engines.build.layer_plan import LayerConfig, LayerPlan
 from engines.build.layer_types import constrained, disobeyed, halved, planned_for, told
 from engines.build.request import BackendName, Order, Precision, Rest, checked_order
-from engines.graph.model import ModelSource
+from engines.graph.model import ModelSource, digest_of
 from engines.graph.operators import label
 from engines.inspection.engine_record import Engine, EngineRecord, sidecar_path
 from engines.inspection.inspect import findings_of, operators_of

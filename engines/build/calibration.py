@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calibrators.batches import Batches, TensorSpec, fitted
+from calibrators.cache.check import require_cache_of
 from calibrators.cache.sidecar import sidecar_path
 from calibrators.cache.text import CalibrationCache
 from calibrators.codecs.cache_file import load_cache
@@ -23,7 +24,7 @@ from engines.backends.backend import Calibration
 from engines.backends.shapes import Profile
 from engines.build.layer_plan import NO_PLAN, LayerPlan, canonical, scales_for, some
 from engines.build.request import Order
-from engines.graph.model import ModelSource, activations, files_of, input_specs, model_digest
+from engines.graph.model import activations, digest_of, files_of, input_specs, name_of
 from engines.qdq.weights import WeightOptions
 
 if TYPE_CHECKING:
@@ -208,13 +209,8 @@ def largest_batch(wanted: int, samples: int | None) -> int:
 
 
 def _explicit(order: Order, cache: CalibrationCache, others: Mapping[str, CalibrationCache], why: str) -> Ranges:
-    made_of, digest = cache.sidecar.model_sha256 if cache.sidecar is not None else "", digest_of(order.model)
-    if made_of and digest and made_of != digest:
-        name = Path(order.model).name if isinstance(order.model, (str, os.PathLike)) else "the model"
-        raise CacheMismatchError(
-            f"the cache was made of another model (SHA-256 {made_of[:12]}...) than {name}: "
-            "give that model's own cache, or calibrate it"
-        )
+    advice = "give that model's own cache, or calibrate it"
+    require_cache_of(cache, digest_of(order.model), name="the cache", model=name_of(order.model), advice=advice)
     written = "they were written from it" if why == ONLY_NODES else "Q/DQ nodes were written into the model"
     note = f"{why or f'{order.backend.label} has no calibrators'}: {written}"
     return Ranges(cache=cache, caches=others, notes=(note,))
@@ -271,8 +267,3 @@ def _file_of(cache: "str | os.PathLike[str] | CalibrationCache") -> Iterator[Pat
         path = Path(folder) / "given.cache"
         cache.save(path)
         yield path
-
-
-def digest_of(model: ModelSource) -> str:
-    """Of the model's file; a model in memory has none to compare."""
-    return model_digest(model) if isinstance(model, (str, os.PathLike)) else ""
