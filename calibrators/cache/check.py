@@ -9,6 +9,7 @@ from typing import Literal
 
 from calibrators.cache.sidecar import Sidecar
 from calibrators.cache.text import SMALLEST_NORMAL, CalibrationCache, header_text, usable
+from calibrators.errors import listed
 from calibrators.statistics.origin import of_another, require_model
 
 Remark = Literal["largest", "outlier", "zero", "denormal", "negative", "infinite", "not a number"]
@@ -234,6 +235,5 @@ def _said(*lines: tuple[bool, str]) -> tuple[str, ...]:
     return tuple(line for applies, line in lines if applies)
 
 
-def _counted(names: Sequence[str], noun: str, shown: int = 3) -> str:
-    listed = ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
-    return f"{len(names)} {noun}{'s' if len(names) != 1 else ''} ({listed})"
+def _counted(names: Sequence[str], noun: str) -> str:
+    return f"{len(names)} {noun}{'s' if len(names) != 1 else ''} ({listed(names)})"

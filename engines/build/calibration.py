@@ -17,7 +17,7 @@ from calibrators.cache.check import require_cache_of
 from calibrators.cache.sidecar import sidecar_path
 from calibrators.cache.text import CalibrationCache
 from calibrators.codecs.cache_file import load_cache
-from calibrators.errors import BuildError, CacheMismatchError
+from calibrators.errors import BuildError, CacheMismatchError, listed
 from calibrators.files import require_outputs
 from calibrators.statistics.file import Statistics
 from engines.backends.backend import Calibration
@@ -164,10 +164,8 @@ def _coverage(order: Order, path: Path | None) -> tuple[str, ...]:
         )
     if not lacking:
         return ()
-    some = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
-    return (
-        f"{len(lacking)} of {len(names)} tensors have no scale in the cache, and layers on them stay float: {some}",
-    )
+    absent = f"{len(lacking)} of {len(names)} tensors have no scale in the cache"
+    return (f"{absent}, and layers on them stay float: {listed(lacking)}",)
 
 
 def calibration_shapes(
