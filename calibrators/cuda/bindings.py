@@ -22,6 +22,7 @@ from calibrators.cuda.resources import (
     checked_size,
     out_of_memory,
     refused,
+    same_library,
 )
 from calibrators.errors import DeviceError, MissingDependencyError, one_line
 
@@ -240,10 +241,7 @@ def native_event(event: Event) -> Any:
     Raises:
         TypeError: It is another library's.
     """
-    if not isinstance(event, RuntimeEvent):
-        raise TypeError(f"an event of the same library is needed, not {type(event).__name__}")
-    event._check()
-    return event._native
+    return same_library(event, RuntimeEvent, "an event")._native
 
 
 def _import() -> tuple[Any, str]:

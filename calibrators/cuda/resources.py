@@ -54,6 +54,27 @@ class Owned:
             raise DeviceError(f"{self._what} was freed and cannot be used any more; make another")
 
 
+Kind = TypeVar("Kind", bound=Owned)
+
+
+def same_library(given: object, kind: type[Kind], what: str) -> Kind:
+    """A stream or an event that another object gets, which has not been freed.
+
+    Args:
+        given: What is given.
+        kind: What it must be.
+        what: What that is called, with its article.
+
+    Raises:
+        DeviceError: It was freed.
+        TypeError: It is another library's.
+    """
+    if not isinstance(given, kind):
+        raise TypeError(f"{what} of the same library is needed, not {type(given).__name__}")
+    given._check()
+    return given
+
+
 class Memory(Owned):
     """Memory on the device; see `calibrators.cuda.protocols.DeviceMemory`."""
 
