@@ -13,7 +13,7 @@ from calibrators.cache.text import CalibrationCache
 from calibrators.errors import BuildError, CacheError, CacheMismatchError
 from engines.backends import kernel_log
 from engines.build.builder import build_engine
-from engines.build.request import checked_order
+from engines.build.request import checked_request
 from engines.graph.model import model_digest
 from engines.inspection.engine_record import Engine, EngineRecord
 
@@ -188,9 +188,9 @@ def test_a_log_of_an_unknown_form_leaves_the_layers_unknown(
 
 
 def test_an_order_says_whether_it_needs_ranges(quantized: Path, plain: Path, target: Path) -> None:
-    assert checked_order(plain, output=target).needs_ranges
-    assert not checked_order(quantized, output=target).needs_ranges
-    assert not checked_order(plain, output=target, precision="fp16").needs_ranges
+    assert checked_request(plain, output=target).needs_ranges
+    assert not checked_request(quantized, output=target).needs_ranges
+    assert not checked_request(plain, output=target, precision="fp16").needs_ranges
 
 
 def test_an_engine_without_its_sidecar(quantized: Path, target: Path) -> None:
@@ -214,10 +214,10 @@ def test_an_engine_without_its_sidecar(quantized: Path, target: Path) -> None:
 
 
 def test_an_order_says_why_it_needs_no_ranges(quantized: Path, plain: Path, target: Path) -> None:
-    assert checked_order(plain, output=target).no_ranges_because == ""
-    said = checked_order(quantized, output=target).no_ranges_because
+    assert checked_request(plain, output=target).no_ranges_because == ""
+    said = checked_request(quantized, output=target).no_ranges_because
     assert said == "the model has Q/DQ nodes already, so its ranges are in it"
-    assert checked_order(plain, output=target, precision="fp16").no_ranges_because == "the build is in fp16"
+    assert checked_request(plain, output=target, precision="fp16").no_ranges_because == "the build is in fp16"
 
 
 def test_an_engine_of_unknown_kernels_is_one_line(quantized: Path, target: Path) -> None:
