@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 import typer
 
 from calibrators.errors import BuildError, DataError
+from trtcal.data import presets
 
 if TYPE_CHECKING:
     from engines.backends.backend import NumberType
@@ -16,8 +17,8 @@ Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The float mod
 Preprocess = Annotated[
     str | None,
     typer.Option(
-        help="How an image becomes the model's input: a preset (imagenet, imagenet-tf, imagenet-caffe, unit, raw, "
-        "cifar10, mnist, none) or a TOML file (default: by the model's input).",
+        help=f"How an image becomes the model's input: a preset ({', '.join(presets.STATED)}) or a TOML file (default: "
+        "by the model's input).",
         metavar="NAME|FILE.toml",
         show_default=False,
     ),
