@@ -45,6 +45,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "best": Method(best_range),
     }
 )
+"""By name; which names there are, `calibrators.methods.names` says."""
 
 SEARCHERS = 2
 """Threads that search the ranges of a model's tensors: compiled loops run side by side, and what is between them, which

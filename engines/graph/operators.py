@@ -1,5 +1,8 @@
 """Operators: which have weights, which only move values, which average; and what a node is called in a message."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import onnx
@@ -7,10 +10,39 @@ import onnx
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 
-WEIGHTED = CONVOLUTIONS | {"Gemm", "MatMul"}
-"""Operators that are quantized where their weights are constant."""
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """What quantization needs to know of an operator that has weights: it reads its input 0, its weight is input 1.
+
+    Attributes:
+        axis: Of the weight's output channels.
+        convolves: Whether channels are on axis 1 of what it reads and gives. Else they are on the last axis, and the
+            weight is a matrix.
+        transposed_by: An attribute of a matrix product that, other than 0, puts output channels on the other axis.
+        integers: The operator of ONNX that does the same with integers, for dynamic quantization; empty for none.
+    """
+
+    axis: int
+    convolves: bool = False
+    transposed_by: str = ""
+    integers: str = ""
+
+
+WEIGHTED: Mapping[str, Weighted] = MappingProxyType(
+    {
+        "Conv": Weighted(axis=0, convolves=True, integers="ConvInteger"),
+        "ConvTranspose": Weighted(axis=1, convolves=True),
+        "Gemm": Weighted(axis=1, transposed_by="transB", integers="MatMulInteger"),
+        "MatMul": Weighted(axis=1, integers="MatMulInteger"),
+    }
+)
+"""Operators that are quantized where their weights are constant: the one place that a new one goes to.
+
+Steps that change weights (`engines.recovery`) know these four alone, and say so of others.
+"""
+
+CONVOLUTIONS = frozenset(name for name, each in WEIGHTED.items() if each.convolves)
 
 MOVES = frozenset(
     {"DepthToSpace", "Dropout", "Flatten", "Identity", "Reshape", "Slice", "SpaceToDepth", "Split"}
@@ -28,6 +60,18 @@ QUANTIZERS = frozenset(
     | {"QLinearConv", "QLinearMatMul", "QuantizeLinear"}
 )
 """Operators that only a quantized model has."""
+
+
+def weight_axis(node: "onnx.NodeProto | ir.Node") -> int:
+    """The axis of output channels in the weight of a node, whose operator is in `WEIGHTED`."""
+    known = WEIGHTED[node.op_type]
+    if not known.transposed_by:
+        return known.axis
+    if isinstance(node, onnx.NodeProto):
+        transposed = any(item.name == known.transposed_by and item.i for item in node.attribute)
+    else:
+        transposed = bool(node.attributes.get_int(known.transposed_by, 0))
+    return 1 - known.axis if transposed else known.axis
 
 
 def label(node: "onnx.NodeProto | ir.Node") -> str:

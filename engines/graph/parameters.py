@@ -9,6 +9,7 @@ from calibrators.codecs.encodings import Encodings
 from calibrators.encoding import Encoding
 from calibrators.errors import listed
 from engines.graph.model import ModelSource, loaded
+from engines.graph.operators import CONVOLUTIONS, weight_axis
 
 
 def completed(encodings: Encodings, model: ModelSource) -> Encodings:
@@ -75,8 +76,8 @@ def _channel_axes(graph: onnx.GraphProto, shapes: dict[str, tuple[int, ...]]) ->
         for place, name in enumerate(node.input):
             if name not in shapes or len(shapes[name]) < 2:
                 continue
-            if node.op_type in ("Conv", "ConvTranspose") and place == 1:
-                yield name, int(node.op_type == "ConvTranspose")
+            if node.op_type in CONVOLUTIONS and place == 1:
+                yield name, weight_axis(node)
             elif node.op_type == "MatMul":
                 yield name, len(shapes[name]) - (1 if place == 1 else 2)
             elif node.op_type == "Gemm" and place < 2:

@@ -48,7 +48,7 @@ _WIDENING = frozenset({"Pow", "Exp", "ReduceSumSquare", "ReduceProd", "ReduceLog
 _NARROWING = frozenset(
     {"Sqrt", "Log", "Reciprocal", "Sigmoid", "Tanh", "Erf", "Softmax", "LogSoftmax", "ReduceLogSumExp"}
 )
-_MULTIPLYING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum"})
+_MULTIPLYING = frozenset({*WEIGHTED, "Einsum"})
 _PRECISE = frozenset({"ReduceL1", "ReduceL2", "ReduceLogSum", "LpNormalization", "LRN", "GridSample", "Range"})
 """Sums of squares inside, or coordinates: in FP32 themselves, results of ordinary size."""
 

@@ -26,7 +26,7 @@ from onnx_ir.passes import common
 from calibrators.errors import ModelError, RangeError
 from calibrators.weights import WeightMethod
 from engines.graph.model import ModelSource
-from engines.graph.operators import label
+from engines.graph.operators import CONVOLUTIONS, WEIGHTED, label
 from engines.graph.writer import GraphWriter
 from engines.passes.prepare import prepared
 from engines.qdq.dynamic_structure import NO_DYNAMIC
@@ -128,8 +128,8 @@ class _Integers:
     def write(self, site: Site) -> str:
         """Replace an operator; or say why it stays in float."""
         node = site.node
-        if node.op_type == "ConvTranspose":
-            return "ONNX has no ConvTranspose of integers"
+        if not WEIGHTED[node.op_type].integers:
+            return f"ONNX has no {node.op_type} of integers"
         name, found, encoding = site_weight(site, self._options)
         levels, scale = found.astype(np.int8), encoding.scale
         if node.op_type == "Gemm":
@@ -137,7 +137,7 @@ class _Integers:
             levels = levels.T.copy() if node.attributes.get_int("transB", False) else levels
         if _largest_sum(levels, node.op_type) > LARGEST_SUM:
             return "its sums could overflow INT32"
-        if node.op_type == "Conv" and scale.ndim:
+        if node.op_type in CONVOLUTIONS and scale.ndim:
             scale = _along_channels(scale, levels.ndim)
         activation = self._activation(site)
         weight = self._writer.constant(f"{name}_quantized", levels)
@@ -160,8 +160,8 @@ class _Integers:
 
     def _product(self, node: ir.Node, activation: _Activation, weight: ir.Value, steps: ir.Value) -> ir.Value:
         """The product in float, bias included."""
-        operator = "ConvInteger" if node.op_type == "Conv" else "MatMulInteger"
-        kept = dict(node.attributes) if node.op_type == "Conv" else {}
+        operator = WEIGHTED[node.op_type].integers
+        kept = dict(node.attributes) if node.op_type in CONVOLUTIONS else {}
         sums = self._node(node, operator, [activation.levels, weight, activation.zero_point], "sums", kept)
         integers = sums.producer()
         if integers is not None and node.name:
@@ -177,7 +177,7 @@ class _Integers:
         bias, weight = node.inputs[2] if len(node.inputs) > 2 else None, node.inputs[1]
         if bias is None or weight is None or weight.const_value is None:
             return None
-        if node.op_type == "Conv":
+        if node.op_type in CONVOLUTIONS:
             rank = len(weight.const_value.shape)
             shape = self._writer.constant(f"axes_of_{rank}", np.array([-1, *[1] * (rank - 2)], np.int64))
             return self._node(node, "Reshape", [bias, shape], "bias")
@@ -215,7 +215,7 @@ class _Integers:
 
 def _largest_sum(levels: npt.NDArray[np.int8], operator: str) -> int:
     """The largest magnitude that a product with these weights can have: `[K, N]`, or channels first."""
-    others = tuple(range(1, levels.ndim)) if operator == "Conv" else (0,)
+    others = tuple(range(1, levels.ndim)) if operator in CONVOLUTIONS else (0,)
     return LARGEST_ACTIVATION * int(np.abs(levels.astype(np.int64)).sum(axis=others).max(initial=0))
 
 

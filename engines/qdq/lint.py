@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engines.graph.operators import CONVOLUTIONS, WEIGHTED, label
+from engines.graph.operators import CONVOLUTIONS, WEIGHTED, label, weight_axis
 from engines.qdq.dynamic_structure import dynamic_findings, dynamic_operators
 from engines.qdq.findings import Finding, WeightedOperator
 from engines.qdq.read import DEQUANTIZE, QUANTIZE, Graph, Quantizer
@@ -173,7 +173,7 @@ def _judge_weighted(node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer])
             "neither"
         )
         yield Finding("warning", "half-quantized", (name,), message)
-    axis = _weight_axis(node)
+    axis = weight_axis(node)
     by_channel = second is not None and second.per_channel and second.block_size is None
     if second is not None and second.constant and by_channel and second.axis != axis:
         message = (
@@ -241,10 +241,3 @@ def _behind_normalization(graph: Graph, name: str) -> "onnx.NodeProto | None":
     if maker is not None and maker.op_type == "BatchNormalization":
         return _behind_normalization(graph, maker.input[0])
     return maker
-
-
-def _weight_axis(node: "onnx.NodeProto") -> int:
-    """The axis of output channels in the weights."""
-    if node.op_type == "Gemm":
-        return 0 if any(item.name == "transB" and item.i for item in node.attribute) else 1
-    return 0 if node.op_type == "Conv" else 1

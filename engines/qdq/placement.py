@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from calibrators.errors import ModelError
-from engines.graph.operators import CONVOLUTIONS, MOVES, QUANTIZERS, WEIGHTED, label
+from engines.graph.operators import CONVOLUTIONS, MOVES, QUANTIZERS, WEIGHTED, label, weight_axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def planned(model: ir.Model) -> Plan:
         why = next(iter(left.items()), None)
         found = f"; {why[0]} is not one, for {why[1]}" if why else ""
         raise ModelError(
-            f"the model has no layer to quantize (Conv, ConvTranspose, Gemm, MatMul with constant FP32 weights){found}"
+            f"the model has no layer to quantize ({', '.join(WEIGHTED)} with constant FP32 weights){found}"
         )
     fusible = {site.node for site in sites if site.node.op_type in CONVOLUTIONS}
     skips = [skip for node in graph if (skip := _skip(node, live, fusible)) is not None]
@@ -112,8 +112,8 @@ def _weighted(node: ir.Node, live: set[ir.Value]) -> Site | str:
         return "its first operand is the constant one" if weight in live else ""
     constant = weight.const_value if weight is not None else None
     if weight in live or constant is None:
-        products = node.op_type in ("MatMul", "Gemm")
-        return "both of its operands are activations" if products else "its weights are computed at run time"
+        convolves = node.op_type in CONVOLUTIONS
+        return "its weights are computed at run time" if convolves else "both of its operands are activations"
     if constant.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
         raise ModelError(
             f"{label(node)} has {constant.dtype.name} weights: "
@@ -127,13 +127,12 @@ def _by_channel(node: ir.Node, constant: ir.TensorProtocol) -> Site | str:
     if constant.dtype != ir.DataType.FLOAT:
         return f"its weights are {constant.dtype.name}"
     if node.op_type in CONVOLUTIONS:
-        return Site(node, 0, Weight(1, 0 if node.op_type == "Conv" else 1))
+        return Site(node, 0, Weight(1, weight_axis(node)))
     if len(constant.shape) != 2:
         return f"its constant operand has {len(constant.shape)} dimensions, not 2"
     if node.op_type == "Gemm" and node.attributes.get_int("transA", False):
         return "it transposes its activation"
-    transposed = node.op_type == "Gemm" and node.attributes.get_int("transB", False)
-    return Site(node, 0, Weight(1, 0 if transposed else 1))
+    return Site(node, 0, Weight(1, weight_axis(node)))
 
 
 def _skip(node: ir.Node, live: set[ir.Value], fusible: set[ir.Node]) -> Site | None:

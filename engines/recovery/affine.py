@@ -14,6 +14,9 @@ from engines.qdq.placement import Site, planned
 
 Floats = npt.NDArray[np.floating[Any]]
 
+_MATRICES = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+"""Operators whose weights `matrices` and `weight_of` know."""
+
 _ADDEND = 2
 """Which input of Conv, ConvTranspose and Gemm is the bias."""
 
@@ -189,6 +192,8 @@ def give_biases(model: ir.Model, layers: Iterable[Affine]) -> dict[str, Affine]:
 def _affine(site: Site) -> Affine | str:
     node, weight = site.node, site.weight
     assert weight is not None
+    if node.op_type not in _MATRICES:
+        return f"the steps that change weights do not know {node.op_type}"
     value = node.inputs[weight.input]
     assert value is not None and value.const_value is not None
     shape = _shape(node, value.const_value.shape.numpy())

@@ -7,6 +7,7 @@ import onnx
 from onnx import shape_inference
 
 from engines.graph.model import input_specs, loaded
+from engines.graph.operators import CONVOLUTIONS
 from engines.simulation.simulated_model import Layer
 
 Shape = tuple[int, ...]
@@ -94,7 +95,7 @@ def _macs(layer: Layer, shapes: Mapping[str, Shape]) -> int:
     if tensor is None:
         return 0
     elements = math.prod(shapes[tensor])
-    if layer.type in ("Conv", "ConvTranspose"):
+    if layer.type in CONVOLUTIONS:
         return elements * math.prod(layer.shape[1:])
     assert layer.axis is not None
     return elements * layer.shape[1 - layer.axis]

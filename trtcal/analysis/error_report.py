@@ -11,6 +11,7 @@ from calibrators.encoding import Encoding
 from calibrators.errors import DataError
 from calibrators.statistics.file import Statistics
 from engines.graph.chunks import filled
+from engines.graph.operators import CONVOLUTIONS, WEIGHTED
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from engines.simulation.simulated_model import Layer, LayerForm, Simulation
 from trtcal.analysis.comparison import Singles
@@ -154,7 +155,9 @@ class _Measured:
 
 def _channel_axis(layer: Layer) -> int | None:
     """The axis of the channels of a layer's input; None where it is not known."""
-    return {"MatMul": -1, "Gemm": -1, "Conv": 1, "ConvTranspose": 1, "Add": 1}.get(layer.type)
+    if layer.type == "Add" or layer.type in CONVOLUTIONS:
+        return 1
+    return -1 if layer.type in WEIGHTED else None
 
 
 def _side_by_side(

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calibrators.codecs.names import FormatName as Format
+from calibrators.codecs.names import listed
 from calibrators.errors import CacheError
 from trtcal.commands import options
 from trtcal.tables import console
@@ -13,23 +15,6 @@ from trtcal.tables import console
 if TYPE_CHECKING:
     from calibrators.cache.text import CalibrationCache
     from trtcal.conversion import Read
-
-
-class Format(str, Enum):
-    """A form that scales are kept in."""
-
-    TENSORRT = "tensorrt"
-    QDQ = "qdq"
-    AIMET = "aimet"
-    AIMET_0_6_1 = "aimet-0.6.1"
-    AIMET_1_0_0 = "aimet-1.0.0"
-    AIMET_2_0_0 = "aimet-2.0.0"
-    ONNXRUNTIME_FLATBUFFERS = "onnxruntime-flatbuffers"
-    ONNXRUNTIME_JSON = "onnxruntime-json"
-    ONNXRUNTIME_TEXT = "onnxruntime-text"
-    PPQ = "ppq"
-    RANGES = "ranges"
-    TRTCAL = "trtcal"
 
 
 _NOTHING = (
@@ -75,7 +60,7 @@ def convert(
         ),
     ] = None,
     target_format: Annotated[
-        Format, typer.Option("--to", help="What to write; aimet is aimet-1.0.0.", metavar="FORMAT")
+        Format, typer.Option("--to", help=f"What to write: {listed()}.", metavar="FORMAT")
     ] = Format.TENSORRT,
     algorithm: Annotated[
         Algorithm | None,
@@ -96,12 +81,8 @@ def convert(
 ) -> None:
     """Convert calibration caches, encodings, ranges and Q/DQ models into each other, or give a cache another header.
 
-    The formats: tensorrt, its calibration cache; qdq, a model with Q/DQ nodes; AIMET's encodings (aimet-1.0.0, which is
-    what AIMET writes by default and most of its tools read, aimet-0.6.1, and aimet-2.0.0, which tells axes, too); the
-    calibration tables of ONNX Runtime's TensorRT provider (onnxruntime-flatbuffers is the one that it reads,
-    onnxruntime-json and onnxruntime-text stand beside it); ppq, PPQ's JSON; ranges, lines of "name: range" as
-    sampleINT8API reads them; trtcal, readable JSON that loses nothing. What a format cannot hold is told on standard
-    error, and under "losses" with --json. Activations of several scales are refused where a format has one per tensor.
+    The formats are listed under --to. What a format cannot hold is told on standard error, and under "losses" with
+    --json. Activations of several scales are refused where a format has one per tensor.
 
     CACHE MODEL.onnx --to qdq -o OUT.onnx writes a cache's scales into a float model, as trtcal quantize does: for
     TensorRT 11 and TensorRT for RTX, which have no calibrators.

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 import typer
 
 from calibrators.errors import BuildError, DataError
+from calibrators.methods import names
+from trtcal.data import presets
 
 if TYPE_CHECKING:
     from engines.backends.backend import NumberType
@@ -16,8 +18,8 @@ Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The float mod
 Preprocess = Annotated[
     str | None,
     typer.Option(
-        help="How an image becomes the model's input: a preset (imagenet, imagenet-tf, imagenet-caffe, unit, raw, "
-        "cifar10, mnist, none) or a TOML file (default: by the model's input).",
+        help=f"How an image becomes the model's input: a preset ({', '.join(presets.STATED)}) or a TOML file (default: "
+        "by the model's input).",
         metavar="NAME|FILE.toml",
         show_default=False,
     ),
@@ -75,11 +77,8 @@ OnBadImage = Annotated[
     Literal["error", "skip"],
     typer.Option(help="What to do about an image that cannot be decoded: stop, or leave it out and say so."),
 ]
-METHODS = (
-    "minmax (or absmax), mean, percentile (99.99; another such as percentile:99.9), entropy, mse, emd, emd-moments, "
-    "aciq, lsq-scale, sqnr, best"
-)
-"""The range methods, as help texts list them: to look them up would load all that they compute with."""
+METHODS = names.listed()
+"""The range methods, as help texts list them."""
 
 Method = Annotated[str, typer.Option(help=f"How ranges are chosen: {METHODS}.", metavar="NAME")]
 Workspace = Annotated[

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal, Protocol, TypeVar, get_args
 
 from calibrators.errors import ConfigError
+from engines.graph import operators
 from trtcal.config.layer_settings import CLOSENESS, KEYS, LayerSettings
 from trtcal.config.toml_file import nearest
 
@@ -13,7 +14,7 @@ Kind = Literal["layer", "name", "type"]
 
 Rules = TypeVar("Rules", bound="LayerRules")
 
-CONVOLUTIONS = frozenset({"Conv", "ConvTranspose", "_ConvNd"})
+CONVOLUTIONS = operators.CONVOLUTIONS | {"_ConvNd"}
 """Operators, and the class that PyTorch's convolutions are derived from."""
 
 

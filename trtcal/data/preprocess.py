@@ -13,7 +13,7 @@ import numpy.typing as npt
 from calibrators.batches import Array, TensorSpec
 from calibrators.errors import DataError
 from trtcal.config.toml_file import check_keys, nearest, read_toml
-from trtcal.data import fitting, geometry
+from trtcal.data import fitting, geometry, presets
 from trtcal.data.fitting import Channels, DType, Layout
 from trtcal.data.geometry import Resize, Size, spelled
 
@@ -290,25 +290,7 @@ def _listed(values: tuple[float, ...]) -> str:
     return f"{values[0]:.9g}" if len(values) == 1 else f"[{' '.join(f'{value:.9g}' for value in values)}]"
 
 
-_IMAGENET = Preprocess(resize=Resize("short-side", 256), crop=(224, 224), adapts=True)
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
 PRESETS: Mapping[str, Preprocess] = {
-    name: replace(preset, name=name)
-    for name, preset in {
-        "imagenet": replace(_IMAGENET, channels="RGB", scale=1 / 255, mean=_MEAN, std=_STD),
-        "imagenet-tf": replace(_IMAGENET, channels="RGB", scale=1 / 127.5, mean=(1.0,)),
-        "imagenet-caffe": replace(_IMAGENET, channels="BGR", mean=(103.939, 116.779, 123.68)),
-        "unit": Preprocess(scale=1 / 255),
-        "raw": Preprocess(),
-        "cifar10": Preprocess(channels="RGB", scale=1 / 255, mean=_MEAN, std=_STD),
-        "mnist": Preprocess(channels="grey", scale=1 / 255),
-        "none": Preprocess(as_is=True),
-    }.items()
+    name: replace(Preprocess.from_dict(stated), name=name) for name, stated in presets.STATED.items()
 }
-"""By name.
-
-`imagenet` is torchvision's; `imagenet-tf` gives -1 to 1; `imagenet-caffe` is also Keras's for ResNet and VGG; `unit`
-gives 0 to 1; `raw`, 0 to 255; `none` feeds arrays as they are. Those without a resize scale images of another size than
-the model's exactly to it.
-"""
+"""By name."""

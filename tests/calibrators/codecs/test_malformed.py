@@ -12,8 +12,8 @@ from calibrators.codecs.formats import FORMATS, load, recognised, require_recogn
 from calibrators.errors import CacheError
 
 SOUND = Encodings({"image": of_scale(0.5), "a: b": of_scale(0.25)})
-JSON = [name for name in FORMATS if name.startswith(("aimet", "ppq", "trtcal", "onnxruntime-json"))]
-TEXT = ["tensorrt", "ranges", "onnxruntime-text"]
+JSON = [name for name, form in FORMATS.items() if form.of_bytes is None]
+TEXT = [name for name in FORMATS if name not in JSON and name != "onnxruntime-flatbuffers"]
 
 each = pytest.mark.parametrize("name", FORMATS)
 
