@@ -3,6 +3,7 @@
 #   test        lint, types, and every test that does without PyTorch
 #   test-torch  the tests marked `torch`, with the PyTorch of TORCH. On Linux pip's is built for CUDA and has several GB; where there is an
 #               index of CPU builds, name it in PIP_EXTRA_INDEX_URL. It lies in a folder beside the packages of .venv, where `test` does not see it.
+#   docs        the pages of docs/, into docs/_build
 #   bench       the benchmarks
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +11,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 TORCH ?= 2.13.0
 TORCH_FOLDER := .venv/torch-$(TORCH)
 
-.PHONY: demo test test-torch lint bench clean
+.PHONY: demo test test-torch lint docs bench clean
 .NOTPARALLEL:
 
 demo: .venv/demo.stamp
@@ -22,18 +23,21 @@ test: lint
 test-torch: $(TORCH_FOLDER).stamp
 	PYTHONPATH=$(CURDIR)/$(TORCH_FOLDER) $(BIN)/pytest -m torch $$(grep -rlw torch tests --include='test_*.py')
 
-lint: .venv/dev.stamp
+lint: .venv/dev.stamp docs
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 
+docs: .venv/dev.stamp
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --jobs auto docs docs/_build
+
 bench: .venv/dev.stamp
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist trtcal-demo
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist docs/_build trtcal-demo
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/%.stamp: pyproject.toml | $(BIN)/pip

@@ -1,6 +1,10 @@
 """What can go wrong: one exception type, its message a single line that says what, where and what to do."""
 
+from collections.abc import Iterable
 from typing import ClassVar
+
+SHOWN = 3
+"""Names that a message lists of many."""
 
 
 class TrtcalError(Exception):
@@ -67,4 +71,15 @@ class CheckFailedError(TrtcalError):
 
 def one_line(error: BaseException, most: int | None = None) -> str:
     """What another library's exception says, in a line of at most so many characters; its type where it is empty."""
-    return " ".join(str(error).split())[:most] or type(error).__name__
+    return folded(str(error))[:most] or type(error).__name__
+
+
+def folded(text: str) -> str:
+    """A text in one line: each run of white space is one blank, and none is at the ends."""
+    return " ".join(text.split())
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first few of some names, in one line."""
+    every = [name if name.isprintable() else repr(name) for name in names]
+    return ", ".join(every[:SHOWN]) + (", ..." if len(every) > SHOWN else "")

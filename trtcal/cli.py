@@ -69,9 +69,10 @@ def _said(error: BaseException) -> tuple[str, int] | None:
 
 
 def _line(message: str) -> str:
+    from calibrators.errors import folded
     from trtcal.tables.console import printable
 
-    return f"trtcal: {printable(' '.join(message.split()))}\n"
+    return f"trtcal: {printable(folded(message))}\n"
 
 
 def _traceback(error: BaseException) -> str:

@@ -9,16 +9,18 @@ from typing import Any
 
 import onnx
 
+from calibrators.cache.check import require_cache_of
 from calibrators.cache.sidecar import Sidecar, sidecar_path
 from calibrators.cache.text import CalibrationCache
 from calibrators.codecs.cache_file import load_cache
 from calibrators.errors import CacheError, CacheMismatchError, ConfigError, ModelError
 from calibrators.files import require_outputs, sha256_of, whole_file, write_whole
 from calibrators.statistics.file import Statistics
+from calibrators.statistics.origin import require_model
 from calibrators.weights import WeightMethod
 from engines.build.layer_plan import LayerPlan, method_of, scales_for, some
 from engines.collection.collect import Tensors, collect
-from engines.graph.model import ModelSource, files_of, input_specs, is_quantized, loaded, model_digest
+from engines.graph.model import ModelSource, digest_of, files_of, input_specs, is_quantized, loaded, name_of
 from engines.qdq import dynamic
 from engines.qdq import write as qdq
 from engines.qdq.dynamic import DynamicModel
@@ -262,15 +264,13 @@ def require_fit(cache: CalibrationCache, model: ModelSource, name: str) -> None:
         CacheMismatchError: Its side-car holds another model's SHA-256.
         ModelError: So it does, and the model is quantized already.
     """
-    digest = "" if isinstance(model, onnx.ModelProto) else model_digest(model)
-    if cache.sidecar is not None and digest and cache.sidecar.model_sha256 not in ("", digest):
+    digest, called = digest_of(model), name_of(model)
+    try:
+        require_cache_of(cache, digest, name=f"the cache {name}", model=called, advice="calibrate this model")
+    except CacheMismatchError:
         if is_quantized(loaded(model)):
-            raise ModelError("the model is quantized already: give the float model")
-        raise CacheMismatchError(
-            f"the cache {name} was made of another model "
-            f"(SHA-256 {cache.sidecar.model_sha256[:12]}, this one's is {digest[:12]}): "
-            "calibrate this model"
-        )
+            raise ModelError("the model is quantized already: give the float model") from None
+        raise
 
 
 def require_same_model(statistics: Statistics, model: ModelSource) -> None:
@@ -279,21 +279,20 @@ def require_same_model(statistics: Statistics, model: ModelSource) -> None:
     Raises:
         CacheMismatchError: Their SHA-256 is another model's.
     """
-    if isinstance(model, onnx.ModelProto):
-        return
-    theirs, ours = statistics.provenance.model, model_digest(model)
-    if theirs not in ("", ours):
-        raise CacheMismatchError(
-            f"the statistics were gathered from another model (SHA-256 {theirs[:12]}, this one's is {ours[:12]}): "
-            "collect them from this one"
-        )
+    require_model(
+        statistics.provenance.model,
+        digest_of(model),
+        ranges="the statistics were gathered from",
+        model=name_of(model),
+        advice="collect them from this one",
+    )
 
 
 def _sidecar(quantized: qdq.QuantizedModel, cache: CalibrationCache, model: ModelSource) -> dict[str, Any]:
     known = cache.sidecar
     return {
         "format": 1,
-        "model_sha256": "" if isinstance(model, onnx.ModelProto) else model_digest(model),
+        "model_sha256": digest_of(model),
         "cache_sha256": cache.sha256,
         "preprocess": None if known is None else known.preprocess,
         **(_weights(quantized.weights) if quantized.configured is None else {}),
@@ -310,7 +309,7 @@ def _sidecar(quantized: qdq.QuantizedModel, cache: CalibrationCache, model: Mode
 def _dynamic_sidecar(quantized: DynamicModel, model: ModelSource) -> dict[str, Any]:
     return {
         "format": 1,
-        "model_sha256": "" if isinstance(model, onnx.ModelProto) else model_digest(model),
+        "model_sha256": digest_of(model),
         "dynamic": True,
         "notes": list(quantized.notes),
         **_weights(quantized.weights),

@@ -9,6 +9,8 @@ from typing import Literal
 
 from calibrators.cache.sidecar import Sidecar
 from calibrators.cache.text import SMALLEST_NORMAL, CalibrationCache, header_text, usable
+from calibrators.errors import listed
+from calibrators.statistics.origin import of_another, require_model
 
 Remark = Literal["largest", "outlier", "zero", "denormal", "negative", "infinite", "not a number"]
 
@@ -112,7 +114,7 @@ def judge(
     quantizable: Sequence[str],
     shared: Iterable[Collection[str]] = (),
     others: Collection[str] = (),
-    model_sha256: str | None = None,
+    model_sha256: str = "",
     sidecar: Sidecar | None = None,
 ) -> CacheFit:
     """Compare a cache with a model.
@@ -124,7 +126,7 @@ def judge(
         shared: Groups of tensors that have one scale (both sides of max pooling, of reshapes, of concatenations): what
             one has serves all.
         others: All else that has a name in the model: weights, constants, integers, nodes.
-        model_sha256: The model's; None leaves the side-car's uncompared.
+        model_sha256: The model's; "" leaves the side-car's uncompared.
         sidecar: The cache's, if there is one.
     """
     model, known = set(activations), {*activations, *others}
@@ -134,7 +136,7 @@ def judge(
     unknown = [name for name in cache if name not in model]
     other_cache = sidecar is not None and sidecar.cache_sha256 != cache.sha256
     # Of another cache's side-car nothing follows for this one.
-    claimed = None if sidecar is None or other_cache else sidecar.model_sha256
+    claimed = "" if sidecar is None or other_cache else sidecar.model_sha256
     internal = {name for name in unknown if is_internal(name, known)}
     return CacheFit(
         quantizable=tuple(quantizable),
@@ -145,10 +147,27 @@ def judge(
         internal=tuple(name for name in unknown if name in internal),
         stale=tuple(name for name in unknown if name not in internal),
         remarks=remarks_of(cache),
-        other_model=bool(claimed and model_sha256) and claimed != model_sha256,
+        other_model=of_another(claimed, model_sha256),
         other_cache=other_cache,
         oddities=oddities_of(cache),
     )
+
+
+def require_cache_of(cache: CalibrationCache, model_sha256: str, *, name: str, model: str, advice: str) -> None:
+    """Refuse a cache whose side-car names another model.
+
+    Args:
+        cache: To be judged.
+        model_sha256: The model's that it is for; "" leaves it uncompared.
+        name: What a message calls the cache.
+        model: What it calls the model.
+        advice: What to do.
+
+    Raises:
+        CacheMismatchError: It names another.
+    """
+    theirs = "" if cache.sidecar is None else cache.sidecar.model_sha256
+    require_model(theirs, model_sha256, ranges=f"{name} was made of", model=model, advice=advice)
 
 
 def remarks_of(cache: CalibrationCache) -> dict[str, tuple[Remark, ...]]:
@@ -216,6 +235,5 @@ def _said(*lines: tuple[bool, str]) -> tuple[str, ...]:
     return tuple(line for applies, line in lines if applies)
 
 
-def _counted(names: Sequence[str], noun: str, shown: int = 3) -> str:
-    listed = ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
-    return f"{len(names)} {noun}{'s' if len(names) != 1 else ''} ({listed})"
+def _counted(names: Sequence[str], noun: str) -> str:
+    return f"{len(names)} {noun}{'s' if len(names) != 1 else ''} ({listed(names)})"

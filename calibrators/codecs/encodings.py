@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from calibrators.cache.text import ENTROPY, NEWEST_VERSION, CalibrationCache, usable
-from calibrators.codecs.losses import Losses, listed
+from calibrators.codecs.losses import Losses
 from calibrators.encoding import Encoding
-from calibrators.errors import CacheError
+from calibrators.errors import CacheError, listed
 from calibrators.grid import TENSORRT_INT8, Grid
 
 

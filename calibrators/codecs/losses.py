@@ -1,12 +1,12 @@
 """What a format has no place for: a sentence for each kind, with the names it befell."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
+
+from calibrators.errors import listed
 
 if TYPE_CHECKING:
     from calibrators.cache.text import CalibrationCache
-
-SHOWN = 3
 
 
 class Losses:
@@ -52,12 +52,6 @@ class Losses:
         for name in extra:
             if name != own:
                 self.say(f"what {_MAKERS.get(name, name)} kept besides the scales is left out of {self.where}")
-
-
-def listed(names: Iterable[str]) -> str:
-    """The first few names, on one line."""
-    every = [name if name.isprintable() else repr(name) for name in names]
-    return ", ".join(every[:SHOWN]) + (", ..." if len(every) > SHOWN else "")
 
 
 _MAKERS = {

@@ -7,10 +7,10 @@ import re
 
 from calibrators.codecs import lines, text_ranges
 from calibrators.codecs.encodings import Encodings
-from calibrators.codecs.losses import Losses, listed
+from calibrators.codecs.losses import Losses
 from calibrators.codecs.ranges import ranges_of
 from calibrators.codecs.reading import of_ranges
-from calibrators.errors import CacheError
+from calibrators.errors import CacheError, listed
 
 SEPARATOR = " "
 

@@ -2,9 +2,10 @@
 
 from calibrators.codecs import lines
 from calibrators.codecs.encodings import Encodings
-from calibrators.codecs.losses import Losses, listed
+from calibrators.codecs.losses import Losses
 from calibrators.codecs.ranges import ranges_of
 from calibrators.codecs.reading import of_ranges
+from calibrators.errors import listed
 
 SEPARATOR = ": "
 

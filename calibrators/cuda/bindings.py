@@ -22,8 +22,9 @@ from calibrators.cuda.resources import (
     checked_size,
     out_of_memory,
     refused,
+    same_library,
 )
-from calibrators.errors import DeviceError, MissingDependencyError
+from calibrators.errors import DeviceError, MissingDependencyError, one_line
 
 
 class CudaBindings:
@@ -106,7 +107,7 @@ class CudaBindings:
             driver = runtime.cudaDriverGetVersion()[1]
             needed = runtime.cudaRuntimeGetVersion()[1]
         except (RuntimeError, OSError) as reason:  # before 13 the bindings look for the driver themselves
-            raise DeviceError(f"no NVIDIA driver on this machine ({_line(reason)}): {NO_DRIVER}") from reason
+            raise DeviceError(f"no NVIDIA driver on this machine ({one_line(reason)}): {NO_DRIVER}") from reason
         if not driver:
             raise DeviceError(f"no NVIDIA driver on this machine: {NO_DRIVER}")
         if error == runtime.cudaError_t.cudaErrorInsufficientDriver:
@@ -240,10 +241,7 @@ def native_event(event: Event) -> Any:
     Raises:
         TypeError: It is another library's.
     """
-    if not isinstance(event, RuntimeEvent):
-        raise TypeError(f"an event of the same library is needed, not {type(event).__name__}")
-    event._check()
-    return event._native
+    return same_library(event, RuntimeEvent, "an event")._native
 
 
 def _import() -> tuple[Any, str]:
@@ -264,15 +262,11 @@ def _import() -> tuple[Any, str]:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("cuda"):
             raise MissingDependencyError("cuda.bindings is not installed: pip install cuda-bindings") from error
-        raise MissingDependencyError(f"cuda.bindings does not import ({_line(error)}): install it again") from error
+        raise MissingDependencyError(f"cuda.bindings does not import ({one_line(error)}): install it again") from error
     except (ImportError, OSError, RuntimeError) as error:
-        raise MissingDependencyError(f"cuda.bindings does not import ({_line(error)}): install it again") from error
+        raise MissingDependencyError(f"cuda.bindings does not import ({one_line(error)}): install it again") from error
 
 
 def _version(number: int) -> str:
     """What CUDA's number 12040 means: "12.4"."""
     return f"{number // 1000}.{number % 1000 // 10}"
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

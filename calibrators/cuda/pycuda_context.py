@@ -15,7 +15,7 @@ from typing import Any
 
 from calibrators.cuda.pycuda_graphs import DriverGraphs
 from calibrators.cuda.resources import NO_DRIVER, refused
-from calibrators.errors import DeviceError, MissingDependencyError
+from calibrators.errors import DeviceError, MissingDependencyError, one_line
 
 
 def import_pycuda() -> tuple[Any, str]:
@@ -31,9 +31,9 @@ def import_pycuda() -> tuple[Any, str]:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "pycuda":
             raise MissingDependencyError("PyCUDA is not installed: pip install pycuda") from error
-        raise MissingDependencyError(f"PyCUDA does not import ({_line(error)}): install it again") from error
+        raise MissingDependencyError(f"PyCUDA does not import ({one_line(error)}): install it again") from error
     except (ImportError, OSError) as error:
-        said = _line(error)
+        said = one_line(error)
         if "libcuda" in said or "nvcuda" in said:
             raise DeviceError(f"no NVIDIA driver on this machine ({said}): {NO_DRIVER}") from error
         if "undefined symbol: cu" in said:
@@ -110,7 +110,3 @@ def _primary_context(driver: ModuleType, index: int) -> Any:
     context = driver.Device(index).retain_primary_context()
     weakref.finalize(driver, context.detach)
     return context
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -10,7 +10,7 @@ import numpy as np
 
 from calibrators.cuda.protocols import Device, DeviceMemory, Event, Graph, PinnedMemory, Stream
 from calibrators.cuda.pycuda_context import Context, import_pycuda
-from calibrators.cuda.resources import Memory, Owned, Pinned, check_copy, checked_size, out_of_memory
+from calibrators.cuda.resources import Memory, Owned, Pinned, check_copy, checked_size, out_of_memory, same_library
 
 
 class PyCuda:
@@ -169,10 +169,7 @@ def native_stream(stream: Stream) -> Any:
     Raises:
         TypeError: The stream is another library's.
     """
-    if not isinstance(stream, PyCudaStream):
-        raise TypeError(f"a stream of the same library is needed, not {type(stream).__name__}")
-    stream._check()
-    return stream._native[0]
+    return same_library(stream, PyCudaStream, "a stream")._native[0]
 
 
 def native_event(event: Event) -> Any:
@@ -181,10 +178,7 @@ def native_event(event: Event) -> Any:
     Raises:
         TypeError: The event is another library's.
     """
-    if not isinstance(event, PyCudaEvent):
-        raise TypeError(f"an event of the same library is needed, not {type(event).__name__}")
-    event._check()
-    return event._native[0]
+    return same_library(event, PyCudaEvent, "an event")._native[0]
 
 
 _STREAM_NON_BLOCKING = 1

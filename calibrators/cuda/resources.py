@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrators.errors import DataError, DeviceError
+from calibrators.errors import DataError, DeviceError, folded
 
 Self = TypeVar("Self", bound="Owned")
 
@@ -52,6 +52,27 @@ class Owned:
     def _check(self) -> None:
         if not self._finalizer.alive:
             raise DeviceError(f"{self._what} was freed and cannot be used any more; make another")
+
+
+Kind = TypeVar("Kind", bound=Owned)
+
+
+def same_library(given: object, kind: type[Kind], what: str) -> Kind:
+    """A stream or an event that another object gets, which has not been freed.
+
+    Args:
+        given: What is given.
+        kind: What it must be.
+        what: What that is called, with its article.
+
+    Raises:
+        DeviceError: It was freed.
+        TypeError: It is another library's.
+    """
+    if not isinstance(given, kind):
+        raise TypeError(f"{what} of the same library is needed, not {type(given).__name__}")
+    given._check()
+    return given
 
 
 class Memory(Owned):
@@ -121,7 +142,7 @@ def refused(action: str, said: str) -> DeviceError:
         said: NVIDIA's description, the same in the driver and the runtime, and the function's name where it is known.
     """
     advice = next((advice for words, advice in _ADVICE.items() if words in said), "")
-    return DeviceError(f"CUDA cannot {action}: {' '.join(said.split())}" + (advice and f"; {advice}"))
+    return DeviceError(f"CUDA cannot {action}: {folded(said)}" + (advice and f"; {advice}"))
 
 
 def out_of_memory(size: int, kind: str, free: int | None) -> DeviceError:

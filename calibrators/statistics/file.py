@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from calibrators.errors import CacheError
+from calibrators.errors import CacheError, one_line
 from calibrators.files import opened, write_whole
 from calibrators.statistics.histogram import BINS, Histogram
 from calibrators.statistics.tensor import TensorStatistics
@@ -170,9 +170,8 @@ class Statistics(dict[str, TensorStatistics]):
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 return _statistics(arrays)
         except Exception as error:  # what unpacking raises depends on which byte is wrong
-            reason = " ".join(str(error).split())
             raise CacheError(
-                f"{path} is not a statistics file that this version reads ({reason}): "
+                f"{path} is not a statistics file that this version reads ({one_line(error)}): "
                 "update trtcal, or collect the statistics again"
             ) from error
 

@@ -99,7 +99,7 @@ class TensorStatistics:
         return -self._mean(self.lowest_sum)
 
     def magnitudes(self) -> Histogram:
-        """The histogram of |x| without the exact zeros."""
+        """The histogram of `|x|` without the exact zeros."""
         return self.positive + self.negative
 
     def after_relu(self) -> "TensorStatistics":

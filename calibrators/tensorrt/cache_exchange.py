@@ -7,7 +7,7 @@ again without a word, or with nothing where there are no batches. So this is jud
 import os
 from dataclasses import dataclass
 
-from calibrators.cache.check import remarks_of
+from calibrators.cache.check import remarks_of, require_cache_of
 from calibrators.cache.sidecar import Sidecar, installed_versions, sidecar_path
 from calibrators.cache.text import CalibrationCache, header_text, version_number, version_text
 from calibrators.codecs.cache_file import load_cache
@@ -58,7 +58,8 @@ def offered(
     notes: list[str] = []
     if cache.sidecar is None and sidecar_path(path).exists():
         notes.append(f"{sidecar_path(path)} describes another cache: which model {path} was made of is not known")
-    _require_same_model(cache.sidecar, path, model_sha256)
+    advice = "give that model's own cache, or recalibrate=True"
+    require_cache_of(cache, model_sha256, name=str(path), model="the one to build", advice=advice)
     wanted = cache.with_header(algorithm=algorithm, version=version_number(version))
     if cache.header == wanted.header:
         return Offer(cache, cache.dumps(), tuple(notes))
@@ -105,12 +106,3 @@ def remarked(cache: CalibrationCache) -> tuple[str, ...]:
     """What a reader should know of a cache that TensorRT wrote, one line each."""
     wrong = [name for name, found in remarks_of(cache).items() if {"infinite", "not a number"} & set(found)]
     return (f"TensorRT found no finite range for {', '.join(wrong)}",) if wrong else ()
-
-
-def _require_same_model(sidecar: Sidecar | None, path: str | os.PathLike[str], model_sha256: str) -> None:
-    made_of = sidecar.model_sha256 if sidecar is not None else ""
-    if made_of and model_sha256 and made_of != model_sha256:
-        raise CacheMismatchError(
-            f"{path} was made of another model (SHA-256 {made_of[:12]}...) than the one to build "
-            f"({model_sha256[:12]}...): give that model's own cache, or recalibrate=True"
-        )

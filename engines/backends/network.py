@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from calibrators.errors import BuildError
+from calibrators.errors import BuildError, one_line
 from engines.backends.backend import BoundTensor
 from engines.backends.shapes import Profile, Shape
 
@@ -63,4 +63,4 @@ def _set(profile: Any, name: str, minimum: Shape, optimum: Shape, maximum: Shape
         profile.set_shape(name, minimum, optimum, maximum)
     except ValueError as error:
         text = Profile(minimum, optimum, maximum)
-        raise BuildError(f"{label} refuses the shapes {name}:{text}: {' '.join(str(error).split())}") from error
+        raise BuildError(f"{label} refuses the shapes {name}:{text}: {one_line(error)}") from error

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calibrators.errors import BuildError
+from calibrators.errors import BuildError, folded
 from engines.backends.backend import Log
 from engines.graph.operators import label as node_label
 
@@ -89,7 +89,7 @@ def _plain(message: str) -> str:
     lines = [
         line for line in message.split("\n") if "catchCudaError" not in line and not line.startswith("Invalid Node - ")
     ]
-    text = " ".join(" ".join(lines).split())
+    text = folded(" ".join(lines))
     if match := re.search(r"Error Code \d+: [^(]*\((.*)\)$", text):
         text = re.sub(r"^\[[^]]*\] ", "", match[1])
     text = re.sub(r"\.? In \S+ at /\S+$", "", text)

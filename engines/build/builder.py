@@ -7,22 +7,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calibrators.cache.text import CalibrationCache
-from calibrators.files import sha256_of, whole_file, write_whole
 from calibrators.cache.sidecar import installed_versions
 from calibrators.cache.sidecar import sidecar_path as cache_sidecar_path
+from calibrators.cache.text import CalibrationCache
+from calibrators.errors import folded
+from calibrators.files import sha256_of, whole_file, write_whole
 from engines.backends.backend import NO_OPTIONS, Backend, BoundTensor, BuildOptions, Log
 from engines.backends.kernel_log import UnknownLogError, read_kernels
-from engines.build.calibration import CacheSource, Ranges, digest_of, ranges_for
-from engines.graph.model import ModelSource
-from engines.graph.operators import label
-from engines.inspection.inspect import findings_of, operators_of
+from engines.backends.shapes import Profile
+from engines.build.calibration import CacheSource, Ranges, ranges_for
 from engines.build.layer_plan import LayerConfig, LayerPlan
 from engines.build.layer_types import constrained, disobeyed, halved, planned_for, told
-from engines.build.request import BackendName, Order, Precision, Rest, checked_order
-from engines.passes.float_weights import with_float_weights
+from engines.build.request import BackendName, BuildRequest, Precision, Rest, checked_request
+from engines.graph.model import ModelSource, digest_of
+from engines.graph.operators import label
 from engines.inspection.engine_record import Engine, EngineRecord, sidecar_path
-from engines.backends.shapes import Profile
+from engines.inspection.inspect import findings_of, operators_of
+from engines.passes.float_weights import with_float_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -58,8 +59,8 @@ def build_engine(
         backend: Which TensorRT; "auto" takes "tensorrt" where it is installed and there is a GPU, else "tensorrt-rtx".
         cache: The calibration cache of a float model, or statistics from `collect`. TensorRT 8.6 to 10 reads it; for 11
             and TensorRT-RTX, Q/DQ nodes are written from it.
-        calibrator: One of `calibrators.tensorrt.int8`. TensorRT 8.6 to 10 calibrates with it; for 11 and TensorRT-RTX, ranges
-            are collected from its batches in ONNX Runtime, its cache is written, and Q/DQ nodes from that.
+        calibrator: One of `calibrators.tensorrt.int8`. TensorRT 8.6 to 10 calibrates with it; for 11 and TensorRT-RTX,
+            ranges are collected from its batches in ONNX Runtime, its cache is written, and Q/DQ nodes from that.
         allow_version_mismatch: Let TensorRT 8.6 to 10 use a cache of another version or algorithm.
         config: Which layers are quantized, and how, and which compute in FP16 or FP32; such as a `trtcal.QuantConfig`.
             TensorRT 8.6 to 10 gets Q/DQ nodes where its calibrators cannot do what it says.
@@ -85,7 +86,7 @@ def build_engine(
     given = cache if calibrator is None else getattr(calibrator, "cache", None)
     files = [Path(given)] if isinstance(given, (str, os.PathLike)) else []
     written = [path for path in files if calibrator is not None and not path.exists()]
-    order = checked_order(
+    request = checked_request(
         model,
         output=output,
         precision=precision,
@@ -99,18 +100,18 @@ def build_engine(
         outputs=[each for path in written for each in (path, cache_sidecar_path(path))],
     )
     return fulfil(
-        order,
+        request,
         cache=cache,
         calibrator=calibrator,
         allow_version_mismatch=allow_version_mismatch,
-        layers=None if config is None else planned_for(order, config),
+        layers=None if config is None else planned_for(request, config),
         progress=progress,
         phase=phase,
     )
 
 
 def fulfil(
-    order: Order,
+    request: BuildRequest,
     *,
     cache: CacheSource | None = None,
     calibrator: "Calibrator | None" = None,
@@ -119,95 +120,97 @@ def fulfil(
     progress: Callable[[int], None] | None = None,
     phase: Callable[[str], None] | None = None,
 ) -> Engine:
-    """Build what `engines.build.request.checked_order` found in order; arguments and errors are `build_engine`'s.
+    """Build what `engines.build.request.checked_request` found in order; arguments and errors are `build_engine`'s.
 
     `layers` is what `engines.build.layer_types.planned_for` makes of a configuration.
     """
     said: Log = []
     with ranges_for(
-        order, cache=cache, calibrator=calibrator, allow_version_mismatch=allow_version_mismatch, plan=layers
+        request, cache=cache, calibrator=calibrator, allow_version_mismatch=allow_version_mismatch, plan=layers
     ) as ranges:
-        if layers is not None and not order.backend.strongly_typed:
-            order = constrained(order, layers, implicit=ranges.calibration is not None)
-        graph, notes = _prepared(order, ranges, layers)
+        if layers is not None and not request.backend.strongly_typed:
+            request = constrained(request, layers, implicit=ranges.calibration is not None)
+        graph, notes = _prepared(request, ranges, layers)
         try:
-            plan = order.backend.build(
+            plan = request.backend.build(
                 graph,
-                profiles=order.profiles,
-                compute_capabilities=order.compute_capabilities,
-                options=order.options,
-                types=order.types,
+                profiles=request.profiles,
+                compute_capabilities=request.compute_capabilities,
+                options=request.options,
+                types=request.types,
                 calibration=ranges.calibration,
                 log=said,
                 progress=progress,
                 phase=phase,
             )
         except Exception:
-            _keep(said, order.log)
+            _keep(said, request.log)
             raise
         if ranges.calibration is not None:
             notes = (*ranges.calibration.calibrator.notes, *notes)
-    _keep(said, order.log)
+    _keep(said, request.log)
     used = ranges.cache if ranges.cache is not None else plan.cache
     file = cache if calibrator is None else calibrator.cache
     seen = _seen(graph, said, layers)
-    with whole_file(sidecar_path(order.output)) as sidecar, whole_file(order.output) as engine:
+    with whole_file(sidecar_path(request.output)) as sidecar, whole_file(request.output) as engine:
         engine.write_bytes(plan.data)
         record = EngineRecord(
             engine_sha256=sha256_of(engine),
-            model=_name(order),
-            model_sha256=digest_of(order.model),
-            precision=order.precision,
-            rest=order.rest,
-            backend=order.backend.name,
-            quantization=_quantization(order, implicit=ranges.calibration is not None),
-            gpu=None if order.backend.gpu is None else asdict(order.backend.gpu),
-            builder_options=order.options.given(),
-            compute_capabilities=order.compute_capabilities,
-            portable=order.portable,
-            shapes={name: profile.to_dict() for name, profile in order.profiles.items()},
+            model=_name(request),
+            model_sha256=digest_of(request.model),
+            precision=request.precision,
+            rest=request.rest,
+            backend=request.backend.name,
+            quantization=_quantization(request, implicit=ranges.calibration is not None),
+            gpu=None if request.backend.gpu is None else asdict(request.backend.gpu),
+            builder_options=request.options.given(),
+            compute_capabilities=request.compute_capabilities,
+            portable=request.portable,
+            shapes={name: profile.to_dict() for name, profile in request.profiles.items()},
             inputs=tuple(map(_described, plan.inputs)),
             outputs=tuple(map(_described, plan.outputs)),
-            versions=_versions(order.backend),
-            notes=(*order.notes, *ranges.notes, *(() if layers is None else told(layers)), *notes),
+            versions=_versions(request.backend),
+            notes=(*request.notes, *ranges.notes, *(() if layers is None else told(layers)), *notes),
             warnings=_warnings(said),
             **seen,
             configured={} if layers is None else layers.precisions,
             cache=Path(file).name if isinstance(file, (str, os.PathLike)) else None,
             cache_sha256=used.sha256 if used is not None else None,
-            preprocess=_preprocess(order, used),
+            preprocess=_preprocess(request, used),
         )
         sidecar.write_text(record.dumps(), encoding="utf-8")
-    return Engine(order.output, record)
+    return Engine(request.output, record)
 
 
-def _quantization(order: Order, *, implicit: bool) -> str | None:
-    if order.precision != "int8":
+def _quantization(request: BuildRequest, *, implicit: bool) -> str | None:
+    if request.precision != "int8":
         return None
     return "implicit" if implicit else "explicit"
 
 
-def _prepared(order: Order, ranges: Ranges, layers: LayerPlan | None) -> "tuple[onnx.ModelProto, tuple[str, ...]]":
+def _prepared(
+    request: BuildRequest, ranges: Ranges, layers: LayerPlan | None
+) -> "tuple[onnx.ModelProto, tuple[str, ...]]":
     """The graph to build, each node with a name of its own, and notes on what became of it."""
-    graph = order.graph
+    graph = request.graph
     notes: list[str] = []
     if ranges.cache is not None:
-        graph, notes = _quantized(order, ranges, layers)
-    if not order.backend.strongly_typed:
+        graph, notes = _quantized(request, ranges, layers)
+    if not request.backend.strongly_typed:
         graph = with_float_weights(graph)
     else:
-        half = halved(order, graph, layers)
+        half = halved(request, graph, layers)
         graph = half.model
         notes += half.notes
     return _named(graph), tuple(notes)
 
 
-def _quantized(order: Order, ranges: Ranges, layers: LayerPlan | None) -> "tuple[onnx.ModelProto, list[str]]":
+def _quantized(request: BuildRequest, ranges: Ranges, layers: LayerPlan | None) -> "tuple[onnx.ModelProto, list[str]]":
     from engines.qdq.write import quantize
 
     assert ranges.cache is not None
     chosen = {} if layers is None else layers.choices
-    quantized = quantize(order.model, ranges.cache, layers=chosen, caches=ranges.caches)
+    quantized = quantize(request.model, ranges.cache, layers=chosen, caches=ranges.caches)
     left = [
         f"{name} stays in float: {why}"
         for name, why in quantized.left_float.items()
@@ -259,7 +262,7 @@ def _warnings(said: Log) -> tuple[str, ...]:
     counts: dict[str, int] = {}
     for severity, message in said:
         if severity == "warning":
-            text = " ".join(message.split())
+            text = folded(message)
             counts[text] = counts.get(text, 0) + 1
     return tuple(f"{text} ({count} times)" if count > 1 else text for text, count in counts.items())
 
@@ -268,15 +271,15 @@ def _described(tensor: BoundTensor) -> dict[str, Any]:
     return {"name": tensor.name, "type": tensor.type, "shape": list(tensor.shape)}
 
 
-def _name(order: Order) -> str:
-    return Path(order.model).name if isinstance(order.model, (str, os.PathLike)) else ""
+def _name(request: BuildRequest) -> str:
+    return Path(request.model).name if isinstance(request.model, (str, os.PathLike)) else ""
 
 
-def _preprocess(order: Order, cache: CalibrationCache | None) -> Mapping[str, Any] | None:
+def _preprocess(request: BuildRequest, cache: CalibrationCache | None) -> Mapping[str, Any] | None:
     """What images go through: as the cache's side-car has it, or that of a Q/DQ model."""
     if cache is not None:
         return cache.sidecar.preprocess if cache.sidecar is not None else None
-    return _recorded(order.model) if isinstance(order.model, (str, os.PathLike)) else None
+    return _recorded(request.model) if isinstance(request.model, (str, os.PathLike)) else None
 
 
 def _recorded(model: str | os.PathLike[str]) -> dict[str, Any] | None:

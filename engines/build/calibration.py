@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calibrators.batches import Batches, TensorSpec, fitted
+from calibrators.cache.check import require_cache_of
+from calibrators.cache.sidecar import sidecar_path
 from calibrators.cache.text import CalibrationCache
 from calibrators.codecs.cache_file import load_cache
-from calibrators.errors import BuildError, CacheMismatchError
+from calibrators.errors import BuildError, CacheMismatchError, listed
 from calibrators.files import require_outputs
-from calibrators.cache.sidecar import sidecar_path
 from calibrators.statistics.file import Statistics
 from engines.backends.backend import Calibration
-from engines.graph.model import ModelSource, activations, files_of, input_specs, model_digest
-from engines.build.layer_plan import NO_PLAN, LayerPlan, canonical, scales_for, some
-from engines.build.request import Order
-from engines.qdq.weights import WeightOptions
 from engines.backends.shapes import Profile
+from engines.build.layer_plan import NO_PLAN, LayerPlan, canonical, scales_for, some
+from engines.build.request import BuildRequest
+from engines.graph.model import activations, digest_of, files_of, input_specs, name_of
+from engines.qdq.weights import WeightOptions
 
 if TYPE_CHECKING:
     from calibrators.tensorrt.calibrator import Calibrator
@@ -55,14 +56,14 @@ class Ranges:
 
 @contextmanager
 def ranges_for(
-    order: Order,
+    request: BuildRequest,
     *,
     cache: CacheSource | None = None,
     calibrator: "Calibrator | None" = None,
     allow_version_mismatch: bool = False,
     plan: LayerPlan | None = None,
 ) -> Iterator[Ranges]:
-    """The ranges for `order`, from a cache or a calibrator; the arguments are `engines.build.builder.build_engine`'s.
+    """The ranges for `request`, from a cache or a calibrator; the arguments are `engines.build.builder.build_engine`'s.
 
     What it yields holds until the block ends. Where a plan of the layers wants what calibrators cannot do, Q/DQ nodes
     take their place.
@@ -71,22 +72,22 @@ def ranges_for(
         BuildError: None are given, or both, or some where none are needed.
         TrtcalError: The cache cannot be read, or the calibrator's batches do not fit the model.
     """
-    _require_ranges(order, cache, calibrator)
+    _require_ranges(request, cache, calibrator)
     with ExitStack() as stack:
         if calibrator is not None:
-            yield _from_calibrator(order, calibrator, plan or NO_PLAN)
+            yield _from_calibrator(request, calibrator, plan or NO_PLAN)
         elif cache is None:
             yield Ranges()
         else:
             given = cache if isinstance(cache, (CalibrationCache, Statistics)) else load_cache(cache)
             name = "the cache" if given is cache else str(cache)
             scales, others = scales_for(plan or NO_PLAN, given, name=name)
-            why = _why_nodes(plan or NO_PLAN, scales, others) if order.implicit else ""
-            if order.implicit and not why:
+            why = _why_nodes(plan or NO_PLAN, scales, others) if request.implicit else ""
+            if request.implicit and not why:
                 path = stack.enter_context(_file_of(scales if isinstance(cache, Statistics) else cache))
-                yield _implicit(order, reader_of(path, allow_version_mismatch=allow_version_mismatch))
+                yield _implicit(request, reader_of(path, allow_version_mismatch=allow_version_mismatch))
             else:
-                yield _explicit(order, scales, others, why)
+                yield _explicit(request, scales, others, why)
 
 
 def reader_of(path: Path, *, allow_version_mismatch: bool = False) -> "Calibrator":
@@ -99,23 +100,23 @@ def reader_of(path: Path, *, allow_version_mismatch: bool = False) -> "Calibrato
     return kind(cache=path, allow_version_mismatch=allow_version_mismatch)
 
 
-def _require_ranges(order: Order, cache: CacheSource | None, calibrator: "Calibrator | None") -> None:
+def _require_ranges(request: BuildRequest, cache: CacheSource | None, calibrator: "Calibrator | None") -> None:
     if cache is not None and calibrator is not None:
         raise BuildError("give either a cache or a calibrator: the ranges of an INT8 build come from one of them")
-    if order.needs_ranges and cache is None and calibrator is None:
+    if request.needs_ranges and cache is None and calibrator is None:
         raise BuildError(
             "an INT8 build of a float model needs ranges: give its calibration cache (--cache) or images to "
             "calibrate on (--images), or a model with Q/DQ nodes"
         )
     for given, name in ((cache, "calibration cache"), (calibrator, "calibrator")):
-        if given is not None and not order.needs_ranges:
+        if given is not None and not request.needs_ranges:
             raise BuildError(
-                f"a {name} is for INT8 builds of float models, and {order.no_ranges_because}: "
+                f"a {name} is for INT8 builds of float models, and {request.no_ranges_because}: "
                 f"leave out the {name.split()[-1]}"
             )
 
 
-def _from_calibrator(order: Order, calibrator: "Calibrator", plan: LayerPlan) -> Ranges:
+def _from_calibrator(request: BuildRequest, calibrator: "Calibrator", plan: LayerPlan) -> Ranges:
     if isinstance(calibrator, type):
         raise BuildError(f"{calibrator.__name__} is a class: give one made of it, {calibrator.__name__}(batches)")
     if not isinstance(getattr(calibrator, "method", None), str) or not hasattr(calibrator, "prepare"):
@@ -124,30 +125,30 @@ def _from_calibrator(order: Order, calibrator: "Calibrator", plan: LayerPlan) ->
             "its calibrators"
         )
     why = _why_nodes_and_no_calibrator(plan, calibrator.method)
-    if order.implicit and not why:
-        return _implicit(order, calibrator)
+    if request.implicit and not why:
+        return _implicit(request, calibrator)
     path = calibrator.cache
     if path is not None and (calibrator.batches is None or (path.exists() and not calibrator.recalibrate)):
-        return _explicit(order, *scales_for(plan, load_cache(path), name=str(path)), why)
+        return _explicit(request, *scales_for(plan, load_cache(path), name=str(path)), why)
     assert calibrator.batches is not None  # it has a cache or batches
     if path is not None:
-        require_outputs([path, sidecar_path(path)], inputs=files_of(order.model))
+        require_outputs([path, sidecar_path(path)], inputs=files_of(request.model))
         if path.exists():
             load_cache(path, alone=True)  # what is replaced is a cache, and nothing else
-    return _collected(order, calibrator, calibrator.batches, plan, why)
+    return _collected(request, calibrator, calibrator.batches, plan, why)
 
 
-def _implicit(order: Order, calibrator: "Calibrator") -> Ranges:
-    specs, batches = input_specs(order.graph), calibrator.batches
+def _implicit(request: BuildRequest, calibrator: "Calibrator") -> Ranges:
+    specs, batches = input_specs(request.graph), calibrator.batches
     replaced = calibrator.recalibrate and batches is not None
-    remarks = _coverage(order, None if replaced else calibrator.cache)
+    remarks = _coverage(request, None if replaced else calibrator.cache)
     loader = None if batches is None else fitted(batches, specs)
-    shapes, notes = calibration_shapes(specs, order.profiles, loader)
+    shapes, notes = calibration_shapes(specs, request.profiles, loader)
     fixed = tuple(TensorSpec(spec.name, shapes[spec.name], spec.dtype) for spec in specs)
-    return Ranges(calibration=Calibration(calibrator, fixed, digest_of(order.model)), notes=(*remarks, *notes))
+    return Ranges(calibration=Calibration(calibrator, fixed, digest_of(request.model)), notes=(*remarks, *notes))
 
 
-def _coverage(order: Order, path: Path | None) -> tuple[str, ...]:
+def _coverage(request: BuildRequest, path: Path | None) -> tuple[str, ...]:
     """What of the model a cache has no scale for: TensorRT leaves those layers in float without an error.
 
     Raises:
@@ -155,7 +156,7 @@ def _coverage(order: Order, path: Path | None) -> tuple[str, ...]:
     """
     if path is None or not path.exists():
         return ()
-    names, cache = activations(order.graph), load_cache(path, alone=True)
+    names, cache = activations(request.graph), load_cache(path, alone=True)
     lacking = [name for name in names if name not in cache]
     if len(lacking) == len(names):
         raise CacheMismatchError(
@@ -163,10 +164,8 @@ def _coverage(order: Order, path: Path | None) -> tuple[str, ...]:
         )
     if not lacking:
         return ()
-    some = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
-    return (
-        f"{len(lacking)} of {len(names)} tensors have no scale in the cache, and layers on them stay float: {some}",
-    )
+    absent = f"{len(lacking)} of {len(names)} tensors have no scale in the cache"
+    return (f"{absent}, and layers on them stay float: {listed(lacking)}",)
 
 
 def calibration_shapes(
@@ -207,20 +206,17 @@ def largest_batch(wanted: int, samples: int | None) -> int:
     return next(size for size in range(min(wanted, samples), 0, -1) if samples % size == 0)
 
 
-def _explicit(order: Order, cache: CalibrationCache, others: Mapping[str, CalibrationCache], why: str) -> Ranges:
-    made_of, digest = cache.sidecar.model_sha256 if cache.sidecar is not None else "", digest_of(order.model)
-    if made_of and digest and made_of != digest:
-        name = Path(order.model).name if isinstance(order.model, (str, os.PathLike)) else "the model"
-        raise CacheMismatchError(
-            f"the cache was made of another model (SHA-256 {made_of[:12]}...) than {name}: "
-            "give that model's own cache, or calibrate it"
-        )
+def _explicit(
+    request: BuildRequest, cache: CalibrationCache, others: Mapping[str, CalibrationCache], why: str
+) -> Ranges:
+    advice = "give that model's own cache, or calibrate it"
+    require_cache_of(cache, digest_of(request.model), name="the cache", model=name_of(request.model), advice=advice)
     written = "they were written from it" if why == ONLY_NODES else "Q/DQ nodes were written into the model"
-    note = f"{why or f'{order.backend.label} has no calibrators'}: {written}"
+    note = f"{why or f'{request.backend.label} has no calibrators'}: {written}"
     return Ranges(cache=cache, caches=others, notes=(note,))
 
 
-def _collected(order: Order, calibrator: "Calibrator", batches: Batches, plan: LayerPlan, why: str) -> Ranges:
+def _collected(request: BuildRequest, calibrator: "Calibrator", batches: Batches, plan: LayerPlan, why: str) -> Ranges:
     """The ranges of the calibrator's batches, found in ONNX Runtime; the calibrator's cache is written."""
     from calibrators.tensorrt.progress import shown
     from calibrators.tensorrt.rebatching import samples_of
@@ -228,12 +224,12 @@ def _collected(order: Order, calibrator: "Calibrator", batches: Batches, plan: L
 
     tensors: Tensors = "quantizable" if calibrator.cache is None else "all"
     with shown(calibrator.progress, samples_of(batches)) as advance:
-        statistics = collect(order.model, batches, tensors=tensors, progress=advance)
+        statistics = collect(request.model, batches, tensors=tensors, progress=advance)
     cache, others = scales_for(plan, statistics, method=calibrator.method, main=calibrator.method)
     if calibrator.cache is not None:
         cache.save(calibrator.cache)
     note = (
-        f"{why or f'{order.backend.label} has no calibrators'}: ranges ({calibrator.method}) were collected in ONNX "
+        f"{why or f'{request.backend.label} has no calibrators'}: ranges ({calibrator.method}) were collected in ONNX "
         "Runtime, and Q/DQ nodes written from them"
     )
     return Ranges(cache=cache, caches=others, notes=(note,))
@@ -271,8 +267,3 @@ def _file_of(cache: "str | os.PathLike[str] | CalibrationCache") -> Iterator[Pat
         path = Path(folder) / "given.cache"
         cache.save(path)
         yield path
-
-
-def digest_of(model: ModelSource) -> str:
-    """Of the model's file; a model in memory has none to compare."""
-    return model_digest(model) if isinstance(model, (str, os.PathLike)) else ""

@@ -9,8 +9,8 @@ from calibrators.cache.text import CalibrationCache
 from calibrators.errors import CacheError
 from calibrators.ranges import ALIASES, calibrate
 from calibrators.statistics.file import Statistics
-from engines.qdq.write import LayerChoice
 from engines.qdq.weights import WeightOptions
+from engines.qdq.write import LayerChoice
 from engines.simulation.simulated_model import Layer
 
 LayerPrecision = Literal["int8", "fp16", "fp32", "float"]

@@ -9,17 +9,17 @@ import onnx
 from calibrators.errors import BuildError
 from engines.backends.backend import NumberType
 from engines.backends.settings import require_types
-from engines.qdq.findings import Finding
+from engines.build.layer_plan import NO_PLAN, LayerConfig, LayerPlan, some
+from engines.build.request import BuildRequest
 from engines.graph.operators import label
 from engines.inspection.inspect import Operator
-from engines.build.layer_plan import NO_PLAN, LayerConfig, LayerPlan, some
-from engines.simulation.layer_names import layers_of
-from engines.build.request import Order
 from engines.passes.half import HalfModel, to_half
+from engines.qdq.findings import Finding
 from engines.qdq.read import DEQUANTIZE
+from engines.simulation.layer_names import layers_of
 
 
-def planned_for(order: Order, config: LayerConfig) -> LayerPlan:
+def planned_for(request: BuildRequest, config: LayerConfig) -> LayerPlan:
     """What a configuration makes of the layers of the model that is built.
 
     Raises:
@@ -27,26 +27,26 @@ def planned_for(order: Order, config: LayerConfig) -> LayerPlan:
             has Q/DQ nodes for it.
         ConfigError: A layer is to be quantized as TensorRT cannot.
     """
-    plan = config.plan(layers_of(order.model))
-    if order.precision != "int8" and (int8 := plan.named("int8")):
+    plan = config.plan(layers_of(request.model))
+    if request.precision != "int8" and (int8 := plan.named("int8")):
         raise BuildError(
-            f"the configuration has {some(int8)} in INT8, and the build is in {order.precision}: leave out --precision "
-            "for an INT8 build, or have no layer in INT8"
+            f"the configuration has {some(int8)} in INT8, and the build is in {request.precision}: leave out "
+            "--precision for an INT8 build, or have no layer in INT8"
         )
-    if order.needs_ranges and not plan.named("int8"):
+    if request.needs_ranges and not plan.named("int8"):
         raise BuildError(
             "the configuration has no layer in INT8: build with --precision fp16 or fp32, without ranges, or have one "
             "at least in INT8"
         )
-    if order.precision == "int8" and not order.needs_ranges:
-        quantized = _quantized(order.graph)
+    if request.precision == "int8" and not request.needs_ranges:
+        quantized = _quantized(request.graph)
         if both := [name for name in plan.named("fp16", "fp32", "float") if name in quantized]:
             raise BuildError(
                 f"the configuration has {some(both)} in {plan.precisions[both[0]]}, and the model has Q/DQ nodes "
                 "there: quantize the float model with the same configuration (trtcal quantize --config)"
             )
     blocks = [name for name, options in plan.weights.items() if options.granularity.block_size is not None]
-    if blocks and order.needs_ranges:
+    if blocks and request.needs_ranges:
         raise BuildError(
             f"the configuration has weights by blocks for {some(blocks)}, and TensorRT has no INT8 weights by blocks: "
             'take granularity = "channel"'
@@ -54,8 +54,8 @@ def planned_for(order: Order, config: LayerConfig) -> LayerPlan:
     return plan
 
 
-def constrained(order: Order, plan: LayerPlan, *, implicit: bool) -> Order:
-    """The order for a builder that chooses types, with those of single layers among its options.
+def constrained(request: BuildRequest, plan: LayerPlan, *, implicit: bool) -> BuildRequest:
+    """The request for a builder that chooses types, with those of single layers among its options.
 
     What stays float without a type of its own may be any that the build allows; where TensorRT quantizes by itself, it
     must be told one, or it would choose INT8. What the options say already goes before.
@@ -63,26 +63,26 @@ def constrained(order: Order, plan: LayerPlan, *, implicit: bool) -> Order:
     Raises:
         BuildError: A layer is to be of a type that the build does not allow.
     """
-    wanted: dict[str, NumberType] = dict(order.options.layer_precisions)
-    rest: NumberType = "fp16" if "fp16" in order.types else "fp32"
+    wanted: dict[str, NumberType] = dict(request.options.layer_precisions)
+    rest: NumberType = "fp16" if "fp16" in request.types else "fp32"
     for name, precision in plan.precisions.items():
         if precision in ("fp16", "fp32"):
             wanted.setdefault(glob.escape(name), precision)
         elif precision == "float" and implicit:
             wanted.setdefault(glob.escape(name), rest)
-    options = replace(order.options, layer_precisions=wanted)
-    require_types(options, order.types)
-    return replace(order, options=options)
+    options = replace(request.options, layer_precisions=wanted)
+    require_types(options, request.types)
+    return replace(request, options=options)
 
 
-def halved(order: Order, graph: onnx.ModelProto, plan: LayerPlan | None) -> HalfModel:
+def halved(request: BuildRequest, graph: onnx.ModelProto, plan: LayerPlan | None) -> HalfModel:
     """The graph for a strongly typed builder: in FP16 where the build is, but for layers that a plan has otherwise.
 
     Raises:
         BuildError: The model has FP16 tensors of its own, and the plan wants others.
     """
     keep, only = (plan or NO_PLAN).named("fp32"), (plan or NO_PLAN).named("fp16")
-    fp16 = "fp16" in (order.precision, order.rest)
+    fp16 = "fp16" in (request.precision, request.rest)
     if not (fp16 or only):
         return HalfModel(graph, ())
     if _has_halves(graph):

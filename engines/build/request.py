@@ -10,11 +10,11 @@ from calibrators.errors import BuildError, DeviceError, MissingDependencyError
 from calibrators.files import require_outputs
 from engines.backends.backend import NO_OPTIONS, Backend, BuildOptions, NumberType
 from engines.backends.settings import require_types
-from engines.qdq.dynamic_structure import dynamic_refusal
-from engines.graph.model import ModelSource, files_of, input_specs, load_model
-from engines.qdq.lint import has_quantizers, structure_of
-from engines.inspection.engine_record import sidecar_path
 from engines.backends.shapes import Profile, parse_shapes, profiles_for
+from engines.graph.model import ModelSource, files_of, input_specs, load_model
+from engines.inspection.engine_record import sidecar_path
+from engines.qdq.dynamic_structure import dynamic_refusal
+from engines.qdq.lint import has_quantizers, structure_of
 
 if TYPE_CHECKING:
     import onnx
@@ -25,7 +25,7 @@ BackendName = Literal["auto", "tensorrt-rtx", "tensorrt"]
 
 
 @dataclass(frozen=True)
-class Order:
+class BuildRequest:
     """A build that was found to be in order.
 
     Attributes:
@@ -90,7 +90,7 @@ class Order:
         return f"the build is in {self.precision}"
 
 
-def checked_order(
+def checked_request(
     model: ModelSource,
     *,
     output: str | os.PathLike[str],
@@ -103,7 +103,7 @@ def checked_order(
     log: str | os.PathLike[str] | None = None,
     inputs: Sequence[str | os.PathLike[str]] = (),
     outputs: Sequence[str | os.PathLike[str]] = (),
-) -> Order:
+) -> BuildRequest:
     """Check what `engines.build.builder.build_engine` is asked for; the arguments are those.
 
     `inputs` are files that are read beside the model, such as the cache: nothing may be written to them. `outputs` are
@@ -137,7 +137,7 @@ def checked_order(
     quantized = has_quantizers(graph)
     if quantized:
         _require_buildable(graph, precision)
-    order = Order(
+    request = BuildRequest(
         model=model,
         graph=graph,
         output=target,
@@ -151,8 +151,8 @@ def checked_order(
         notes=(*remarks, *notes),
         needs_ranges=precision == "int8" and not quantized,
     )
-    require_types(options, order.types)
-    return order
+    require_types(options, request.types)
+    return request
 
 
 def open_backend(name: BackendName = "auto") -> Backend:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import reduce
 
 from calibrators.batches import Array
-from calibrators.errors import DataError, RangeError
+from calibrators.errors import DataError, RangeError, one_line
 from calibrators.statistics.tensor import Accumulator, TensorStatistics
 from engines.collection.activation_sessions import Fetch
 from engines.collection.fingerprint import Fingerprint, fingerprints
@@ -146,5 +146,5 @@ class _Worker:
             return self.bound.run(group.arrays)
         except Exception as error:
             raise DataError(
-                f"ONNX Runtime could not run the model on {group.names[0]}: {' '.join(str(error).split())[:300]}"
+                f"ONNX Runtime could not run the model on {group.names[0]}: {one_line(error, 300)}"
             ) from error

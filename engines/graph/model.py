@@ -148,6 +148,16 @@ def model_digest(model: ModelSource) -> str:
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
+def digest_of(model: ModelSource) -> str:
+    """`model_digest` of a model's file; "" for a model in memory, which has none to compare."""
+    return "" if isinstance(model, onnx.ModelProto) else model_digest(model)
+
+
+def name_of(model: ModelSource) -> str:
+    """What a message calls a model: its file's name."""
+    return "the model" if isinstance(model, onnx.ModelProto) else Path(model).name
+
+
 def input_specs(model: onnx.ModelProto) -> tuple[TensorSpec, ...]:
     """The model's inputs, without initializers that older models list among them."""
     initializers = {tensor.name for tensor in model.graph.initializer}

@@ -6,8 +6,8 @@ from dataclasses import replace
 import onnx
 
 from calibrators.codecs.encodings import Encodings
-from calibrators.codecs.losses import listed
 from calibrators.encoding import Encoding
+from calibrators.errors import listed
 from engines.graph.model import ModelSource, loaded
 from engines.graph.operators import CONVOLUTIONS, weight_axis
 

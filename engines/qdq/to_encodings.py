@@ -8,9 +8,8 @@ import numpy as np
 import onnx
 
 from calibrators.codecs.encodings import Encodings
-from calibrators.codecs.losses import listed
 from calibrators.encoding import Encoding
-from calibrators.errors import ModelError, RangeError
+from calibrators.errors import ModelError, RangeError, listed
 from calibrators.grid import Grid
 from engines.graph.model import ModelSource, activations, load_model, loaded, scale_groups
 from engines.graph.operators import COMMUTES

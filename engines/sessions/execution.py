@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,12 @@ from calibrators.errors import DeviceError, EngineError
 from engines.backends.backend import Log
 from engines.backends.logger import listening
 from engines.sessions.buffers import Buffer, output_allocator
+from engines.sessions.closing import Closing
 from engines.sessions.engine_io import EngineIO, Shape
 from engines.sessions.runtime import LoadedEngine, first_error, is_out_of_memory, new_context
 
 
-class Execution:
+class Execution(Closing):
     """An engine's execution context on a stream of its own; several of them run at the same time.
 
     A run is `prepare`, `copy_in`, `launch`, `copy_out`, then `finish` for the outputs: all but the first and the last
@@ -132,14 +132,6 @@ class Execution:
     def close(self) -> None:
         """Free the context, the stream and all memory; the second time nothing happens."""
         self._resources.close()
-
-    def __enter__(self) -> "Execution":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _set_shapes(self, profile: int, feed: Mapping[str, Array]) -> None:
         self._drop_graph()

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from calibrators.batches import Array, TensorSpec, bind
-from calibrators.errors import ModelError
+from calibrators.errors import ModelError, one_line
 from engines.graph.chunks import run_in_chunks, sample_count, shapes_of
 from engines.graph.cores import usable_cores
+from engines.sessions.closing import Closing
 
 if TYPE_CHECKING:
     import onnx
@@ -80,7 +81,7 @@ def is_engine(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() in ENGINE_SUFFIXES
 
 
-class OnnxRuntimeSession:
+class OnnxRuntimeSession(Closing):
     """An ONNX model in ONNX Runtime on the CPU.
 
     Any number of samples runs: a model whose batch size is fixed at B runs B of them at a time, the last one repeated
@@ -145,14 +146,6 @@ class OnnxRuntimeSession:
     def close(self) -> None:
         """Let go of the model; the session cannot run afterwards."""
         self._runtime = None
-
-    def __enter__(self) -> "OnnxRuntimeSession":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _run(self, feed: dict[str, Array]) -> dict[str, Array]:
         if self._runtime is None:
@@ -258,5 +251,5 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
 
 def _reason(error: Exception) -> str:
     """ONNX Runtime's own words on one line, without the code in front."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     return text.split(" : ", 3)[-1] if text.startswith("[ONNXRuntimeError]") else text

@@ -2,6 +2,8 @@
 
 import re
 
+from calibrators.errors import one_line
+
 LONGEST = 300
 """Characters of ONNX Runtime's own words that are passed on."""
 
@@ -15,7 +17,7 @@ def refusal(error: Exception) -> str:
 
     Its code, its source files and the model's path, which whoever asks knows, are left out.
     """
-    text = " ".join(str(error).split())
+    text = one_line(error)
     for part in (_CODE, _PREFIX, _PLACE, _PREFIX):
         text = part.sub("", text)
     return f"ONNX Runtime refuses it ({text[:LONGEST].rstrip(' .') or type(error).__name__}): {_remedy(text)}"

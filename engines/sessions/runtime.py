@@ -10,7 +10,7 @@ from typing import Any
 
 from calibrators.cuda.device import open_cuda
 from calibrators.cuda.protocols import Cuda
-from calibrators.errors import DeviceError, EngineError, MissingDependencyError, TrtcalError
+from calibrators.errors import DeviceError, EngineError, MissingDependencyError, TrtcalError, folded
 from calibrators.files import sha256_of
 from engines.backends.backend import Log
 from engines.backends.logger import listening
@@ -121,7 +121,7 @@ def new_context(loaded: LoadedEngine, cuda: Cuda) -> Any:
 
 def first_error(log: Log) -> str:
     """The first error that TensorRT logged, on one line."""
-    errors = [" ".join(message.split()) for severity, message in log if severity == "error"]
+    errors = [folded(message) for severity, message in log if severity == "error"]
     return errors[0].rstrip(".") if errors else "TensorRT gives no reason"
 
 
@@ -186,7 +186,7 @@ def _loaded(path: Path, data: bytes, backend: str, trt: ModuleType, record: Engi
 
 def _refusal(path: Path, title: str, version: str, record: EngineRecord | None, said: Log) -> TrtcalError:
     """Why an engine does not load, from what TensorRT said and what the side-car says."""
-    text = " ".join(" ".join(message.split()) for severity, message in said if severity == "error")
+    text = " ".join(folded(message) for severity, message in said if severity == "error")
     if record is not None and not any(words.search(text) for words in (_NO_GPU, *_OTHER_GPU, _OUT_OF_MEMORY)):
         built_with = record.versions[record.backend]
         if built_with != version:

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
 from calibrators.batches import Array, bind
 from calibrators.cuda.device import open_cuda
@@ -13,12 +12,13 @@ from calibrators.cuda.protocols import Cuda
 from calibrators.errors import EngineError
 from engines.graph.chunks import run_in_chunks, sample_count
 from engines.inspection.engine_record import EngineRecord
+from engines.sessions.closing import Closing
 from engines.sessions.engine_io import read_io
 from engines.sessions.execution import Execution
 from engines.sessions.runtime import LoadedEngine, load_engine
 
 
-class TensorRTSession:
+class TensorRTSession(Closing):
     """A serialized engine in the TensorRT that it was built with.
 
     Any number of samples runs: more than the optimization profile allows run in several goes, and where it wants more
@@ -118,14 +118,6 @@ class TensorRTSession:
         with self._lock:
             self._execution = None
             self._resources.close()
-
-    def __enter__(self) -> "TensorRTSession":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _require_open(self) -> LoadedEngine:
         if self._loaded is None:

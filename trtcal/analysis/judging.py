@@ -17,7 +17,7 @@ from trtcal.data.split import ImageChoice, Parts, parted
 from trtcal.measure.accuracy import require_labels
 
 Step = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
-"""Opens a step of the work, by its name and units, and gives what counts them: as `trtcal.console.progress`."""
+"""Opens a step of the work, by its name and units, and gives what counts them: as `trtcal.tables.console.progress`."""
 
 
 @dataclass(frozen=True, slots=True)

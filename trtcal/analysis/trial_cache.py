@@ -25,7 +25,7 @@ import numpy as np
 
 from calibrators.cache.sidecar import installed_versions
 from calibrators.encoding import Encoding
-from calibrators.errors import CacheError
+from calibrators.errors import CacheError, one_line
 from calibrators.files import opened, require_writable, write_whole
 from engines.graph.model import model_digest
 from engines.simulation.simulated_model import FLOAT, LayerForm, Simulation
@@ -161,9 +161,8 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Score]:
     except OSError as error:
         raise CacheError(f"cannot read {path}: {error.strerror or error}; give another file of trials") from error
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
         raise CacheError(
-            f"{path} holds no trials that this trtcal reads ({type(error).__name__}: {reason}): "
+            f"{path} holds no trials that this trtcal reads ({type(error).__name__}: {one_line(error)}): "
             "delete it, or give another file"
         ) from error
 

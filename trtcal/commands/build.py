@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from calibrators.statistics.file import Statistics
     from calibrators.tensorrt.calibrator import Calibrator
-    from engines.build.request import Order
+    from engines.build.request import BuildRequest
     from trtcal.config.settings import QuantConfig
     from trtcal.data.images import ImageLoader
 
@@ -129,7 +129,7 @@ def build(
     from engines.backends.backend import BuildOptions
     from engines.build.builder import fulfil
     from engines.build.layer_types import planned_for
-    from engines.build.request import checked_order
+    from engines.build.request import checked_request
     from trtcal.pipeline import require_same_model
     from trtcal.tables.engine import built_as_dict, report
     from trtcal.tables.images import say_what_was_calibrated_on
@@ -139,7 +139,7 @@ def build(
         options.require_no_calibration(context, [name for name in _CALIBRATION if name != "method" or not statistics])
     if allow_version_mismatch and cache is None:
         raise BuildError("--allow-version-mismatch goes with --cache: give a cache, or leave it out")
-    order = checked_order(
+    request = checked_request(
         model,
         output=output,
         precision=precision,
@@ -160,29 +160,29 @@ def build(
         inputs=[path for path in (cache, images, config, *(statistics or ())) if path is not None],
     )
     if source in ("--images", "--statistics-from"):
-        _require_use(order, source, method)
+        _require_use(request, source, method)
     settings = (
         None
         if config is None
         else _settings(context, config, method if source in ("--images", "--statistics-from") else None)
     )
-    layers = None if settings is None else planned_for(order, settings)
+    layers = None if settings is None else planned_for(request, settings)
     ranges: Path | Statistics | None = cache
     calibration = _Calibration(model, preprocess, count, batch_size, seed, method, on_bad_image)
     loader: ImageLoader | None = None
     calibrator: Calibrator | None = None
-    if images is not None and order.implicit and calibration.kind is not None:
+    if images is not None and request.implicit and calibration.kind is not None:
         calibrator, loader = calibration.calibrator(images)
     elif images is not None:
-        ranges, loader = calibration.statistics(images, tensors="all" if order.implicit else "quantizable")
+        ranges, loader = calibration.statistics(images, tensors="all" if request.implicit else "quantizable")
     elif statistics is not None:
         ranges = merged_files(statistics)
         require_same_model(ranges, model)
-    with console.staged_progress(f"Building with {order.backend.name}") as stages:
+    with console.staged_progress(f"Building with {request.backend.name}") as stages:
         if calibrator is not None and loader is not None:
             calibrator.progress = stages.count("Calibrating", loader.count)
         engine = fulfil(
-            order,
+            request,
             cache=calibrate(ranges, method) if settings is None and isinstance(ranges, Statistics) else ranges,
             calibrator=calibrator,
             allow_version_mismatch=allow_version_mismatch,
@@ -213,11 +213,11 @@ def _source(given: "Mapping[str, object]") -> str | None:
     return names[0] if names else None
 
 
-def _require_use(order: "Order", source: str, method: str) -> None:
+def _require_use(request: "BuildRequest", source: str, method: str) -> None:
     """Refuse images or statistics, from which ranges are found, where the build takes none."""
-    if not order.needs_ranges:
+    if not request.needs_ranges:
         raise BuildError(
-            f"{source} is for INT8 builds of float models, and {order.no_ranges_because}: leave out the "
+            f"{source} is for INT8 builds of float models, and {request.no_ranges_because}: leave out the "
             f"{'images' if source == '--images' else 'statistics'}"
         )
     if method == "auto":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from calibrators.errors import DataError
+from calibrators.errors import DataError, folded, one_line
 from trtcal.data.geometry import Resize, Size, spelled
 
 if TYPE_CHECKING:
@@ -175,5 +175,5 @@ def _cropped(pixels: npt.NDArray[np.uint8], crop: Size) -> npt.NDArray[np.uint8]
 
 
 def _reason(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split()).rstrip(".") or type(error).__name__
+    said = folded(error.strerror) if isinstance(error, OSError) and error.strerror else one_line(error)
+    return said.rstrip(".")

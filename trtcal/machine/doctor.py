@@ -13,6 +13,7 @@ from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
+from calibrators.errors import folded
 from trtcal.machine.nvml import Nvidia, nvidia
 
 
@@ -172,7 +173,7 @@ def _last_words(stderr: str) -> str:
     begin = max((at for at, line in enumerate(lines) if line.startswith("Traceback (most recent")), default=None)
     if begin is not None:
         lines = list(dropwhile(lambda line: line.startswith(" "), lines[begin + 1 :]))
-    text = " ".join(" ".join(lines if begin is not None else lines[-1:]).split())
+    text = folded(" ".join(lines if begin is not None else lines[-1:]))
     return text if len(text) <= _MOST_WORDS else f"{text[:_MOST_WORDS]}..."
 
 

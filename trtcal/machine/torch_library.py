@@ -2,7 +2,7 @@
 
 import importlib
 
-from calibrators.errors import MissingDependencyError
+from calibrators.errors import MissingDependencyError, one_line
 
 
 def require_torch() -> None:
@@ -15,10 +15,9 @@ def require_torch() -> None:
         importlib.import_module("torch")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "torch":
-            raise MissingDependencyError(f"PyTorch does not import ({error}): install it again") from error
+            raise MissingDependencyError(f"PyTorch does not import ({one_line(error)}): install it again") from error
         raise MissingDependencyError(
             'quantization in PyTorch needs PyTorch, which is not installed: pip install "trtcal[torch]"'
         ) from error
     except (ImportError, OSError) as error:
-        said = " ".join(str(error).split())
-        raise MissingDependencyError(f"PyTorch does not import ({said}): install it again") from error
+        raise MissingDependencyError(f"PyTorch does not import ({one_line(error)}): install it again") from error

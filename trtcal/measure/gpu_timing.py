@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from calibrators.batches import Array, bind
 from calibrators.cuda.protocols import Cuda, Event
 from calibrators.errors import TrtcalError
+from engines.sessions.closing import Closing
 from engines.sessions.execution import Execution
 from engines.sessions.tensorrt import TensorRTSession
 from trtcal.machine.nvml import clocks, nvidia
@@ -144,7 +144,7 @@ def gpu_facts(cuda: Cuda) -> dict[str, Any]:
     }
 
 
-class _Timer:
+class _Timer(Closing):
     """Runs an engine once when called, and remembers what each part took, in milliseconds.
 
     The events of one run stand on one stream, before and after the copies in, the engine and the copies out.
@@ -177,16 +177,12 @@ class _Timer:
         rows = np.array(self._rows[-runs:], np.float64) * 1e6
         return dict(zip(("compute", "latency", "copy_in", "copy_out", "enqueue"), rows.T, strict=True))
 
-    def __enter__(self) -> "_Timer":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Give its events back."""
         self._resources.close()
 
 
-class _Pump:
+class _Pump(Closing):
     """Keeps the streams of one engine busy."""
 
     def __init__(self, ways: Sequence[Execution], cuda: Cuda, clock: Callable[[], int]) -> None:
@@ -214,12 +210,8 @@ class _Pump:
             way.stream.synchronize()
         return runs, (self._clock() - start) / 1e9
 
-    def __enter__(self) -> "_Pump":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Give its events back."""
         self._resources.close()
 
 

@@ -9,9 +9,8 @@ import onnx
 
 from calibrators.cache.text import CalibrationCache, usable
 from calibrators.codecs.encodings import Encodings, of_scale
-from calibrators.codecs.losses import listed
 from calibrators.encoding import Encoding
-from calibrators.errors import CacheError, CacheMismatchError, ModelError, RangeError
+from calibrators.errors import CacheError, CacheMismatchError, ModelError, RangeError, listed
 from calibrators.range import Range
 from engines.graph.model import ModelSource, loaded, scale_groups
 from engines.graph.operators import COMMUTES

@@ -6,7 +6,6 @@ Construct, compute encodings, run as a session, export.
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from types import TracebackType
 
 import onnx
 
@@ -19,6 +18,7 @@ from calibrators.statistics.file import Statistics
 from engines.collection.collect import collect
 from engines.collection.observed_session import observed
 from engines.graph.model import ModelSource, files_of
+from engines.sessions.closing import Closing
 from engines.sessions.onnxruntime import OnnxRuntimeSession, Session
 from engines.simulation.simulated_model import Layer, Simulation
 from trtcal.config.settings import QuantConfig
@@ -37,7 +37,7 @@ _LITERAL = (
 )
 
 
-class QuantSim:
+class QuantSim(Closing):
     """A float model that runs as if its layers were quantized.
 
     It is a session (`engines.sessions.onnxruntime.Session`): it stands wherever an FP32 model or an engine does, as in
@@ -171,14 +171,6 @@ class QuantSim:
         """Let go of the session; the simulation cannot run afterwards."""
         self._changed()
         self._closed = True
-
-    def __enter__(self) -> "QuantSim":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def set_encoding(self, name: str, encoding: Encoding | None) -> None:
         """Give an activation or a weight an encoding, until encodings are computed again.

@@ -8,7 +8,7 @@ from typing import Any
 from calibrators.cache.check import UNUSABLE, CacheFit, remarks_of
 from calibrators.cache.sidecar import Sidecar
 from calibrators.cache.text import CalibrationCache, header_text
-from calibrators.errors import DataError
+from calibrators.errors import DataError, listed
 from trtcal.data.preprocess import Preprocess
 from trtcal.tables import console
 
@@ -133,10 +133,7 @@ def show_fit(title: str, fit: CacheFit) -> None:
     console.table(
         "",
         ["", "tensors", "names"],
-        [
-            [what, str(len(names)), ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")]
-            for what, names, _ in shown
-        ],
+        [[what, str(len(names)), listed(names)] for what, names, _ in shown],
         numeric=["tensors"],
         styles=[style for *_, style in shown],
     )

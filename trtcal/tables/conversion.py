@@ -5,7 +5,7 @@ from pathlib import Path
 
 from calibrators.cache.text import CalibrationCache, header_text
 from calibrators.codecs.formats import FORMATS
-from calibrators.codecs.losses import listed
+from calibrators.errors import listed
 from trtcal.conversion import Read
 from trtcal.tables import console
 

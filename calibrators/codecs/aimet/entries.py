@@ -8,10 +8,10 @@ import numpy.typing as npt
 
 from calibrators.cache.text import usable
 from calibrators.codecs.encodings import Encodings
-from calibrators.codecs.losses import Losses, listed
+from calibrators.codecs.losses import Losses
 from calibrators.codecs.reading import scale_of, shown, whole_of
 from calibrators.encoding import Encoding
-from calibrators.errors import CacheError, RangeError
+from calibrators.errors import CacheError, RangeError, listed
 from calibrators.grid import Grid
 
 

@@ -1,4 +1,4 @@
-"""Engine sessions against the real classes of each TensorRT: the cases of `tests.session_cases`.
+"""`tests.session_cases` and `tests.session_error_cases` against the real classes of each TensorRT.
 
 What an engine computes is a double's, in the memory of the host; enumerations, shapes, loggers and output allocators
 are TensorRT's own, and allocators are asked through their C++ class.
@@ -15,6 +15,7 @@ from tests.contract.doubles import Live, spec_of
 from tests.engine_double import doubling
 from tests.engine_files import engine_files
 from tests.session_cases import *  # noqa: F403 - the cases
+from tests.session_error_cases import *  # noqa: F403
 from trtcal.measure.gpu_timing import benchmark_engines
 
 

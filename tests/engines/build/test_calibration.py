@@ -7,27 +7,15 @@ import numpy as np
 import onnx
 import pytest
 
-from calibrators.tensorrt import int8
 from calibrators.batches import TensorSpec
 from calibrators.cache.text import CalibrationCache
 from calibrators.errors import BuildError, CacheError, CacheMismatchError, OutputError
 from calibrators.ranges import calibrate
+from calibrators.tensorrt import int8
+from engines.backends.shapes import Profile
 from engines.build.builder import build_engine
 from engines.build.calibration import calibration_shapes, largest_batch
 from engines.collection.collect import collect
-from engines.backends.shapes import Profile
-
-
-@pytest.fixture
-def plain(float_convolutions: onnx.ModelProto, tmp_path: Path) -> Path:
-    onnx.save(float_convolutions, tmp_path / "plain.onnx")
-    return tmp_path / "plain.onnx"
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    (tmp_path / "out").mkdir()
-    return tmp_path / "out" / "model.engine"
 
 
 def batches(count: int = 2, size: int = 3) -> list[np.ndarray]:

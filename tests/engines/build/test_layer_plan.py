@@ -5,8 +5,8 @@ import pytest
 from calibrators.cache.text import CalibrationCache
 from calibrators.errors import CacheError
 from calibrators.ranges import calibrate
-from engines.collection.collect import collect
 from engines.build.layer_plan import NO_PLAN, LayerPlan, method_of, scales_for, some
+from engines.collection.collect import collect
 from engines.qdq.weights import Granularity, WeightOptions
 from tests.engines.networks import classifier, samples_of
 

@@ -10,7 +10,17 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from calibrators.errors import ModelError
-from engines.graph.model import activations, input_specs, load_model, loaded, model_digest, output_specs, scale_groups
+from engines.graph.model import (
+    activations,
+    digest_of,
+    input_specs,
+    load_model,
+    loaded,
+    model_digest,
+    name_of,
+    output_specs,
+    scale_groups,
+)
 from engines.graph.operators import COMMUTES, label
 from tests.engines.networks import Net
 from tests.engines.zoo import ZOO
@@ -175,6 +185,13 @@ class TestDigest:
     def test_of_a_model_in_memory(self):
         assert model_digest(ZOO["gemm"]().model) == model_digest(ZOO["gemm"]().model)
         assert model_digest(ZOO["gemm"]().model) != model_digest(ZOO["mat_mul"]().model)
+
+    def test_what_is_in_memory_has_neither_a_file_s_digest_nor_its_name(self, tmp_path):
+        model = ZOO["gemm"]().model
+        onnx.save(model, tmp_path / "m.onnx")
+        assert (digest_of(model), name_of(model)) == ("", "the model")
+        assert digest_of(tmp_path / "m.onnx") == model_digest(tmp_path / "m.onnx")
+        assert name_of(str(tmp_path / "m.onnx")) == "m.onnx"
 
 
 class TestSpecs:

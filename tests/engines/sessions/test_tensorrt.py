@@ -1,6 +1,7 @@
-"""Engine sessions: `tests.session_cases` against the real classes of TensorRT for RTX, and its real engines.
+"""Engine sessions: `tests.session_cases` and `tests.session_error_cases` against the real classes of TensorRT for RTX.
 
-The contract tests run the same cases against every version of TensorRT. No GPU: what an engine computes is a double's.
+Its real engines are loaded too. The contract tests run the same cases against every version of TensorRT. No GPU: what
+an engine computes is a double's.
 """
 
 import json
@@ -20,6 +21,7 @@ from engines.sessions.tensorrt import TensorRTSession
 from tests.engine_double import doubling
 from tests.engine_files import engine_files
 from tests.session_cases import *  # noqa: F403 - the cases
+from tests.session_error_cases import *  # noqa: F403
 
 
 @pytest.fixture
