@@ -8,6 +8,7 @@ from calibrators.errors import BuildError
 from engines.backends.backend import BuildOptions, NumberType
 
 _COMPATIBILITY = {"ampere+": "AMPERE_PLUS", "same-compute-capability": "SAME_COMPUTE_CAPABILITY"}
+_FLAGS = {"version_compatible": "VERSION_COMPATIBLE", "sparsity": "SPARSE_WEIGHTS"}
 _TYPES = {"int8": "INT8", "fp16": "HALF", "fp32": "FLOAT"}
 
 
@@ -21,6 +22,9 @@ def require_known(trt: ModuleType, options: BuildOptions, *, label: str) -> None
     if wanted != "none" and not hasattr(trt.HardwareCompatibilityLevel, _COMPATIBILITY[wanted]):
         known = [name for name, member in _COMPATIBILITY.items() if hasattr(trt.HardwareCompatibilityLevel, member)]
         raise BuildError(f"{label} has no hardware compatibility {wanted}: it has {', '.join(known)}")
+    for option, flag in _FLAGS.items():
+        if getattr(options, option) and not hasattr(trt.BuilderFlag, flag):
+            raise BuildError(f"{label} has no setting for --{option.replace('_', '-')}: leave it out")
     if options.layer_precisions and not hasattr(trt.BuilderFlag, "OBEY_PRECISION_CONSTRAINTS"):
         raise BuildError(
             f"{label} takes the type of each layer from the model and has no setting for it: leave out "
@@ -37,10 +41,9 @@ def apply(trt: ModuleType, config: Any, options: BuildOptions) -> None:
     if options.hardware_compatibility != "none":
         level = getattr(trt.HardwareCompatibilityLevel, _COMPATIBILITY[options.hardware_compatibility])
         config.hardware_compatibility_level = level
-    if options.version_compatible:
-        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-    if options.sparsity:
-        config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)
+    for option, flag in _FLAGS.items():
+        if getattr(options, option):
+            config.set_flag(getattr(trt.BuilderFlag, flag))
 
 
 def require_types(options: BuildOptions, types: frozenset[NumberType]) -> None:

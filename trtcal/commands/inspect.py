@@ -23,7 +23,7 @@ def inspect(
 ) -> None:
     """Show in which precision an engine runs each layer, or an ONNX model's Q/DQ nodes; and what is wrong with them.
 
-    Of an engine: how many kernels run in each precision, findings, and every Conv, ConvTranspose, Gemm and MatMul; with
+    Of an engine: how many kernels run in each precision, findings, and every operator that has weights; with
     --kernels every kernel instead, the Q/DQ nodes it takes in left out. N is a size that is free. An engine is
     described by its side-car, ENGINE.json, which trtcal build writes: no GPU is needed.
 

@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from engines.graph.operators import WEIGHTED
 from engines.inspection.engine_record import Engine, EngineRecord
 from engines.inspection.inspect import rescaling
 from engines.inspection.kernels import Kernel, KernelTensor, shape_text, type_name
@@ -35,7 +36,7 @@ def report(engine: Engine) -> None:
     if record.kernels is None:
         console.note(f"note: what the engine runs is unknown: {record.kernels_absent}")
     else:
-        console.say(f"Conv, ConvTranspose, Gemm, MatMul: {in_words(record.operators_by_precision)}")
+        console.say(f"{', '.join(WEIGHTED)}: {in_words(record.operators_by_precision)}")
         console.say(f"kernels: {in_words(record.kernels_by_precision)}")
         if remark := measure(record):
             console.note(f"note: {remark}")
@@ -100,7 +101,7 @@ _QUANTIZATION = {"explicit": "explicit, by Q/DQ nodes", "implicit": "implicit, b
 
 
 def _summary(record: EngineRecord) -> None:
-    console.say(f"Conv, ConvTranspose, Gemm, MatMul: {in_words(record.operators_by_precision)}")
+    console.say(f"{', '.join(WEIGHTED)}: {in_words(record.operators_by_precision)}")
     left = [operator for operator in record.operators if operator.precision not in ("INT8", None)]
     if record.precision == "int8" and left:
         console.say(

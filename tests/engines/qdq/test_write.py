@@ -9,13 +9,12 @@ from calibrators.errors import ModelError, OutputError
 from calibrators.ranges import calibrate
 from engines.collection.collect import collect
 from engines.graph.model import load_model
+from engines.graph.operators import WEIGHTED, weight_axis
 from engines.qdq import write as qdq
 from engines.qdq.write import quantizable_tensors, quantize, save
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from tests.engines.networks import Net, samples_of
 from tests.engines.zoo import ZOO
-
-WEIGHTED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2, "MatMul": 2}
 
 
 @pytest.fixture(scope="module", params=ZOO)
@@ -128,8 +127,7 @@ class TestZoo:
             axis = pairs.dequantized[node.output[0]][1]
             reader = readers[node.output[0]]
             assert node.output[0] == reader.input[1]
-            transposed = reader.op_type == "Gemm" and {each.name: each.i for each in reader.attribute}.get("transB")
-            assert axis == (0 if reader.op_type == "Conv" or transposed else 1)
+            assert axis == weight_axis(reader)
             assert levels.dtype == zero_point.dtype == np.int8
             assert scale.dtype == np.float32
             assert scale.shape == zero_point.shape == (levels.shape[axis],)
