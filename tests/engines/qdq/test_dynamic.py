@@ -12,6 +12,7 @@ from engines.collection.collect import collect
 from engines.graph.model import load_model
 from engines.qdq.dynamic import quantize_dynamic
 from engines.qdq.write import quantize
+from engines.sessions.exactness import default_is_exact
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from tests.engines.networks import Net, samples_of
 from tests.engines.zoo import ZOO
@@ -34,6 +35,12 @@ def sqnr(model, other, batches):
     return min(10 * np.log10(np.sum(floats[name] ** 2, dtype=np.float64) / noise[name]) for name in floats)
 
 
+def require_exact_sums():
+    """Skip what is left of a test where ONNX Runtime's integer products are not what ONNX says they are."""
+    if not default_is_exact():
+        pytest.skip("ONNX Runtime adds up INT8 products wrongly here, see findings/ort-saturates-without-vnni.sh")
+
+
 def kinds(model):
     return [node.op_type for node in model.graph.node]
 
@@ -44,13 +51,15 @@ def test_the_zoo_is_valid_and_close_to_float(name, granularity):
     network = ZOO[name]()
     result = quantize_dynamic(network.model, granularity=granularity)
     onnx.checker.check_model(result.model, full_check=True)
-    assert sqnr(network.model, result.model, samples_of(network.model, 8, batch=4)) > 30
     names = [node.name for node in result.model.graph.node]
     assert len(names) == len(set(names))
     left = {**network.left, **{node.name: TRANSPOSED for node in network.model.graph.node if "Transpose" in node.name}}
     left = {name: why for name, why in left.items() if not name.endswith("/Transpose")}
     assert result.left_float.keys() == left.keys()
     assert all(why in result.left_float[name] for name, why in left.items())
+    if "MatMulInteger" in kinds(result.model):
+        require_exact_sums()
+    assert sqnr(network.model, result.model, samples_of(network.model, 8, batch=4)) > 30
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -130,6 +139,7 @@ def test_every_form_of_gemm(attributes, bias):
     result = quantize_dynamic(model)
     assert result.left_float == {}
     assert "Gemm" not in kinds(result.model)
+    require_exact_sums()
     assert sqnr(model, result.model, samples_of(model, 16, batch=8)) > 35
 
 
@@ -148,6 +158,7 @@ def test_matrix_products_of_any_rank_and_free_sizes(shape):
         sample = [{"x": random.standard_normal(sizes).astype(np.float32)}]
         floats, integers = run(model, sample)["y"], run(result.model, sample)["y"]
         assert floats.shape == integers.shape
+        require_exact_sums()
         assert 10 * np.log10((floats**2).sum() / ((floats - integers) ** 2).sum()) > 30
 
 
@@ -195,6 +206,7 @@ def test_products_that_could_overflow_stay_in_float():
 
 def test_the_largest_sums_that_are_allowed_are_right():
     """Against the sum in 64 bits: 255 * 127 * 66000 is just below the end of INT32."""
+    require_exact_sums()
     net = Net()
     net.constant("w", np.ones((66000, 1), np.float32))
     net.node("MatMul", net.input(shape=("N", 66000)) + " w", "y")
@@ -291,6 +303,7 @@ def test_the_reference_evaluator_agrees_with_onnx_runtime():
     result = quantize_dynamic(model).model
     (sample,) = samples_of(model, 5, batch=5)
     (expected,) = ReferenceEvaluator(result).run(None, sample)
+    require_exact_sums()
     np.testing.assert_allclose(run(result, [sample])["y"], expected, rtol=1e-4, atol=1e-5)
 
 
