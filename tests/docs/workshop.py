@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.docs.pages import ROOT, Block, Page, PageError, missing
 
 DEMO = "demo --output demo"
-SECONDS = 300
+SECONDS = 600
 """No block of a page takes as long."""
 
 
