@@ -4,6 +4,7 @@ import ast
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,20 @@ def test_another_name_is_an_attribute_error():
 def test_the_version_is_the_distributions():
     (version,) = re.findall(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
     assert trtcal.__version__ == version
+
+
+def test_no_module_is_ignored_by_git():
+    """What `.gitignore` names, such as a folder called build, is left out of the wheel without a word."""
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    ignored = subprocess.run(
+        ["git", "ls-files", "--others", "--ignored", "--exclude-standard", "--", "calibrators", "engines", "trtcal"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert [path for path in ignored if not path.endswith((".pyc", ".nbi", ".nbc"))] == []
 
 
 class TestStrangers:
