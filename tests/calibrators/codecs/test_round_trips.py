@@ -91,7 +91,11 @@ def test_formats_of_ranges_keep_the_larger_end(name, encodings):
 def test_any_way_through_the_formats_ends_where_it_began(encodings, way):
     here = encodings
     for name in way:
-        here = back(name, FORMATS[name].dump(replace(here, extra={}))[0])
+        try:
+            data, _ = FORMATS[name].dump(replace(here, extra={}))
+        except CacheError:  # names that it cannot hold, such as "0:" alone in ONNX Runtime's text
+            return
+        here = back(name, data)
     assert here == encodings
 
 
