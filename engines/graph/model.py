@@ -237,7 +237,11 @@ def scale_groups(model: onnx.ModelProto, *, through: frozenset[str] = COMMUTES |
         if name in leader:
             groups.setdefault(lead(name), []).append(name)
     return tuple(
-        ScaleGroup(tuple(members), tuple(name for name in members if name not in origins or name in beside))
+        ScaleGroup(
+            tuple(members),
+            tuple(name for name in members if name not in origins or name in beside),
+            tuple((name, origins[name]) for name in members if name in origins),
+        )
         for members in groups.values()
     )
 

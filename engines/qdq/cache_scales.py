@@ -11,6 +11,7 @@ from onnx.numpy_helper import to_array
 from calibrators.cache.check import is_internal
 from calibrators.cache.text import CalibrationCache, usable
 from calibrators.grid import TENSORRT_INT8
+from calibrators.statistics.division import divided
 from engines.graph.model import FLOAT_TYPES, scale_groups
 from engines.graph.operators import AVERAGES, COMMUTES, MOVES
 
@@ -50,6 +51,9 @@ class ReadCache:
 def shared_scales(cache: Mapping[str, float], model: onnx.ModelProto) -> dict[str, float]:
     """The cache's scales, with one for each group of tensors that share it: the largest usable one of its sources.
 
+    A group is divided where the cache, or its side-car, has much smaller scales for parts of a tensor
+    (`calibrators.statistics.division`).
+
     A concatenation of which the cache has no scale takes part with that of the constants in it.
     """
     scales = dict(cache)
@@ -57,10 +61,12 @@ def shared_scales(cache: Mapping[str, float], model: onnx.ModelProto) -> dict[st
         scales.update(cache.sidecar.explicit)
     scales.update((name, scale) for name, scale in _constant_scales(model) if name not in scales)
     for group in scale_groups(model, through=COMMUTES):
-        known = [scales[name] for name in group.sources if usable(scales.get(name))]
-        known = known or [scales[name] for name in group.members if usable(scales.get(name))]
-        if known:
-            scales.update(dict.fromkeys(group.members, max(known)))
+        own = {name: scales[name] for name in group.members if usable(scales.get(name)) or scales.get(name) == 0}
+        for part in divided(group, own):
+            known = [own[name] for name in part.sources if own.get(name)]
+            known = known or [own[name] for name in part.members if own.get(name)]
+            if known:
+                scales.update(dict.fromkeys(part.members, max(known)))
     return scales
 
 

@@ -153,16 +153,29 @@ def _before_moves(node: ir.Node, place: int) -> Site:
     """The site of an input, moved back before operators that only move or pad its values for no other reader.
 
     There it is quantized where the block's first convolution wants it quantized anyway; behind a Slice or Pad, a pair
-    of its own would only be a round trip through INT8.
+    of its own would only be a round trip through INT8. Not before what takes some of the channels: theirs may be values
+    much smaller than the others.
     """
     value = node.inputs[place]
     producer = value.producer() if value is not None else None
     if value is None or producer is None or len(value.uses()) != 1 or value.is_graph_output():
         return Site(node, place)
     alone = all(other is value or not (other.uses() or other.is_graph_output()) for other in producer.outputs)
-    if alone and (producer.op_type in MOVES or _pads_with_zero(producer)):
+    if alone and not _takes_channels(producer) and (producer.op_type in MOVES or _pads_with_zero(producer)):
         return _before_moves(producer, 0)
     return Site(node, place)
+
+
+def _takes_channels(node: ir.Node) -> bool:
+    """Whether a node may give some channels, on axis 1, and not others."""
+    if node.op_type != "Slice":
+        return node.op_type == "Split"
+    axes = node.inputs[3] if len(node.inputs) > 3 else None
+    known = axes.const_value if axes is not None else None
+    data = node.inputs[0]
+    if known is None or data is None or data.shape is None:
+        return True
+    return any(axis % len(data.shape) == 1 for axis in known.numpy().reshape(-1).tolist())
 
 
 def _pads_with_zero(node: ir.Node) -> bool:

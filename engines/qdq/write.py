@@ -61,8 +61,8 @@ class QuantizedModel:
         scales: The scale of each quantized activation; of one with several, that of its first reader.
         quantized: Labels of the operators that take quantized inputs.
         left_float: Label of each weighted operator or residual Add that stays in float -> why.
-        from_sidecar: Activations whose scale is the side-car's, not the cache's: behind an average pooling, where
-            TensorRT's caches repeat the scale before it.
+        from_sidecar: Activations whose scale is the side-car's, not the cache's: behind an average pooling, or of much
+            smaller values than a tensor they are a part of, where TensorRT's caches repeat that one's scale.
         shared: Activations whose scale is that of a tensor they share one with (through max pooling, reshapes,
             concatenations), as the cache has none of use for themselves, or another.
         averaged: Activations behind an average pooling whose scale repeats the one before it, as TensorRT's caches have
@@ -100,7 +100,7 @@ class QuantizedModel:
             (
                 self.from_sidecar,
                 "{} scale(s), such as {}'s, finer than the cache's (kept in its side-car): TensorRT's caches repeat "
-                "the scale before an average pooling behind it, which Q/DQ nodes need not",
+                "a tensor's scale behind an average pooling and for small parts of it, which Q/DQ nodes need not",
             ),
             (
                 self.shared,

@@ -174,6 +174,18 @@ class TestSkipsThatMove:
         net.node("Add", "a two", "y")
         assert skips(net.model("y")) == {("y/Add", "two")}
 
+    @pytest.mark.parametrize("axis, tensor", [(1, "sliced"), (-3, "sliced"), (2, "x")])
+    def test_not_before_what_takes_some_of_the_channels(self, axis, tensor):
+        """Those may be values much smaller than the others."""
+        net = Net()
+        for name, value in (("start", 0), ("stop", 4), ("axis", axis)):
+            net.constant(name, np.array([value], np.int64))
+        net.node("Slice", net.input() + " start stop axis", "sliced")
+        channels, height = (8, 4) if axis == 2 else (4, 8)
+        net.conv(net.input("other", ("N", 8, height, 8)), "a", channels, 8, 3, 3)
+        net.node("Add", "a sliced", "y")
+        assert {found for _, found in skips(net.model("y"))} == {tensor}
+
 
 class TestLeftInFloat:
     def left(self, net, *outputs, **options):
