@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from calibrators.errors import ModelError
-from engines.graph.operators import CONVOLUTIONS, MOVES, QUANTIZERS, WEIGHTED, label, weight_axis
+from engines.graph.operators import ADDITIONS, CONVOLUTIONS, MOVES, QUANTIZERS, WEIGHTED, label, weight_axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +136,13 @@ def _by_channel(node: ir.Node, constant: ir.TensorProtocol) -> Site | str:
 
 
 def _skip(node: ir.Node, live: set[ir.Value], fusible: set[ir.Node]) -> Site | None:
-    """The input of a residual Add to quantize, so that the addition fuses into the convolution of the other."""
-    if node.op_type != "Add" or not all(value in live for value in node.inputs):
+    """The input of a residual addition to quantize, so that the addition fuses into the convolution of the other.
+
+    Of a Sum of more than two, TensorRT adds up the first two first.
+    """
+    first, second = (*node.inputs, None, None)[:2]
+    if node.op_type not in ADDITIONS or not {first, second} <= live:
         return None
-    first, second = node.inputs
     if first is None or second is None or first is second or _different(first.shape, second.shape):
         return None
     fuses = [_fused(value, fusible) for value in (first, second)]
@@ -186,13 +189,35 @@ def _pads_with_zero(node: ir.Node) -> bool:
 
 
 def _fused(value: ir.Value, fusible: set[ir.Node]) -> ir.Node | None:
-    """The convolution (with batch normalization or not) that gives a value, where nothing else reads it."""
+    """The convolution that gives a value, scaled and shifted by channel or not, where nothing else reads it."""
     producer = value.producer()
     if producer is None or len(value.uses()) != 1 or value.is_graph_output():
         return None
-    if producer.op_type == "BatchNormalization" and producer.inputs[0] is not None:
-        return _fused(producer.inputs[0], fusible)
-    return producer if producer in fusible else None
+    if producer in fusible:
+        return producer
+    scaled = _scaled(producer)
+    return None if scaled is None else _fused(scaled, fusible)
+
+
+def _scaled(node: ir.Node) -> ir.Value | None:
+    """What a node scales or shifts by constants, one for each channel or one for all; as it is, if need be."""
+    if node.op_type in ("BatchNormalization", "Dropout", "Identity"):
+        return node.inputs[0]
+    if node.op_type not in ("Add", "Div", "Mul", "Sub") or len(node.inputs) != 2:
+        return None
+    first, second = node.inputs
+    if first is not None and _is_by_channel(second, first):
+        return first
+    return second if node.op_type in ("Add", "Mul") and second is not None and _is_by_channel(first, second) else None
+
+
+def _is_by_channel(constant: ir.Value | None, data: ir.Value) -> bool:
+    """Whether a value is a constant that varies along axis 1 of `data` at most."""
+    if constant is None or constant.const_value is None or data.shape is None:
+        return False
+    sizes = constant.const_value.shape.numpy()
+    channels = len(sizes) + 1 - len(data.shape)
+    return len(sizes) <= len(data.shape) and all(size == 1 for axis, size in enumerate(sizes) if axis != channels)
 
 
 def _nearer(first: ir.Value, second: ir.Value) -> int:
@@ -219,9 +244,14 @@ def _distances(value: ir.Value) -> dict[ir.Value, int]:
 
 
 def _different(first: ir.Shape | None, second: ir.Shape | None) -> bool:
-    """Whether two shapes are known not to be the same."""
+    """Whether two shapes are not the same, as far as they are known: beside a free size, a 1 is one to be repeated."""
     if first is None or second is None:
         return False
     return len(first) != len(second) or any(
-        isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(first, second, strict=True)
+        (1 in pair and axis > 0) if None in pair else pair[0] != pair[1]
+        for axis, pair in enumerate(zip(map(_size, first), map(_size, second), strict=True))
     )
+
+
+def _size(size: int | ir.SymbolicDim) -> int | None:
+    return size if isinstance(size, int) else None

@@ -4,8 +4,8 @@ Where they go (NVIDIA's developer guide, "Explicit Quantization", and what Tenso
 
 1. every input of a weighted operator (Conv, ConvTranspose, Gemm, MatMul): the activation per tensor, the constant
    weight per output channel;
-2. of a residual Add, the input that is not the fusible convolution's; where both are, the one nearer to the block's
-   start;
+2. of a residual addition (Add, Sum), the input that is not the fusible convolution's, scaled and shifted by channel or
+   not; where both are, the one nearer to the block's start;
 3. nowhere else: no pair between a convolution and its batch normalization or activation, none on biases, none of their
    own for operators that only move values (MaxPool, Reshape, Concat, ...), whose sides share one scale.
 """
