@@ -1,13 +1,17 @@
 """Where quantization goes in a graph: the operators whose inputs get Q/DQ nodes, and why the others do not."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
 from calibrators.errors import ModelError
 from engines.graph.operators import ADDITIONS, CONVOLUTIONS, MOVES, QUANTIZERS, WEIGHTED, label, weight_axis
+
+FEWEST = 16
+"""Rows and columns of a matrix that is worth INT8: TensorRT gains nothing from smaller ones (NVIDIA's ModelOpt leaves
+out the same), and in positions times a few frequencies, or in the last scores, eight bits are what hurts most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +31,14 @@ class Site:
         activation: Which input is the activation.
         weight: Its constant operand, or None for a residual's skip input.
         partner: Of a skip input: the convolution that the addition is fused into.
+        small: Why it stays in float unless it is asked for; "" for what is quantized by default.
     """
 
     node: ir.Node
     activation: int
     weight: Weight | None = None
     partner: ir.Node | None = None
+    small: str = ""
 
     @property
     def tensor(self) -> str:
@@ -47,7 +53,7 @@ class Plan:
     """What to quantize.
 
     Attributes:
-        sites: In topological order.
+        sites: In topological order, `small` ones included.
         left: The label of each weighted operator that stays in float -> why.
     """
 
@@ -132,7 +138,16 @@ def _by_channel(node: ir.Node, constant: ir.TensorProtocol) -> Site | str:
         return f"its constant operand has {len(constant.shape)} dimensions, not 2"
     if node.op_type == "Gemm" and node.attributes.get_int("transA", False):
         return "it transposes its activation"
-    return Site(node, 0, Weight(1, weight_axis(node)))
+    return Site(node, 0, Weight(1, weight_axis(node)), small=_small(constant.shape.numpy()))
+
+
+def _small(sizes: Sequence[int]) -> str:
+    if min(sizes) >= FEWEST:
+        return ""
+    return (
+        f"its constant operand, {sizes[0]} x {sizes[1]}, is too small to gain by INT8: fewer than {FEWEST} one way; "
+        'precision = "int8" in a configuration quantizes it'
+    )
 
 
 def _skip(node: ir.Node, live: set[ir.Value], fusible: set[ir.Node]) -> Site | None:

@@ -141,6 +141,7 @@ def quantize(
             of it; "block:N", N neighbours along the axis that MatMul or Gemm sums over, for ONNX Runtime. For blocks
             the model's opset is raised to 21.
         layers: By label (`engines.graph.operators.label`), the layers that are quantized otherwise, or stay in float.
+            Small matrix products (`engines.qdq.placement.FEWEST`) stay in float unless they are among these.
         caches: By label, the cache that the layer's activation has its scale from, instead of `cache`. An activation
             that several layers read with several scales is quantized with each.
 
@@ -154,7 +155,7 @@ def quantize(
     blocks = any(_block_size(choice) is not None for choice in (options, *choices.values()))
     graph = prepared(model, opset=BLOCK_OPSET if blocks else LOWEST_OPSET)
     plan = planned(graph)
-    chosen = {site: choices.get(label(site.node), options) for site in plan.sites}
+    chosen = {site: choices.get(label(site.node), site.small or options) for site in plan.sites}
     require_blocks_possible(site for site, choice in chosen.items() if _block_size(choice) is not None)
     light, given = ir.to_proto(graph), caches or {}
     main, own = ReadCache(cache, light), {id(each): ReadCache(each, light) for each in given.values()}
@@ -180,8 +181,8 @@ def quantize(
             read[site] = scale
     if not read:
         raise ModelError(
-            f"every layer stays in float ({len(left)}, such as {next(iter(left))}): quantize one at least, or build "
-            "the float model with --precision fp16"
+            f"every layer stays in float ({len(left)}, such as {next(iter(left))}, for {next(iter(left.values()))}): "
+            "quantize one at least, or build the float model with --precision fp16"
         )
     common.TopologicalSortPass()(graph)
     common.RemoveUnusedNodesPass()(graph)
