@@ -18,6 +18,7 @@ from calibrators.methods.best import best_range
 from calibrators.methods.named import SINGLE
 from calibrators.methods.percentile import percentile_range
 from calibrators.range import Range
+from calibrators.statistics.division import divided
 from calibrators.statistics.file import ScaleGroup, Statistics
 from calibrators.statistics.tensor import TensorStatistics
 
@@ -98,7 +99,7 @@ def calibrate(statistics: Statistics, method: str = "entropy", *, version: int =
 
     A tensor of zeros gets scale 0, as TensorRT writes it. Tensors of a group (both sides of a pooling layer or a
     reshape, all of a concatenation) take the largest range of the group's sources. The cache's side-car says where it
-    comes from.
+    comes from, and has the scales that Q/DQ nodes want otherwise: theirs are groups of comparable ranges.
 
     Args:
         statistics: From `collect`.
@@ -111,11 +112,10 @@ def calibrate(statistics: Statistics, method: str = "entropy", *, version: int =
     chosen = method_named(method)
     if not statistics:
         raise RangeError("there are no statistics to calibrate from: collect some first")
-    deciding, explicit_deciding = (
-        _deciding(statistics, groups) for groups in (statistics.groups, statistics.explicit_groups)
-    )
-    needed = sorted(set().union(*deciding.values(), *explicit_deciding.values()))
-    ranges = _ranges(statistics, needed, method, TENSORRT_INT8)
+    deciding = _deciding(statistics, statistics.groups)
+    needed = {*_looked_at(statistics, statistics), *(name for sources in deciding.values() for name in sources)}
+    ranges = _ranges(statistics, sorted(needed), method, TENSORRT_INT8)
+    explicit_deciding = _deciding(statistics, _divided(statistics.explicit_groups, ranges))
     scales, explicit = (
         {name: _scale(max(ranges[source].amax for source in sources)) for name, sources in chosen_by.items()}
         for chosen_by in (deciding, explicit_deciding)
@@ -150,10 +150,9 @@ def encodings(
     Raises:
         RangeError: The method is unknown, or a range has no scale that float32 can hold.
     """
-    deciding = _deciding(statistics, statistics.explicit_groups)
-    if names is not None:
-        deciding = {name: sources for name, sources in deciding.items() if name in names}
-    ranges = _ranges(statistics, sorted(set().union(*deciding.values())), method, grid)
+    wanted = [name for name in statistics if names is None or name in names]
+    ranges = _ranges(statistics, sorted(_looked_at(statistics, wanted)), method, grid)
+    deciding = _deciding(statistics, _divided(statistics.explicit_groups, ranges), wanted)
     held = {name: _holding(ranges[source] for source in sources) for name, sources in deciding.items()}
     return {name: Encoding.of_range(found, grid) for name, found in held.items() if found.amax > 0}
 
@@ -176,10 +175,35 @@ def _holding(ranges: Iterable[Range]) -> Range:
     return Range(min(one.minimum for one in each), max(one.maximum for one in each))
 
 
-def _deciding(statistics: Statistics, groups: Iterable[ScaleGroup]) -> dict[str, list[str]]:
+def _looked_at(statistics: Statistics, names: Iterable[str]) -> set[str]:
+    """Tensors whose ranges may decide those of some between Q/DQ nodes: in their groups, all but concatenations."""
+    parts = {
+        member: part
+        for group, part in ((each, _parts(statistics, each)) for each in statistics.explicit_groups)
+        for member in group.members
+    }
+    return set[str]().union(*(parts.get(name) or [name] for name in names))
+
+
+def _parts(statistics: Statistics, group: ScaleGroup) -> list[str]:
+    """Those of a group that the statistics hold, without concatenations of which they hold all operands."""
+    joined = {name for name, each in group.origins if len(each) > 1 and all(one in statistics for one in each)}
+    chosen = group.members if group.origins else group.sources
+    return [name for name in chosen if name in statistics and (name in group.sources or name not in joined)]
+
+
+def _divided(groups: Iterable[ScaleGroup], ranges: Mapping[str, Range]) -> list[ScaleGroup]:
+    amax = {name: found.amax for name, found in ranges.items()}
+    return [part for group in groups for part in divided(group, amax)]
+
+
+def _deciding(
+    statistics: Statistics, groups: Iterable[ScaleGroup], names: Iterable[str] | None = None
+) -> dict[str, list[str]]:
     """By tensor, those whose ranges decide its own: the sources of its group that the statistics hold, else itself."""
     sources = {member: group.sources for group in groups for member in group.members}
-    return {name: [each for each in sources.get(name, ()) if each in statistics] or [name] for name in statistics}
+    wanted = statistics if names is None else names
+    return {name: [each for each in sources.get(name, ()) if each in statistics] or [name] for name in wanted}
 
 
 def _scale(amax: float) -> float:

@@ -36,7 +36,8 @@ class Sidecar:
         seed: That chose them; None where no one seed did.
         preprocess: As `Preprocess.to_dict` gives it; None for arrays fed as they are.
         explicit: Scales for Q/DQ nodes where they differ from the cache's: TensorRT's caches give the output of an
-            average pooling its input's scale, which its own kernels want, but which wastes levels elsewhere.
+            average pooling, and each part of a tensor, its input's scale, which its own kernels want, but which wastes
+            levels elsewhere.
         versions: Version by package, such as {"trtcal": ..., "onnxruntime": ..., "numpy": ...}.
         cache_sha256: Of the cache's bytes; `CalibrationCache.save` fills it in. Where it differs, the side-car was left
             behind by an earlier cache of the same path, and nothing in it may be believed of this one.

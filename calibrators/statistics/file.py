@@ -28,13 +28,17 @@ class ScaleGroup:
     Attributes:
         members: Every tensor of the group.
         sources: Those whose statistics decide: the ones that no operator of the group moves or pools another into.
+        origins: Of the others, those that each takes its values from; with these the group can be divided
+            (`calibrators.statistics.division`). Empty where nobody has noted them.
     """
 
     members: tuple[str, ...]
     sources: tuple[str, ...]
+    origins: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def __post_init__(self) -> None:
-        if not all(isinstance(name, str) for name in (*self.members, *self.sources)):
+        moved = [name for derived, before in self.origins for name in (derived, *before)]
+        if not all(isinstance(name, str) for name in (*self.members, *self.sources, *moved)):
             raise CacheError("a group of tensors that share a scale lists something else than their names")
 
 
@@ -211,12 +215,15 @@ def _statistics(file: Mapping[str, Any]) -> Statistics:
         name: TensorStatistics(sides[2 * i], sides[2 * i + 1], *map(int, numbers))
         for i, (name, numbers) in enumerate(header["tensors"].items())
     }
-    groups, explicit_groups = (
-        [ScaleGroup(tuple(group["members"]), tuple(group["sources"])) for group in part] for part in header["groups"]
-    )
+    groups, explicit_groups = ([_group(group) for group in part] for part in header["groups"])
     provenance = header["provenance"]
     provenance["images"] = tuple(provenance["images"])
     return Statistics(tensors, groups=groups, explicit_groups=explicit_groups, provenance=Provenance(**provenance))
+
+
+def _group(stored: Mapping[str, Any]) -> ScaleGroup:
+    origins = tuple((name, tuple(before)) for name, before in stored.get("origins", ()))
+    return ScaleGroup(tuple(stored["members"]), tuple(stored["sources"]), origins)
 
 
 def _numbers(statistics: TensorStatistics) -> list[str]:

@@ -1,6 +1,6 @@
 """Calibration without a GPU: the FP32 model runs in ONNX Runtime, its activations go into statistics."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -129,6 +129,12 @@ def _groups(proto: onnx.ModelProto) -> list[tuple[ScaleGroup, ...]]:
     return [scale_groups(proto, through=through) for through in _GROUPINGS]
 
 
+def _deciding(group: ScaleGroup) -> Iterator[str]:
+    """What may decide a group's scales: its sources, and what operators take of one tensor alone."""
+    yield from group.sources
+    yield from (name for name, before in group.origins if len(before) == 1)
+
+
 def _stamps(files: Sequence[Path]) -> list[tuple[int, ...]]:
     """What changes when one of a model's files is written or replaced; ONNX Runtime may read weights at any time."""
     found = (file.stat() for file in files if file.exists())
@@ -144,7 +150,7 @@ def _wanted(proto: onnx.ModelProto, model: ModelSource, tensors: Tensors) -> tup
         needed = set(quantizable_tensors(model, light=True))
         every = (group for through in _GROUPINGS for group in scale_groups(proto, through=through))
         groups = [group for group in every if needed & set(group.members)]
-        needed.update(source for group in groups for source in group.sources)
+        needed.update(name for group in groups for name in _deciding(group))
         names = tuple(name for name in activations(proto) if name in needed)
     if not names:
         raise ModelError(

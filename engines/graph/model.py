@@ -205,13 +205,17 @@ def is_quantized(model: onnx.ModelProto) -> bool:
 def scale_groups(model: onnx.ModelProto, *, through: frozenset[str] = COMMUTES | AVERAGES) -> tuple[ScaleGroup, ...]:
     """Tensors that share one scale: both sides of operators that move or pool values, all of a concatenation.
 
+    A concatenation that also takes what depends on no input, which nobody observes, is a source beside the others: its
+    own values hold the constant's.
+
     Args:
         model: Any model.
         through: The operators; the default is what TensorRT's own caches show. `COMMUTES` is what Q/DQ nodes need.
     """
     floats = set(activations(model))
     leader: dict[str, str] = {}
-    derived: set[str] = set()
+    origins: dict[str, tuple[str, ...]] = {}
+    beside = set[str]()
 
     def lead(name: str) -> str:
         while leader.setdefault(name, name) != name:
@@ -220,18 +224,24 @@ def scale_groups(model: onnx.ModelProto, *, through: frozenset[str] = COMMUTES |
 
     for node in model.graph.node:
         if node.op_type == "Concat" or node.op_type in through:
-            inputs = [name for name in (node.input if node.op_type == "Concat" else node.input[:1]) if name in floats]
+            taken = node.input if node.op_type == "Concat" else node.input[:1]
+            inputs = tuple(name for name in taken if name in floats)
             outputs = [name for name in node.output if name in floats]
             if inputs and outputs:
-                derived.update(outputs)
+                beside.update(outputs if len(inputs) < len(taken) else ())
                 for name in (*inputs, *outputs):
                     leader[lead(name)] = lead(inputs[0])
+                origins.update(dict.fromkeys(outputs, inputs))
     groups: dict[str, list[str]] = {}
     for name in activations(model):
         if name in leader:
             groups.setdefault(lead(name), []).append(name)
     return tuple(
-        ScaleGroup(tuple(members), tuple(name for name in members if name not in derived))
+        ScaleGroup(
+            tuple(members),
+            tuple(name for name in members if name not in origins or name in beside),
+            tuple((name, origins[name]) for name in members if name in origins),
+        )
         for members in groups.values()
     )
 

@@ -44,6 +44,9 @@ Steps that change weights (`engines.recovery`) know these four alone, and say so
 
 CONVOLUTIONS = frozenset(name for name, each in WEIGHTED.items() if each.convolves)
 
+ADDITIONS = frozenset({"Add", "Sum"})
+"""Operators that end a residual block."""
+
 MOVES = frozenset(
     {"DepthToSpace", "Dropout", "Flatten", "Identity", "Reshape", "Slice", "SpaceToDepth", "Split"}
 ) | frozenset({"Squeeze", "Transpose", "Unsqueeze"})

@@ -1,14 +1,22 @@
 """What a calibration cache says to Q/DQ nodes: shared scales, scales of no use, names that are not the model's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
+import numpy as np
 import onnx
+from onnx.external_data_helper import uses_external_data
+from onnx.numpy_helper import to_array
 
 from calibrators.cache.check import is_internal
 from calibrators.cache.text import CalibrationCache, usable
-from engines.graph.model import scale_groups
-from engines.graph.operators import AVERAGES, COMMUTES
+from calibrators.grid import TENSORRT_INT8
+from calibrators.statistics.division import divided
+from engines.graph.model import FLOAT_TYPES, scale_groups
+from engines.graph.operators import AVERAGES, COMMUTES, MOVES
+
+_REPEATS = MOVES | {"Expand", "Tile"}
+"""Operators whose outputs have the range of their first input, or less."""
 
 
 class ReadCache:
@@ -41,16 +49,46 @@ class ReadCache:
 
 
 def shared_scales(cache: Mapping[str, float], model: onnx.ModelProto) -> dict[str, float]:
-    """The cache's scales, with one for each group of tensors that share it: the largest usable one of its sources."""
+    """The cache's scales, with one for each group of tensors that share it: the largest usable one of its sources.
+
+    A group is divided where the cache, or its side-car, has much smaller scales for parts of a tensor
+    (`calibrators.statistics.division`).
+
+    A concatenation of which the cache has no scale takes part with that of the constants in it.
+    """
     scales = dict(cache)
     if isinstance(cache, CalibrationCache) and cache.sidecar is not None:
         scales.update(cache.sidecar.explicit)
+    scales.update((name, scale) for name, scale in _constant_scales(model) if name not in scales)
     for group in scale_groups(model, through=COMMUTES):
-        known = [scales[name] for name in group.sources if usable(scales.get(name))]
-        known = known or [scales[name] for name in group.members if usable(scales.get(name))]
-        if known:
-            scales.update(dict.fromkeys(group.members, max(known)))
+        own = {name: scales[name] for name in group.members if usable(scales.get(name)) or scales.get(name) == 0}
+        for part in divided(group, own):
+            known = [own[name] for name in part.sources if own.get(name)]
+            known = known or [own[name] for name in part.members if own.get(name)]
+            if known:
+                scales.update(dict.fromkeys(part.members, max(known)))
     return scales
+
+
+def _constant_scales(model: onnx.ModelProto) -> Iterator[tuple[str, float]]:
+    """Of each concatenation with constants among its operands, moved or repeated or not, the scale that holds these."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    sources = {
+        name: node.input[0] for node in model.graph.node if node.op_type in _REPEATS for name in node.output if name
+    }
+    for node in model.graph.node:
+        if node.op_type == "Concat":
+            held = [constants[name] for name in (_first(each, sources) for each in node.input) if name in constants]
+            held = [each for each in held if each.data_type in FLOAT_TYPES and not uses_external_data(each)]
+            amax = max((float(np.abs(to_array(each)).max(initial=0)) for each in held), default=0.0)
+            if amax > 0:
+                yield node.output[0], TENSORRT_INT8.symmetric_scale(amax)
+
+
+def _first(name: str, sources: Mapping[str, str]) -> str:
+    while name in sources:
+        name = sources[name]
+    return name
 
 
 def averaged(model: onnx.ModelProto, scales: Mapping[str, float]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engines.graph.operators import CONVOLUTIONS, WEIGHTED, label, weight_axis
+from engines.graph.operators import ADDITIONS, CONVOLUTIONS, WEIGHTED, label, weight_axis
 from engines.qdq.dynamic_structure import dynamic_findings, dynamic_operators
 from engines.qdq.findings import Finding, WeightedOperator
 from engines.qdq.read import DEQUANTIZE, QUANTIZE, Graph, Quantizer
@@ -158,7 +158,7 @@ def _judge_node(graph: Graph, node: "onnx.NodeProto", quantizers: Mapping[str, Q
         yield from _judge_weighted(node, quantizers)
     elif node.op_type == QUANTIZE:
         yield from _judge_quantize(graph, node)
-    elif node.op_type == "Add":
+    elif node.op_type in ADDITIONS and len(node.input) == 2:
         yield from _judge_add(graph, node, quantizers)
 
 
@@ -215,7 +215,7 @@ def _judge_quantize(graph: Graph, node: "onnx.NodeProto") -> Iterator[Finding]:
 
 
 def _judge_add(graph: Graph, node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer]) -> Iterator[Finding]:
-    """A residual Add of an INT8 convolution that reads its skip input in float.
+    """A residual addition of an INT8 convolution that reads its skip input in float.
 
     It is asked for where `engines.qdq.placement` quantizes: inputs of one shape, one of them a convolution's that
     nothing else reads, and the other not quantized before operators that only move its values either.
@@ -231,7 +231,7 @@ def _judge_add(graph: Graph, node: "onnx.NodeProto", quantizers: Mapping[str, Qu
     ]
     if any(quantized):
         skip = node.input[0] if not quantized[0] else node.input[1]
-        message = f"Add {label(node)} reads {skip} in float: a Q/DQ pair on it lets INT8 be stored instead"
+        message = f"{node.op_type} {label(node)} reads {skip} in float: a Q/DQ pair on it lets INT8 be stored instead"
         yield Finding("hint", "residual", (label(node),), message)
 
 

@@ -1,13 +1,17 @@
 """Where quantization goes in a graph: the operators whose inputs get Q/DQ nodes, and why the others do not."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
 from calibrators.errors import ModelError
-from engines.graph.operators import CONVOLUTIONS, MOVES, QUANTIZERS, WEIGHTED, label, weight_axis
+from engines.graph.operators import ADDITIONS, CONVOLUTIONS, MOVES, QUANTIZERS, WEIGHTED, label, weight_axis
+
+FEWEST = 16
+"""Rows and columns of a matrix that is worth INT8: TensorRT gains nothing from smaller ones (NVIDIA's ModelOpt leaves
+out the same), and in positions times a few frequencies, or in the last scores, eight bits are what hurts most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +31,14 @@ class Site:
         activation: Which input is the activation.
         weight: Its constant operand, or None for a residual's skip input.
         partner: Of a skip input: the convolution that the addition is fused into.
+        small: Why it stays in float unless it is asked for; "" for what is quantized by default.
     """
 
     node: ir.Node
     activation: int
     weight: Weight | None = None
     partner: ir.Node | None = None
+    small: str = ""
 
     @property
     def tensor(self) -> str:
@@ -47,7 +53,7 @@ class Plan:
     """What to quantize.
 
     Attributes:
-        sites: In topological order.
+        sites: In topological order, `small` ones included.
         left: The label of each weighted operator that stays in float -> why.
     """
 
@@ -132,14 +138,26 @@ def _by_channel(node: ir.Node, constant: ir.TensorProtocol) -> Site | str:
         return f"its constant operand has {len(constant.shape)} dimensions, not 2"
     if node.op_type == "Gemm" and node.attributes.get_int("transA", False):
         return "it transposes its activation"
-    return Site(node, 0, Weight(1, weight_axis(node)))
+    return Site(node, 0, Weight(1, weight_axis(node)), small=_small(constant.shape.numpy()))
+
+
+def _small(sizes: Sequence[int]) -> str:
+    if min(sizes) >= FEWEST:
+        return ""
+    return (
+        f"its constant operand, {sizes[0]} x {sizes[1]}, is too small to gain by INT8: fewer than {FEWEST} one way; "
+        'precision = "int8" in a configuration quantizes it'
+    )
 
 
 def _skip(node: ir.Node, live: set[ir.Value], fusible: set[ir.Node]) -> Site | None:
-    """The input of a residual Add to quantize, so that the addition fuses into the convolution of the other."""
-    if node.op_type != "Add" or not all(value in live for value in node.inputs):
+    """The input of a residual addition to quantize, so that the addition fuses into the convolution of the other.
+
+    Of a Sum of more than two, TensorRT adds up the first two first.
+    """
+    first, second = (*node.inputs, None, None)[:2]
+    if node.op_type not in ADDITIONS or not {first, second} <= live:
         return None
-    first, second = node.inputs
     if first is None or second is None or first is second or _different(first.shape, second.shape):
         return None
     fuses = [_fused(value, fusible) for value in (first, second)]
@@ -153,16 +171,29 @@ def _before_moves(node: ir.Node, place: int) -> Site:
     """The site of an input, moved back before operators that only move or pad its values for no other reader.
 
     There it is quantized where the block's first convolution wants it quantized anyway; behind a Slice or Pad, a pair
-    of its own would only be a round trip through INT8.
+    of its own would only be a round trip through INT8. Not before what takes some of the channels: theirs may be values
+    much smaller than the others.
     """
     value = node.inputs[place]
     producer = value.producer() if value is not None else None
     if value is None or producer is None or len(value.uses()) != 1 or value.is_graph_output():
         return Site(node, place)
     alone = all(other is value or not (other.uses() or other.is_graph_output()) for other in producer.outputs)
-    if alone and (producer.op_type in MOVES or _pads_with_zero(producer)):
+    if alone and not _takes_channels(producer) and (producer.op_type in MOVES or _pads_with_zero(producer)):
         return _before_moves(producer, 0)
     return Site(node, place)
+
+
+def _takes_channels(node: ir.Node) -> bool:
+    """Whether a node may give some channels, on axis 1, and not others."""
+    if node.op_type != "Slice":
+        return node.op_type == "Split"
+    axes = node.inputs[3] if len(node.inputs) > 3 else None
+    known = axes.const_value if axes is not None else None
+    data = node.inputs[0]
+    if known is None or data is None or data.shape is None:
+        return True
+    return any(axis % len(data.shape) == 1 for axis in known.numpy().reshape(-1).tolist())
 
 
 def _pads_with_zero(node: ir.Node) -> bool:
@@ -173,13 +204,35 @@ def _pads_with_zero(node: ir.Node) -> bool:
 
 
 def _fused(value: ir.Value, fusible: set[ir.Node]) -> ir.Node | None:
-    """The convolution (with batch normalization or not) that gives a value, where nothing else reads it."""
+    """The convolution that gives a value, scaled and shifted by channel or not, where nothing else reads it."""
     producer = value.producer()
     if producer is None or len(value.uses()) != 1 or value.is_graph_output():
         return None
-    if producer.op_type == "BatchNormalization" and producer.inputs[0] is not None:
-        return _fused(producer.inputs[0], fusible)
-    return producer if producer in fusible else None
+    if producer in fusible:
+        return producer
+    scaled = _scaled(producer)
+    return None if scaled is None else _fused(scaled, fusible)
+
+
+def _scaled(node: ir.Node) -> ir.Value | None:
+    """What a node scales or shifts by constants, one for each channel or one for all; as it is, if need be."""
+    if node.op_type in ("BatchNormalization", "Dropout", "Identity"):
+        return node.inputs[0]
+    if node.op_type not in ("Add", "Div", "Mul", "Sub") or len(node.inputs) != 2:
+        return None
+    first, second = node.inputs
+    if first is not None and _is_by_channel(second, first):
+        return first
+    return second if node.op_type in ("Add", "Mul") and second is not None and _is_by_channel(first, second) else None
+
+
+def _is_by_channel(constant: ir.Value | None, data: ir.Value) -> bool:
+    """Whether a value is a constant that varies along axis 1 of `data` at most."""
+    if constant is None or constant.const_value is None or data.shape is None:
+        return False
+    sizes = constant.const_value.shape.numpy()
+    channels = len(sizes) + 1 - len(data.shape)
+    return len(sizes) <= len(data.shape) and all(size == 1 for axis, size in enumerate(sizes) if axis != channels)
 
 
 def _nearer(first: ir.Value, second: ir.Value) -> int:
@@ -206,9 +259,14 @@ def _distances(value: ir.Value) -> dict[ir.Value, int]:
 
 
 def _different(first: ir.Shape | None, second: ir.Shape | None) -> bool:
-    """Whether two shapes are known not to be the same."""
+    """Whether two shapes are not the same, as far as they are known: beside a free size, a 1 is one to be repeated."""
     if first is None or second is None:
         return False
     return len(first) != len(second) or any(
-        isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(first, second, strict=True)
+        (1 in pair and axis > 0) if None in pair else pair[0] != pair[1]
+        for axis, pair in enumerate(zip(map(_size, first), map(_size, second), strict=True))
     )
+
+
+def _size(size: int | ir.SymbolicDim) -> int | None:
+    return size if isinstance(size, int) else None

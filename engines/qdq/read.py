@@ -123,11 +123,14 @@ class Graph:
         return True
 
     def different(self, first: str, second: str) -> bool:
-        """Whether the model states shapes for two tensors that are not the same."""
+        """Whether the model states shapes for two tensors that are not the same: a 1 beside an open size is another."""
         one, other = self.shapes.get(first), self.shapes.get(second)
         if one is None or other is None:
             return False
-        return len(one) != len(other) or any(a and b and a != b for a, b in zip(one, other, strict=True))
+        return len(one) != len(other) or any(
+            a != b and (0 not in (a, b) or (axis > 0 and 1 in (a, b)))
+            for axis, (a, b) in enumerate(zip(one, other, strict=True))
+        )
 
     def quantizer(self, dequantize: "onnx.NodeProto") -> Quantizer:
         """Describe a DequantizeLinear and the QuantizeLinear before it."""

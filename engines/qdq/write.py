@@ -4,8 +4,8 @@ Where they go (NVIDIA's developer guide, "Explicit Quantization", and what Tenso
 
 1. every input of a weighted operator (Conv, ConvTranspose, Gemm, MatMul): the activation per tensor, the constant
    weight per output channel;
-2. of a residual Add, the input that is not the fusible convolution's; where both are, the one nearer to the block's
-   start;
+2. of a residual addition (Add, Sum), the input that is not the fusible convolution's, scaled and shifted by channel or
+   not; where both are, the one nearer to the block's start;
 3. nowhere else: no pair between a convolution and its batch normalization or activation, none on biases, none of their
    own for operators that only move values (MaxPool, Reshape, Concat, ...), whose sides share one scale.
 """
@@ -61,8 +61,8 @@ class QuantizedModel:
         scales: The scale of each quantized activation; of one with several, that of its first reader.
         quantized: Labels of the operators that take quantized inputs.
         left_float: Label of each weighted operator or residual Add that stays in float -> why.
-        from_sidecar: Activations whose scale is the side-car's, not the cache's: behind an average pooling, where
-            TensorRT's caches repeat the scale before it.
+        from_sidecar: Activations whose scale is the side-car's, not the cache's: behind an average pooling, or of much
+            smaller values than a tensor they are a part of, where TensorRT's caches repeat that one's scale.
         shared: Activations whose scale is that of a tensor they share one with (through max pooling, reshapes,
             concatenations), as the cache has none of use for themselves, or another.
         averaged: Activations behind an average pooling whose scale repeats the one before it, as TensorRT's caches have
@@ -100,7 +100,7 @@ class QuantizedModel:
             (
                 self.from_sidecar,
                 "{} scale(s), such as {}'s, finer than the cache's (kept in its side-car): TensorRT's caches repeat "
-                "the scale before an average pooling behind it, which Q/DQ nodes need not",
+                "a tensor's scale behind an average pooling and for small parts of it, which Q/DQ nodes need not",
             ),
             (
                 self.shared,
@@ -141,6 +141,7 @@ def quantize(
             of it; "block:N", N neighbours along the axis that MatMul or Gemm sums over, for ONNX Runtime. For blocks
             the model's opset is raised to 21.
         layers: By label (`engines.graph.operators.label`), the layers that are quantized otherwise, or stay in float.
+            Small matrix products (`engines.qdq.placement.FEWEST`) stay in float unless they are among these.
         caches: By label, the cache that the layer's activation has its scale from, instead of `cache`. An activation
             that several layers read with several scales is quantized with each.
 
@@ -154,7 +155,7 @@ def quantize(
     blocks = any(_block_size(choice) is not None for choice in (options, *choices.values()))
     graph = prepared(model, opset=BLOCK_OPSET if blocks else LOWEST_OPSET)
     plan = planned(graph)
-    chosen = {site: choices.get(label(site.node), options) for site in plan.sites}
+    chosen = {site: choices.get(label(site.node), site.small or options) for site in plan.sites}
     require_blocks_possible(site for site, choice in chosen.items() if _block_size(choice) is not None)
     light, given = ir.to_proto(graph), caches or {}
     main, own = ReadCache(cache, light), {id(each): ReadCache(each, light) for each in given.values()}
@@ -180,8 +181,8 @@ def quantize(
             read[site] = scale
     if not read:
         raise ModelError(
-            f"every layer stays in float ({len(left)}, such as {next(iter(left))}): quantize one at least, or build "
-            "the float model with --precision fp16"
+            f"every layer stays in float ({len(left)}, such as {next(iter(left))}, for {next(iter(left.values()))}): "
+            "quantize one at least, or build the float model with --precision fp16"
         )
     common.TopologicalSortPass()(graph)
     common.RemoveUnusedNodesPass()(graph)

@@ -11,7 +11,7 @@ from calibrators.encoding import Encoding
 from calibrators.errors import DataError
 from calibrators.statistics.file import Statistics
 from engines.graph.chunks import filled
-from engines.graph.operators import CONVOLUTIONS, WEIGHTED
+from engines.graph.operators import ADDITIONS, CONVOLUTIONS, WEIGHTED
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from engines.simulation.simulated_model import Layer, LayerForm, Simulation
 from trtcal.analysis.comparison import Singles
@@ -155,7 +155,7 @@ class _Measured:
 
 def _channel_axis(layer: Layer) -> int | None:
     """The axis of the channels of a layer's input; None where it is not known."""
-    if layer.type == "Add" or layer.type in CONVOLUTIONS:
+    if layer.type in ADDITIONS | CONVOLUTIONS:
         return 1
     return -1 if layer.type in WEIGHTED else None
 

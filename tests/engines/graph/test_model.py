@@ -343,7 +343,7 @@ class TestScaleGroups:
         assert groups == {("x", "top", "bottom"): ("x",), ("kept", "flat", "turned"): ("kept",)}
 
     def test_only_the_first_input_of_an_operator_that_moves_values(self):
-        """A dynamic slice's bounds and a constant beside a concatenation have no scale."""
+        """A dynamic slice's bounds and a constant beside a concatenation have no scale; the latter has."""
         net = Net()
         net.input("bound", (1,), TensorProto.INT64)
         net.constant("ends", np.array([8], np.int64))
@@ -351,7 +351,7 @@ class TestScaleGroups:
         net.node("Slice", net.input(shape=(1, 8, 8, 8)) + " bound ends", "part")
         net.node("Concat", "part filling", "y", axis=0)
         (group,) = scale_groups(net.model("y"))
-        assert (group.members, group.sources) == (("x", "part", "y"), ("x",))
+        assert (group.members, group.sources) == (("x", "part", "y"), ("x", "y"))
 
     def test_a_model_without_such_operators_has_none(self):
         assert self.groups("conv_bn_relu") == {}

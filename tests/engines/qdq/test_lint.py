@@ -155,17 +155,18 @@ def test_a_pair_between_a_convolution_and_what_is_fused_with_it(network: Any, fo
     assert (finding.severity, finding.rule, finding.nodes) == ("warning", "between-fused", ("out_Q", "c", "f"))
 
 
-def test_a_residual_add_that_reads_its_skip_input_in_float(network: Any) -> None:
+@pytest.mark.parametrize("operator", ["Add", "Sum"])
+def test_a_residual_addition_that_reads_its_skip_input_in_float(network: Any, operator: str) -> None:
     for quantized in (False, True):
         built = network("N", 16, 8, 8)
         stem = built.conv("x", "stem", (16, 16))
         branch = built.conv(stem, "branch", (16, 16), relu=False)
         skip = built.quantized(stem, "skip") if quantized else stem
-        findings = structure_of(built.model(built.node("Add", [branch, skip], "add"))).findings
+        findings = structure_of(built.model(built.node(operator, [branch, skip], "add"))).findings
         assert [(finding.severity, finding.rule) for finding in findings] == (
             [] if quantized else [("hint", "residual")]
         )
-        assert all("Add add reads stem_relu_out in float" in finding.message for finding in findings)
+        assert all(f"{operator} add reads stem_relu_out in float" in finding.message for finding in findings)
 
 
 def test_a_skip_quantized_before_operators_that_only_move_it_is_no_finding(network: Any) -> None:

@@ -134,6 +134,75 @@ class TestResidualAdds:
         assert skips(net.model("y")) == set()
 
 
+class TestOtherSpellings:
+    """A residual addition is one, however the exporter writes it."""
+
+    def net(self):
+        net = Net()
+        net.conv(net.input(), "stem", 8, 8, 3, 3)
+        net.node("Relu", "stem", "skip")
+        net.conv("skip", "b", 8, 8, 3, 3)
+        net.constant("one", np.float32(0.5))
+        net.constant("channels", np.arange(1, 9, dtype=np.float32).reshape(1, 8, 1, 1))
+        net.constant("short", np.arange(1, 9, dtype=np.float32).reshape(8, 1, 1))
+        net.constant("everywhere", np.ones((1, 8, 8, 8), np.float32))
+        net.constant("columns", np.arange(8, dtype=np.float32))
+        return net
+
+    @pytest.mark.parametrize("inputs, found", [("b skip", True), ("skip b", True), ("b skip x", True), ("b", False)])
+    def test_a_sum(self, inputs, found):
+        """Of three, TensorRT adds up the first two first."""
+        net = self.net()
+        net.node("Sum", inputs, "y")
+        assert skips(net.model("y")) == ({("y/Sum", "skip")} if found else set())
+
+    @pytest.mark.parametrize("constant", ["one", "channels", "short"])
+    @pytest.mark.parametrize("steps", ["Add", "Mul Add", "Add Mul", "Sub", "Div Sub"])
+    def test_behind_a_scale_and_a_bias_of_each_channel(self, steps, constant):
+        net = self.net()
+        value = "b"
+        for place, operator in enumerate(steps.split()):
+            turned = place % 2 and operator in ("Add", "Mul")
+            value = net.node(operator, f"{constant} {value}" if turned else f"{value} {constant}", f"step{place}")
+        net.node("Add", f"{value} skip", "y")
+        assert skips(net.model("y")) == {("y/Add", "skip")}
+
+    @pytest.mark.parametrize("constant", ["everywhere", "columns"])
+    def test_not_behind_a_constant_that_differs_within_a_channel(self, constant):
+        net = self.net()
+        net.node("Add", f"b {constant}", "biased")
+        net.node("Add", "biased skip", "y")
+        assert skips(net.model("y")) == set()
+
+    def test_not_behind_a_difference_from_a_constant(self):
+        net = self.net()
+        net.node("Sub", "one b", "turned")
+        net.node("Add", "turned skip", "y")
+        assert skips(net.model("y")) == set()
+
+    def test_not_behind_a_bias_that_others_read(self):
+        net = self.net()
+        net.node("Add", "b channels", "biased")
+        net.node("Add", "biased skip", "y")
+        assert skips(net.model("y", "biased")) == set()
+
+    @pytest.mark.parametrize("operator", ["Add", "Sum"])
+    @pytest.mark.parametrize("size", [8, "free"])
+    def test_a_value_for_each_channel_is_no_residual_whatever_the_size(self, operator, size):
+        net = Net()
+        net.conv(net.input(shape=("N", 8, size, size)), "a", 8, 8, 3, 3)
+        net.node("GlobalAveragePool", "x", "average")
+        net.node(operator, "a average", "y")
+        assert skips(net.model("y")) == set()
+
+    @pytest.mark.parametrize("batch", [1, "N"])
+    def test_a_residual_of_free_sizes_is_one(self, batch):
+        net = Net()
+        net.conv(net.input(shape=(batch, 8, "height", "width")), "a", 8, 8, 3, 3)
+        net.node("Add", "a x", "y")
+        assert skips(net.model("y")) == {("y/Add", "x")}
+
+
 class TestSkipsThatMove:
     """A pair goes before the Slice and Pad of a skip, unless somebody else reads what is in between."""
 
@@ -173,6 +242,18 @@ class TestSkipsThatMove:
         net.conv("one", "a", 4, 4, 3, 3)
         net.node("Add", "a two", "y")
         assert skips(net.model("y")) == {("y/Add", "two")}
+
+    @pytest.mark.parametrize("axis, tensor", [(1, "sliced"), (-3, "sliced"), (2, "x")])
+    def test_not_before_what_takes_some_of_the_channels(self, axis, tensor):
+        """Those may be values much smaller than the others."""
+        net = Net()
+        for name, value in (("start", 0), ("stop", 4), ("axis", axis)):
+            net.constant(name, np.array([value], np.int64))
+        net.node("Slice", net.input() + " start stop axis", "sliced")
+        channels, height = (8, 4) if axis == 2 else (4, 8)
+        net.conv(net.input("other", ("N", 8, height, 8)), "a", channels, 8, 3, 3)
+        net.node("Add", "a sliced", "y")
+        assert {found for _, found in skips(net.model("y"))} == {tensor}
 
 
 class TestLeftInFloat:
