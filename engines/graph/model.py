@@ -192,7 +192,7 @@ def data_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """The nodes that work on values of the inputs, not only on constants and shapes."""
     live = {spec.name for spec in input_specs(model)}
     for node in model.graph.node:
-        if node.op_type not in ("Shape", "Size") and (live & set(node.input) or live & _captured(node)):
+        if node.op_type not in ("Shape", "Size") and (live & set(node.input) or live & captured(node)):
             live.update(node.output)
             yield node
 
@@ -278,10 +278,10 @@ def _values(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
     yield from known.values()
 
 
-def _captured(node: onnx.NodeProto) -> set[str]:
+def captured(node: onnx.NodeProto) -> set[str]:
     """Names that the branches of a control-flow node take from outside."""
     graphs = [a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
-    return {name for graph in graphs for inner in graph.node for name in (*inner.input, *_captured(inner))}
+    return {name for graph in graphs for inner in graph.node for name in (*inner.input, *captured(inner))}
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:

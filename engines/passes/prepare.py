@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,20 +14,22 @@ from onnx_ir.passes import common
 from calibrators.errors import ModelError, TrtcalError, one_line
 from engines.graph.model import ModelSource, load_model, loaded
 from engines.graph.operators import label
+from engines.passes.opset import IR_VERSION_OF_21, LOWEST_OPSET, with_opset
+from engines.passes.proof import proved
 
-LOWEST_OPSET = 13
-"""QuantizeLinear and DequantizeLinear take an axis, hence scales per channel, from this opset on."""
+UNPROVED = "trtcal.unproved"
+"""Of a prepared model: why it was not proved to compute what the original does, in words; empty where it was."""
 
 LOWEST_IR_VERSION = 8
 """Before version 4, initializers had to be inputs too; 8 goes with opset 15 and is read by every runtime of
 interest."""
 
-IR_VERSION_OF_21 = 10
-"""The IR version that opset 21 came with."""
-
 
 def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET, light: bool = False) -> ir.Model:
     """The model with functions inlined, constants and batch normalization folded, and its opset raised.
+
+    That it computes what the model did is proved on a sample (`engines.passes.proof`), unless weights are left in the
+    file. Why that was not possible stands in ``meta`` of what is returned, under `UNPROVED`.
 
     The tensors that remain keep their names: a convolution with a folded batch normalization gives the latter's output.
     Operators keep theirs, and those without one are named as `engines.graph.operators.label` has it.
@@ -38,7 +40,7 @@ def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET, light: bool = Fal
         light: Leave large weights in the file, and do not have the model checked.
 
     Raises:
-        ModelError: The model cannot be read, or its opset cannot be raised.
+        ModelError: The model cannot be read, its opset cannot be raised, or it would compute something else.
     """
     from onnxscript.optimizer import fold_constants
 
@@ -48,7 +50,7 @@ def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET, light: bool = Fal
         common.RemoveInitializersFromInputsPass()(graph)
         for node in graph.graph:  # before a pass numbers those without a name
             node.name = label(node)
-        graph = _raised(graph, opset)
+        graph = with_opset(graph, opset)
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
         common.ShapeInferencePass()(graph)
         fold_constants(graph, onnx_shape_inference=False)
@@ -56,6 +58,8 @@ def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET, light: bool = Fal
         common.RemoveUnusedNodesPass()(graph)
         common.RemoveUnusedOpsetsPass()(graph)
     graph.ir_version = max(graph.ir_version, LOWEST_IR_VERSION if opset <= LOWEST_OPSET else IR_VERSION_OF_21)
+    if not light:  # else whoever reads the weights proves it
+        graph.meta[UNPROVED] = proved(model, graph)
     return graph
 
 
@@ -103,40 +107,6 @@ def _told() -> Iterator[None]:
             f"the model is damaged, or has what cannot be prepared for quantization ({one_line(cause)}): "
             "export it again"
         ) from error
-
-
-def _raised(graph: ir.Model, wanted: int) -> ir.Model:
-    from onnxscript.version_converter import ConvertVersionPass
-
-    opset = graph.opset_imports.get("", 0)
-    if opset >= wanted:
-        return graph
-    read = {
-        node.outputs[0].name: [None if value is None else value.name for value in node.inputs] for node in graph.graph
-    }
-    graph = ConvertVersionPass(wanted, fallback=True)(graph).model
-    _rename_as_read(graph, read)
-    if graph.opset_imports.get("", 0) < wanted:
-        raise ModelError(
-            f"the model's opset {opset} cannot be raised to {wanted}: export it with opset {wanted} or more"
-        )
-    return graph
-
-
-def _rename_as_read(graph: ir.Model, read: Mapping[str | None, list[str | None]]) -> None:
-    """Give tensors back the names by which a node of the same output read them: an Upsample's is lost as it is raised.
-
-    Args:
-        graph: A raised model.
-        read: For each node of the one before, by its first output: the names of its inputs.
-    """
-    present = {value.name for node in graph.graph for value in node.outputs}
-    present |= {value.name for value in (*graph.graph.inputs, *graph.graph.initializers.values())}
-    for node in graph.graph:
-        for value, name in zip(node.inputs, read.get(node.outputs[0].name, ()), strict=False):
-            if value is not None and name and name not in present and value.producer() is not None:
-                value.name = name
-                present.add(name)
 
 
 def _fold_batch_normalization(graph: ir.Model) -> None:

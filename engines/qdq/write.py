@@ -27,7 +27,8 @@ from calibrators.files import write_whole
 from calibrators.weights import WeightMethod
 from engines.graph.model import ModelSource, loaded
 from engines.graph.operators import label
-from engines.passes.prepare import LOWEST_OPSET, prepared
+from engines.passes.opset import LOWEST_OPSET
+from engines.passes.prepare import UNPROVED, prepared
 from engines.qdq.cache_scales import ReadCache, foreign, none_usable, unusable
 from engines.qdq.insert import Pairs
 from engines.qdq.placement import Site, planned
@@ -49,6 +50,10 @@ LayerChoice = WeightOptions | Encoding | str
 
 OWN_PAIRS = (
     "{} tensor(s), such as {}, have a pair for each range that layers want of them: TensorRT quantizes them as often"
+)
+
+UNPROVED_NOTE = (
+    "that raising the opset and folding constants left the model's function as it was is not proved on a sample: {}"
 )
 
 
@@ -153,6 +158,7 @@ def quantize(
     options, choices = WeightOptions(weights, Granularity.parse(granularity)), dict(layers or {})
     blocks = any(_block_size(choice) is not None for choice in (options, *choices.values()))
     graph = prepared(model, opset=BLOCK_OPSET if blocks else LOWEST_OPSET)
+    unproved = graph.meta.get(UNPROVED)
     plan = planned(graph)
     chosen = {site: choices.get(label(site.node), options) for site in plan.sites}
     require_blocks_possible(site for site, choice in chosen.items() if _block_size(choice) is not None)
@@ -203,8 +209,9 @@ def quantize(
         weights=options,
         layer_scales={label(site.node): scale for site, scale in read.items()},
         several=tuple(tensor for tensor, found in scales.items() if len(set(found)) > 1),
-        remarks=tuple(
-            BLOCKS_NOTE.format(size) for size in sorted({_block_size(chosen[site]) or 0 for site in read}) if size
+        remarks=(
+            *(BLOCKS_NOTE.format(size) for size in sorted({_block_size(chosen[site]) or 0 for site in read}) if size),
+            *([UNPROVED_NOTE.format(unproved)] if unproved else []),
         ),
     )
 

@@ -18,7 +18,8 @@ from calibrators.encoding import Encoding
 from calibrators.errors import ModelError, RangeError
 from engines.graph.model import ModelSource
 from engines.graph.operators import label
-from engines.passes.prepare import LOWEST_OPSET, prepared
+from engines.passes.opset import LOWEST_OPSET
+from engines.passes.prepare import prepared
 from engines.qdq.insert import WIDE_OPSET, Levels, Pairs
 from engines.qdq.placement import Site, planned
 from engines.qdq.weights import BLOCK_OPSET, WeightOptions, site_weight
