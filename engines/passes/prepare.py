@@ -14,6 +14,7 @@ from onnx_ir.passes import common
 from calibrators.errors import ModelError, TrtcalError, one_line
 from engines.graph.model import ModelSource, load_model, loaded
 from engines.graph.operators import label
+from engines.passes.fold import fold
 from engines.passes.opset import IR_VERSION_OF_21, LOWEST_OPSET, with_opset
 from engines.passes.proof import proved
 
@@ -54,6 +55,7 @@ def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET, light: bool = Fal
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
         common.ShapeInferencePass()(graph)
         fold_constants(graph, onnx_shape_inference=False)
+        fold(graph)
         _fold_batch_normalization(graph)
         common.RemoveUnusedNodesPass()(graph)
         common.RemoveUnusedOpsetsPass()(graph)
