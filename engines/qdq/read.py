@@ -129,6 +129,10 @@ class Graph:
             return False
         return len(one) != len(other) or any(a and b and a != b for a, b in zip(one, other, strict=True))
 
+    def rank(self, tensor: str) -> int:
+        """Dimensions of a weight; 2, a matrix's, where it is no constant of the graph."""
+        return len(self.constants[tensor].dims) if tensor in self.constants else 2
+
     def quantizer(self, dequantize: "onnx.NodeProto") -> Quantizer:
         """Describe a DequantizeLinear and the QuantizeLinear before it."""
         source = self.producers.get(dequantize.input[0])
