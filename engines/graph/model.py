@@ -17,6 +17,7 @@ from calibrators.batches import TensorSpec
 from calibrators.errors import ModelError
 from calibrators.files import sha256_of
 from calibrators.statistics.file import ScaleGroup
+from engines.graph import validity
 from engines.graph.operators import AVERAGES, COMMUTES, QUANTIZERS, label
 from engines.graph.without_weights import read_light
 
@@ -46,7 +47,7 @@ def load_model(path: str | os.PathLike[str], *, weights: bool = True, check: boo
     model = _read(file, light=False)
     try:
         if check:
-            onnx.checker.check_model(os.fspath(file))
+            validity.check(file)
         if weights:
             onnx.load_external_data_for_model(model, os.fspath(file.parent))
     except Exception as error:
