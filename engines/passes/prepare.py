@@ -21,6 +21,9 @@ from engines.passes.proof import proved
 UNPROVED = "trtcal.unproved"
 """Of a prepared model: why it was not proved to compute what the original does, in words; empty where it was."""
 
+_NUMBERED_SPLITS = 18
+"""The opset that gave Split its ``num_outputs``."""
+
 LOWEST_IR_VERSION = 8
 """Before version 4, initializers had to be inputs too; 8 goes with opset 15 and is read by every runtime of
 interest."""
@@ -53,8 +56,9 @@ def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET, light: bool = Fal
             node.name = label(node)
         graph = with_opset(graph, opset)
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
-        common.ShapeInferencePass()(graph)
+        _infer_types(graph)
         fold_constants(graph, onnx_shape_inference=False)
+        _plain_splits(graph)
         fold(graph)
         _fold_batch_normalization(graph)
         common.RemoveUnusedNodesPass()(graph)
@@ -111,6 +115,47 @@ def _told() -> Iterator[None]:
         ) from error
 
 
+def _infer_types(graph: ir.Model) -> None:
+    """Infer types and shapes; those of sequences and optional values stay as they were, unknown for most.
+
+    onnx_ir (1.1) has the type of their elements for theirs, and ONNX Runtime refuses that.
+    """
+    values = [value for node in ir.traversal.RecursiveGraphIterator(graph.graph) for value in node.outputs]
+    values += [*graph.graph.inputs, *(value for node in graph.graph for value in _of_branches(node))]
+    untyped = [value for value in values if value.type is None and _may_be_no_tensor(value)]
+    others = {value: (value.type, value.shape) for value in values if value.type and not _is_tensor(value.type)}
+    common.ShapeInferencePass()(graph)
+    if any("Sequence" in node.op_type or "Optional" in node.op_type for node in graph.graph.all_nodes()):
+        for value in untyped:
+            value.type = value.shape = None
+        for value, (kind, shape) in others.items():
+            value.type, value.shape = kind, shape
+
+
+def _of_branches(node: ir.Node) -> Iterator[ir.Value]:
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield from attribute.as_graph().inputs
+
+
+def _is_tensor(kind: ir.TypeProtocol) -> bool:
+    return isinstance(kind, ir.TensorType | ir.SparseTensorType)
+
+
+def _may_be_no_tensor(value: ir.Value) -> bool:
+    producer = value.producer()
+    operator = "" if producer is None else producer.op_type
+    return "Sequence" in operator or "Optional" in operator or operator in ("Identity", "If", "Loop", "Scan")
+
+
+def _plain_splits(graph: ir.Model) -> None:
+    """Take out an attribute that onnxscript's folding (0.7) writes whatever the opset: before 18, parts are equal."""
+    if graph.opset_imports.get("", 0) < _NUMBERED_SPLITS:
+        for node in graph.graph.all_nodes():
+            if node.op_type == "Split":
+                node.attributes.pop("num_outputs", None)
+
+
 def _fold_batch_normalization(graph: ir.Model) -> None:
     """Fold it into a convolution or Gemm before it, where no other node takes that one's output or weights.
 
@@ -119,6 +164,10 @@ def _fold_batch_normalization(graph: ir.Model) -> None:
     from onnxscript.rewriter import RewriteRuleSet
     from onnxscript.rewriter.rules import common as rules
 
+    if any(
+        node.op_type == "BatchNormalization" and node.attributes.get_int("training_mode", 0) for node in graph.graph
+    ):
+        return  # it takes mean and variance from the batch; the rules do not ask
     chosen = [rules.fuse_batchnorm_into_conv_rule, rules.fuse_batchnorm_into_gemm_rule]
     grouped = any(node.op_type == "ConvTranspose" and node.attributes.get_int("group", 1) != 1 for node in graph.graph)
     if not grouped:

@@ -23,7 +23,6 @@ from onnx_ir.passes import common
 from calibrators.cache.text import usable
 from calibrators.encoding import Encoding
 from calibrators.errors import CacheError, ModelError
-from calibrators.files import write_whole
 from calibrators.weights import WeightMethod
 from engines.graph.model import ModelSource, loaded
 from engines.graph.operators import label
@@ -32,6 +31,7 @@ from engines.passes.prepare import UNPROVED, prepared
 from engines.qdq.cache_scales import ReadCache, foreign, none_usable, unusable
 from engines.qdq.insert import Pairs
 from engines.qdq.placement import Site, planned
+from engines.qdq.save import saving
 from engines.qdq.weights import (
     BLOCK_OPSET,
     BLOCKS_NOTE,
@@ -40,10 +40,6 @@ from engines.qdq.weights import (
     require_blocks_possible,
     site_weight,
 )
-
-LARGEST_FILE = 2**31 - 2**20
-"""Bytes that fit in one ONNX file: protobuf's limit, with room for the graph."""
-
 
 LayerChoice = WeightOptions | Encoding | str
 """How a layer's weights are quantized, by options or by an encoding, or why the layer stays in float."""
@@ -239,28 +235,12 @@ def quantizable_tensors(model: ModelSource, *, light: bool = False) -> tuple[str
     return tuple(dict.fromkeys(site.tensor for site in planned(prepared(model, light=light)).sites))
 
 
-def checked_bytes(model: onnx.ModelProto) -> bytes:
-    """A quantized model's file, once the ONNX checker has found nothing wrong with it.
-
-    Raises:
-        ModelError: The checker refuses the model, or one file cannot hold it.
-    """
-    if model.ByteSize() > LARGEST_FILE:
-        raise ModelError("the quantized model is over 2 GB, more than an ONNX file holds: quantize a smaller model")
-    try:
-        onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
-        raise ModelError(
-            f"the quantized model is not valid ({str(error).splitlines()[0]}): report the model"
-        ) from error
-    return bytes(model.SerializeToString())
-
-
 def save(quantized: QuantizedModel, path: str | os.PathLike[str]) -> None:
     """Check the model and write it, whole or not at all.
 
     Raises:
         OutputError: The file cannot be written.
-        ModelError: As `checked_bytes`.
+        ModelError: As `engines.qdq.save.saving`.
     """
-    write_whole(path, checked_bytes(quantized.model))
+    with saving(path, quantized.model):
+        pass

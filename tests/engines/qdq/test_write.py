@@ -9,7 +9,6 @@ from calibrators.errors import ModelError, OutputError
 from calibrators.ranges import calibrate
 from engines.collection.collect import collect
 from engines.graph.model import load_model
-from engines.qdq import write as qdq
 from engines.qdq.write import quantizable_tensors, quantize, save
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from tests.engines.networks import Net, samples_of
@@ -290,12 +289,6 @@ class TestSaving:
         with pytest.raises(ModelError, match="the quantized model is not valid"):
             save(result, tmp_path / "int8.onnx")
         assert (tmp_path / "int8.onnx").read_text() == "good"
-
-    def test_a_model_too_large_for_one_file_is_refused(self, result, tmp_path, monkeypatch):
-        monkeypatch.setattr(qdq, "LARGEST_FILE", 1000)
-        with pytest.raises(ModelError, match="over 2 GB, more than an ONNX file holds"):
-            save(result, tmp_path / "int8.onnx")
-        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_loop_keeps_its_names_apart():
