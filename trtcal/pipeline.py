@@ -1,6 +1,5 @@
 """The main job as functions: images to a cache, a cache to a Q/DQ model; or no cache, and ranges at run time."""
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from calibrators.cache.sidecar import Sidecar, sidecar_path
 from calibrators.cache.text import CalibrationCache
 from calibrators.codecs.cache_file import load_cache
 from calibrators.errors import CacheError, CacheMismatchError, ConfigError, ModelError
-from calibrators.files import require_outputs, sha256_of, whole_file, write_whole
+from calibrators.files import require_outputs, sha256_of, whole_file
 from calibrators.statistics.file import Statistics
 from calibrators.statistics.origin import require_model
 from calibrators.weights import WeightMethod
@@ -24,6 +23,7 @@ from engines.graph.model import ModelSource, digest_of, files_of, input_specs, i
 from engines.qdq import dynamic
 from engines.qdq import write as qdq
 from engines.qdq.dynamic import DynamicModel
+from engines.qdq.save import saving
 from engines.qdq.to_cache import QdqScales, qdq_scales
 from engines.qdq.weights import WeightOptions
 from engines.simulation.layer_names import layers_of
@@ -152,7 +152,7 @@ def write_quantized(
         about: What else its side-car holds.
 
     Raises:
-        TrtcalError: As `engines.qdq.write.save` raises it.
+        TrtcalError: As `engines.qdq.save.saving` raises it.
     """
     _write(output, quantized.model, {**_sidecar(quantized, cache, model), **about})
 
@@ -206,7 +206,7 @@ def quantize_dynamic(
         granularity: What of a weight shares a scale: "channel" or "tensor".
 
     Raises:
-        TrtcalError: As `engines.qdq.dynamic.quantize_dynamic` and `engines.qdq.write.save` raise it.
+        TrtcalError: As `engines.qdq.dynamic.quantize_dynamic` and `engines.qdq.save.saving` raise it.
     """
     if output is not None:
         require_outputs([output, sidecar_path(output)], inputs=files_of(model))
@@ -218,11 +218,8 @@ def quantize_dynamic(
 
 def _write(output: str | os.PathLike[str], model: onnx.ModelProto, about: Mapping[str, Any]) -> None:
     """Write a quantized model and its side-car; neither replaces an old file before both are written."""
-    with whole_file(sidecar_path(output)) as sidecar:
-        data = qdq.checked_bytes(model)
-        record = {"sha256": hashlib.sha256(data).hexdigest(), **about}
-        sidecar.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        write_whole(output, data)
+    with whole_file(sidecar_path(output)) as sidecar, saving(output, model) as digest:
+        sidecar.write_text(json.dumps({"sha256": digest, **about}, indent=2) + "\n", encoding="utf-8")
 
 
 def cache_from_qdq(model: ModelSource) -> tuple[CalibrationCache, QdqScales]:

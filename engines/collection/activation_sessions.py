@@ -15,7 +15,7 @@ import onnx
 from calibrators.errors import ModelError
 from engines.collection.blocked_layout import without_reordering
 from engines.graph.model import ModelSource, loaded
-from engines.sessions.onnxruntime import DTYPES
+from engines.graph.runtime import DTYPES
 from engines.sessions.onnxruntime_errors import refusal
 
 FLOATS = {name: dtype for name, dtype in DTYPES.items() if issubclass(dtype, np.floating)}

@@ -17,6 +17,7 @@ from calibrators.batches import TensorSpec
 from calibrators.errors import ModelError
 from calibrators.files import sha256_of
 from calibrators.statistics.file import ScaleGroup
+from engines.graph import validity
 from engines.graph.operators import AVERAGES, COMMUTES, QUANTIZERS, label
 from engines.graph.without_weights import read_light
 
@@ -46,7 +47,7 @@ def load_model(path: str | os.PathLike[str], *, weights: bool = True, check: boo
     model = _read(file, light=False)
     try:
         if check:
-            onnx.checker.check_model(os.fspath(file))
+            validity.check(file)
         if weights:
             onnx.load_external_data_for_model(model, os.fspath(file.parent))
     except Exception as error:
@@ -192,7 +193,7 @@ def data_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """The nodes that work on values of the inputs, not only on constants and shapes."""
     live = {spec.name for spec in input_specs(model)}
     for node in model.graph.node:
-        if node.op_type not in ("Shape", "Size") and (live & set(node.input) or live & _captured(node)):
+        if node.op_type not in ("Shape", "Size") and (live & set(node.input) or live & captured(node)):
             live.update(node.output)
             yield node
 
@@ -288,10 +289,10 @@ def _values(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
     yield from known.values()
 
 
-def _captured(node: onnx.NodeProto) -> set[str]:
+def captured(node: onnx.NodeProto) -> set[str]:
     """Names that the branches of a control-flow node take from outside."""
     graphs = [a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
-    return {name for graph in graphs for inner in graph.node for name in (*inner.input, *_captured(inner))}
+    return {name for graph in graphs for inner in graph.node for name in (*inner.input, *captured(inner))}
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:

@@ -65,9 +65,17 @@ QUANTIZERS = frozenset(
 """Operators that only a quantized model has."""
 
 
-def weight_axis(node: "onnx.NodeProto | ir.Node") -> int:
-    """The axis of output channels in the weight of a node, whose operator is in `WEIGHTED`."""
+def weight_axis(node: "onnx.NodeProto | ir.Node", *, place: int = 1, rank: int = 2) -> int:
+    """The axis of output channels in the weight of a node, whose operator is in `WEIGHTED`.
+
+    Args:
+        node: Of that operator.
+        place: Which of its inputs the weight is: 0 for a constant left operand of MatMul, whose rows are the channels.
+        rank: The weight's; MatMul takes stacks of matrices.
+    """
     known = WEIGHTED[node.op_type]
+    if node.op_type == "MatMul":
+        return rank - 2 + place
     if not known.transposed_by:
         return known.axis
     if isinstance(node, onnx.NodeProto):
@@ -75,6 +83,11 @@ def weight_axis(node: "onnx.NodeProto | ir.Node") -> int:
     else:
         transposed = bool(node.attributes.get_int(known.transposed_by, 0))
     return 1 - known.axis if transposed else known.axis
+
+
+def summed_axis(axis: int, rank: int, *, convolves: bool) -> int:
+    """The axis of a weight that an operator sums over, for one whose output channels are on `axis`."""
+    return 1 - axis if convolves else 2 * rank - 3 - axis
 
 
 def label(node: "onnx.NodeProto | ir.Node") -> str:

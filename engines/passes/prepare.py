@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,20 +14,26 @@ from onnx_ir.passes import common
 from calibrators.errors import ModelError, TrtcalError, one_line
 from engines.graph.model import ModelSource, load_model, loaded
 from engines.graph.operators import label
+from engines.passes.fold import fold
+from engines.passes.opset import IR_VERSION_OF_21, LOWEST_OPSET, with_opset
+from engines.passes.proof import proved
 
-LOWEST_OPSET = 13
-"""QuantizeLinear and DequantizeLinear take an axis, hence scales per channel, from this opset on."""
+UNPROVED = "trtcal.unproved"
+"""Of a prepared model: why it was not proved to compute what the original does, in words; empty where it was."""
+
+_NUMBERED_SPLITS = 18
+"""The opset that gave Split its ``num_outputs``."""
 
 LOWEST_IR_VERSION = 8
 """Before version 4, initializers had to be inputs too; 8 goes with opset 15 and is read by every runtime of
 interest."""
 
-IR_VERSION_OF_21 = 10
-"""The IR version that opset 21 came with."""
-
 
 def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET, light: bool = False) -> ir.Model:
     """The model with functions inlined, constants and batch normalization folded, and its opset raised.
+
+    That it computes what the model did is proved on a sample (`engines.passes.proof`), unless weights are left in the
+    file. Why that was not possible stands in ``meta`` of what is returned, under `UNPROVED`.
 
     The tensors that remain keep their names: a convolution with a folded batch normalization gives the latter's output.
     Operators keep theirs, and those without one are named as `engines.graph.operators.label` has it.
@@ -38,7 +44,7 @@ def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET, light: bool = Fal
         light: Leave large weights in the file, and do not have the model checked.
 
     Raises:
-        ModelError: The model cannot be read, or its opset cannot be raised.
+        ModelError: The model cannot be read, its opset cannot be raised, or it would compute something else.
     """
     from onnxscript.optimizer import fold_constants
 
@@ -48,14 +54,18 @@ def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET, light: bool = Fal
         common.RemoveInitializersFromInputsPass()(graph)
         for node in graph.graph:  # before a pass numbers those without a name
             node.name = label(node)
-        graph = _raised(graph, opset)
+        graph = with_opset(graph, opset)
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
-        common.ShapeInferencePass()(graph)
+        _infer_types(graph)
         fold_constants(graph, onnx_shape_inference=False)
+        _plain_splits(graph)
+        fold(graph)
         _fold_batch_normalization(graph)
         common.RemoveUnusedNodesPass()(graph)
         common.RemoveUnusedOpsetsPass()(graph)
     graph.ir_version = max(graph.ir_version, LOWEST_IR_VERSION if opset <= LOWEST_OPSET else IR_VERSION_OF_21)
+    if not light:  # else whoever reads the weights proves it
+        graph.meta[UNPROVED] = proved(model, graph)
     return graph
 
 
@@ -105,38 +115,45 @@ def _told() -> Iterator[None]:
         ) from error
 
 
-def _raised(graph: ir.Model, wanted: int) -> ir.Model:
-    from onnxscript.version_converter import ConvertVersionPass
+def _infer_types(graph: ir.Model) -> None:
+    """Infer types and shapes; those of sequences and optional values stay as they were, unknown for most.
 
-    opset = graph.opset_imports.get("", 0)
-    if opset >= wanted:
-        return graph
-    read = {
-        node.outputs[0].name: [None if value is None else value.name for value in node.inputs] for node in graph.graph
-    }
-    graph = ConvertVersionPass(wanted, fallback=True)(graph).model
-    _rename_as_read(graph, read)
-    if graph.opset_imports.get("", 0) < wanted:
-        raise ModelError(
-            f"the model's opset {opset} cannot be raised to {wanted}: export it with opset {wanted} or more"
-        )
-    return graph
-
-
-def _rename_as_read(graph: ir.Model, read: Mapping[str | None, list[str | None]]) -> None:
-    """Give tensors back the names by which a node of the same output read them: an Upsample's is lost as it is raised.
-
-    Args:
-        graph: A raised model.
-        read: For each node of the one before, by its first output: the names of its inputs.
+    onnx_ir (1.1) has the type of their elements for theirs, and ONNX Runtime refuses that.
     """
-    present = {value.name for node in graph.graph for value in node.outputs}
-    present |= {value.name for value in (*graph.graph.inputs, *graph.graph.initializers.values())}
-    for node in graph.graph:
-        for value, name in zip(node.inputs, read.get(node.outputs[0].name, ()), strict=False):
-            if value is not None and name and name not in present and value.producer() is not None:
-                value.name = name
-                present.add(name)
+    values = [value for node in ir.traversal.RecursiveGraphIterator(graph.graph) for value in node.outputs]
+    values += [*graph.graph.inputs, *(value for node in graph.graph for value in _of_branches(node))]
+    untyped = [value for value in values if value.type is None and _may_be_no_tensor(value)]
+    others = {value: (value.type, value.shape) for value in values if value.type and not _is_tensor(value.type)}
+    common.ShapeInferencePass()(graph)
+    if any("Sequence" in node.op_type or "Optional" in node.op_type for node in graph.graph.all_nodes()):
+        for value in untyped:
+            value.type = value.shape = None
+        for value, (kind, shape) in others.items():
+            value.type, value.shape = kind, shape
+
+
+def _of_branches(node: ir.Node) -> Iterator[ir.Value]:
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield from attribute.as_graph().inputs
+
+
+def _is_tensor(kind: ir.TypeProtocol) -> bool:
+    return isinstance(kind, ir.TensorType | ir.SparseTensorType)
+
+
+def _may_be_no_tensor(value: ir.Value) -> bool:
+    producer = value.producer()
+    operator = "" if producer is None else producer.op_type
+    return "Sequence" in operator or "Optional" in operator or operator in ("Identity", "If", "Loop", "Scan")
+
+
+def _plain_splits(graph: ir.Model) -> None:
+    """Take out an attribute that onnxscript's folding (0.7) writes whatever the opset: before 18, parts are equal."""
+    if graph.opset_imports.get("", 0) < _NUMBERED_SPLITS:
+        for node in graph.graph.all_nodes():
+            if node.op_type == "Split":
+                node.attributes.pop("num_outputs", None)
 
 
 def _fold_batch_normalization(graph: ir.Model) -> None:
@@ -147,6 +164,10 @@ def _fold_batch_normalization(graph: ir.Model) -> None:
     from onnxscript.rewriter import RewriteRuleSet
     from onnxscript.rewriter.rules import common as rules
 
+    if any(
+        node.op_type == "BatchNormalization" and node.attributes.get_int("training_mode", 0) for node in graph.graph
+    ):
+        return  # it takes mean and variance from the batch; the rules do not ask
     chosen = [rules.fuse_batchnorm_into_conv_rule, rules.fuse_batchnorm_into_gemm_rule]
     grouped = any(node.op_type == "ConvTranspose" and node.attributes.get_int("group", 1) != 1 for node in graph.graph)
     if not grouped:

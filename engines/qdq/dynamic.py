@@ -131,6 +131,8 @@ class _Integers:
         if not WEIGHTED[node.op_type].integers:
             return f"ONNX has no {node.op_type} of integers"
         name, found, encoding = site_weight(site, self._options)
+        if node.op_type not in CONVOLUTIONS and (site.activation != 0 or found.ndim != 2):
+            return "its weight is no matrix on the right, the one form that is quantized dynamically"
         levels, scale = found.astype(np.int8), encoding.scale
         if node.op_type == "Gemm":
             scale = scale * np.float32(node.attributes.get_float("alpha", 1.0))

@@ -22,7 +22,8 @@ from calibrators.encoding import Encoding
 from calibrators.errors import ModelError
 from engines.graph.operators import label
 from engines.graph.writer import GraphWriter
-from engines.passes.prepare import LOWEST_OPSET, prepared
+from engines.passes.opset import LOWEST_OPSET
+from engines.passes.prepare import prepared
 from engines.qdq.insert import WIDE_OPSET, Pairs, in_int8
 from engines.qdq.placement import Site, Weight
 

@@ -155,14 +155,14 @@ def _judge_quantizer(quantizer: Quantizer) -> Iterator[Finding]:
 
 def _judge_node(graph: Graph, node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer]) -> Iterator[Finding]:
     if node.op_type in WEIGHTED:
-        yield from _judge_weighted(node, quantizers)
+        yield from _judge_weighted(graph, node, quantizers)
     elif node.op_type == QUANTIZE:
         yield from _judge_quantize(graph, node)
     elif node.op_type in ADDITIONS and len(node.input) == 2:
         yield from _judge_add(graph, node, quantizers)
 
 
-def _judge_weighted(node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer]) -> Iterator[Finding]:
+def _judge_weighted(graph: Graph, node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer]) -> Iterator[Finding]:
     name = label(node)
     first, second = quantizers.get(node.input[0]), quantizers.get(node.input[1])
     if (first is None) != (second is None):
@@ -173,14 +173,16 @@ def _judge_weighted(node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer])
             "neither"
         )
         yield Finding("warning", "half-quantized", (name,), message)
-    axis = weight_axis(node)
-    by_channel = second is not None and second.per_channel and second.block_size is None
-    if second is not None and second.constant and by_channel and second.axis != axis:
-        message = (
-            f"the weights of {node.op_type} {name} have a scale per index of axis {second.axis}, TensorRT takes one "
-            f"per output channel: axis {axis}"
-        )
-        yield Finding("warning", "weight-axis", (name,), message)
+    for place, weight in enumerate((first, second)):
+        if weight is None or not (weight.constant and weight.per_channel and weight.block_size is None):
+            continue
+        axis = weight_axis(node, place=place, rank=graph.rank(weight.tensor))
+        if weight.axis != axis:
+            message = (
+                f"the weights of {node.op_type} {name} have a scale per index of axis {weight.axis}, TensorRT takes "
+                f"one per output channel: axis {axis}"
+            )
+            yield Finding("warning", "weight-axis", (name,), message)
 
 
 def _judge_groups(model: "onnx.ModelProto", quantizers: Mapping[str, Quantizer]) -> Iterator[Finding]:

@@ -115,7 +115,7 @@ def _weighted(node: ir.Node, live: set[ir.Value]) -> Site | str:
         return "it has no weights"
     data, weight = node.inputs[0], node.inputs[1]
     if data not in live:
-        return "its first operand is the constant one" if weight in live else ""
+        return _left(node, data) if weight in live else ""
     constant = weight.const_value if weight is not None else None
     if weight in live or constant is None:
         convolves = node.op_type in CONVOLUTIONS
@@ -134,19 +134,37 @@ def _by_channel(node: ir.Node, constant: ir.TensorProtocol) -> Site | str:
         return f"its weights are {constant.dtype.name}"
     if node.op_type in CONVOLUTIONS:
         return Site(node, 0, Weight(1, weight_axis(node)))
-    if len(constant.shape) != 2:
-        return f"its constant operand has {len(constant.shape)} dimensions, not 2"
+    rank = len(constant.shape)
+    if rank < 2:
+        return "its constant operand is a vector: with one output channel, INT8 gains nothing"
     if node.op_type == "Gemm" and node.attributes.get_int("transA", False):
         return "it transposes its activation"
-    return Site(node, 0, Weight(1, weight_axis(node)), small=_small(constant.shape.numpy()))
+    small = _small(constant.shape.numpy())
+    return Site(node, 0, Weight(1, weight_axis(node, rank=rank)), small=small)
+
+
+def _left(node: ir.Node, operand: ir.Value | None) -> Site | str:
+    """The site of an operator whose left operand depends on no input, and whose right one is an activation."""
+    constant = operand.const_value if operand is not None else None
+    if node.op_type != "MatMul":
+        return f"its first operand is the constant one, which trtcal knows of MatMul, not of {node.op_type}"
+    if constant is None:
+        return "its weights are computed at run time"
+    rank = len(constant.shape)
+    if constant.dtype != ir.DataType.FLOAT:
+        return f"its weights are {constant.dtype.name}"
+    if rank < 2:
+        return "its constant operand is a vector: with one output channel, INT8 gains nothing"
+    return Site(node, 1, Weight(0, weight_axis(node, place=0, rank=rank)), small=_small(constant.shape.numpy()))
 
 
 def _small(sizes: Sequence[int]) -> str:
-    if min(sizes) >= FEWEST:
+    """Why a matrix, or a stack of them, is not worth quantizing; "" where it is."""
+    if min(sizes[-2:]) >= FEWEST:
         return ""
     return (
-        f"its constant operand, {sizes[0]} x {sizes[1]}, is too small to gain by INT8: fewer than {FEWEST} one way; "
-        'precision = "int8" in a configuration quantizes it'
+        f"its constant operand, {' x '.join(map(str, sizes))}, is too small to gain by INT8: fewer than {FEWEST} one "
+        'way; precision = "int8" in a configuration quantizes it'
     )
 
 

@@ -132,6 +132,10 @@ class Graph:
             for axis, (a, b) in enumerate(zip(one, other, strict=True))
         )
 
+    def rank(self, tensor: str) -> int:
+        """Dimensions of a weight; 2, a matrix's, where it is no constant of the graph."""
+        return len(self.constants[tensor].dims) if tensor in self.constants else 2
+
     def quantizer(self, dequantize: "onnx.NodeProto") -> Quantizer:
         """Describe a DequantizeLinear and the QuantizeLinear before it."""
         source = self.producers.get(dequantize.input[0])

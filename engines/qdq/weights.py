@@ -12,7 +12,7 @@ from calibrators.encoding import Encoding
 from calibrators.errors import ModelError, RangeError
 from calibrators.grid import TENSORRT_WEIGHTS, Grid
 from calibrators.weights import WeightMethod, weight_encoding
-from engines.graph.operators import CONVOLUTIONS, label
+from engines.graph.operators import CONVOLUTIONS, label, summed_axis
 from engines.qdq.placement import Site
 
 BLOCK_OPSET = 21
@@ -109,7 +109,10 @@ def site_weight(site: Site, choice: WeightOptions | Encoding) -> tuple[str, npt.
     weight = site.node.inputs[site.weight.input]
     assert weight is not None and weight.const_value is not None and weight.name is not None
     floats = weight.const_value.numpy()
-    axes = {"channel": site.weight.axis, "tensor": None, "block": 1 - site.weight.axis}
+    convolves = site.node.op_type in CONVOLUTIONS
+    summed = summed_axis(site.weight.axis, floats.ndim, convolves=convolves)
+    # ONNX Runtime (1.32) fails at a stack of matrices with a scale per column: it would have them for each matrix.
+    axes = {"channel": site.weight.axis if convolves or floats.ndim == 2 else None, "tensor": None, "block": summed}
     try:
         if isinstance(choice, Encoding):
             return weight.name, choice.quantize(floats), choice

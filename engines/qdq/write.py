@@ -23,14 +23,15 @@ from onnx_ir.passes import common
 from calibrators.cache.text import usable
 from calibrators.encoding import Encoding
 from calibrators.errors import CacheError, ModelError
-from calibrators.files import write_whole
 from calibrators.weights import WeightMethod
 from engines.graph.model import ModelSource, loaded
 from engines.graph.operators import label
-from engines.passes.prepare import LOWEST_OPSET, prepared
+from engines.passes.opset import LOWEST_OPSET
+from engines.passes.prepare import UNPROVED, prepared
 from engines.qdq.cache_scales import ReadCache, foreign, none_usable, unusable
 from engines.qdq.insert import Pairs
 from engines.qdq.placement import Site, planned
+from engines.qdq.save import saving
 from engines.qdq.weights import (
     BLOCK_OPSET,
     BLOCKS_NOTE,
@@ -40,15 +41,15 @@ from engines.qdq.weights import (
     site_weight,
 )
 
-LARGEST_FILE = 2**31 - 2**20
-"""Bytes that fit in one ONNX file: protobuf's limit, with room for the graph."""
-
-
 LayerChoice = WeightOptions | Encoding | str
 """How a layer's weights are quantized, by options or by an encoding, or why the layer stays in float."""
 
 OWN_PAIRS = (
     "{} tensor(s), such as {}, have a pair for each range that layers want of them: TensorRT quantizes them as often"
+)
+
+UNPROVED_NOTE = (
+    "that raising the opset and folding constants left the model's function as it was is not proved on a sample: {}"
 )
 
 
@@ -154,6 +155,7 @@ def quantize(
     options, choices = WeightOptions(weights, Granularity.parse(granularity)), dict(layers or {})
     blocks = any(_block_size(choice) is not None for choice in (options, *choices.values()))
     graph = prepared(model, opset=BLOCK_OPSET if blocks else LOWEST_OPSET)
+    unproved = graph.meta.get(UNPROVED)
     plan = planned(graph)
     chosen = {site: choices.get(label(site.node), site.small or options) for site in plan.sites}
     require_blocks_possible(site for site, choice in chosen.items() if _block_size(choice) is not None)
@@ -204,8 +206,9 @@ def quantize(
         weights=options,
         layer_scales={label(site.node): scale for site, scale in read.items()},
         several=tuple(tensor for tensor, found in scales.items() if len(set(found)) > 1),
-        remarks=tuple(
-            BLOCKS_NOTE.format(size) for size in sorted({_block_size(chosen[site]) or 0 for site in read}) if size
+        remarks=(
+            *(BLOCKS_NOTE.format(size) for size in sorted({_block_size(chosen[site]) or 0 for site in read}) if size),
+            *([UNPROVED_NOTE.format(unproved)] if unproved else []),
         ),
     )
 
@@ -233,28 +236,12 @@ def quantizable_tensors(model: ModelSource, *, light: bool = False) -> tuple[str
     return tuple(dict.fromkeys(site.tensor for site in planned(prepared(model, light=light)).sites))
 
 
-def checked_bytes(model: onnx.ModelProto) -> bytes:
-    """A quantized model's file, once the ONNX checker has found nothing wrong with it.
-
-    Raises:
-        ModelError: The checker refuses the model, or one file cannot hold it.
-    """
-    if model.ByteSize() > LARGEST_FILE:
-        raise ModelError("the quantized model is over 2 GB, more than an ONNX file holds: quantize a smaller model")
-    try:
-        onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
-        raise ModelError(
-            f"the quantized model is not valid ({str(error).splitlines()[0]}): report the model"
-        ) from error
-    return bytes(model.SerializeToString())
-
-
 def save(quantized: QuantizedModel, path: str | os.PathLike[str]) -> None:
     """Check the model and write it, whole or not at all.
 
     Raises:
         OutputError: The file cannot be written.
-        ModelError: As `checked_bytes`.
+        ModelError: As `engines.qdq.save.saving`.
     """
-    write_whole(path, checked_bytes(quantized.model))
+    with saving(path, quantized.model):
+        pass

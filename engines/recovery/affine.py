@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from engines.graph.operators import CONVOLUTIONS, label
 from engines.graph.writer import GraphWriter
-from engines.qdq.placement import Site, planned
+from engines.qdq.placement import Site, Weight, planned
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -192,13 +192,11 @@ def give_biases(model: ir.Model, layers: Iterable[Affine]) -> dict[str, Affine]:
 def _affine(site: Site) -> Affine | str:
     node, weight = site.node, site.weight
     assert weight is not None
-    if node.op_type not in _MATRICES:
-        return f"the steps that change weights do not know {node.op_type}"
     value = node.inputs[weight.input]
     assert value is not None and value.const_value is not None
+    if unknown := _unknown(node, weight, value.const_value.shape):
+        return unknown
     shape = _shape(node, value.const_value.shape.numpy())
-    if 0 in shape:
-        return "its weight is empty"
     own = _own_bias(node)
     if own is None:
         return Affine(site, _adding(node, len(value.const_value.shape), shape[0] * shape[1]), shape)
@@ -207,6 +205,15 @@ def _affine(site: Site) -> Affine | str:
     if own.const_value.dtype != ir.DataType.FLOAT or not _by_channel(own.const_value.shape, shape[0] * shape[1], -1):
         return "its bias is not one number per channel"
     return Affine(site, None, shape)
+
+
+def _unknown(node: ir.Node, weight: Weight, shape: ir.ShapeProtocol) -> str:
+    """Why the weight of a node has no form of `matrices`; empty if it has."""
+    if node.op_type not in _MATRICES:
+        return f"the steps that change weights do not know {node.op_type}"
+    if node.op_type not in CONVOLUTIONS and (weight.input != 1 or len(shape) != 2):
+        return "its weight is no matrix on the right"
+    return "its weight is empty" if 0 in shape.numpy() else ""
 
 
 def _shape(node: ir.Node, sizes: Sequence[int]) -> tuple[int, int, int, int]:

@@ -13,6 +13,7 @@ from calibrators.batches import Array, TensorSpec, bind
 from calibrators.errors import ModelError, one_line
 from engines.graph.chunks import run_in_chunks, sample_count, shapes_of
 from engines.graph.cores import usable_cores
+from engines.graph.runtime import DTYPES
 from engines.sessions.closing import Closing
 
 if TYPE_CHECKING:
@@ -171,22 +172,6 @@ class OnnxRuntimeSession(Closing):
             inputs = ", ".join(map(str, self.inputs))
             raise ModelError(f"{self._name}: its inputs have different batch sizes on their first axis: {inputs}")
         return next(iter(sizes), None)
-
-
-DTYPES: dict[str, type[np.generic]] = {  # ONNX Runtime's names
-    "tensor(float)": np.float32,
-    "tensor(double)": np.float64,
-    "tensor(float16)": np.float16,
-    "tensor(int8)": np.int8,
-    "tensor(int16)": np.int16,
-    "tensor(int32)": np.int32,
-    "tensor(int64)": np.int64,
-    "tensor(uint8)": np.uint8,
-    "tensor(uint16)": np.uint16,
-    "tensor(uint32)": np.uint32,
-    "tensor(uint64)": np.uint64,
-    "tensor(bool)": np.bool_,
-}
 
 
 def _from_file(path: Path, threads: int, arithmetic: Arithmetic) -> Any:

@@ -97,8 +97,7 @@ def _macs(layer: Layer, shapes: Mapping[str, Shape]) -> int:
     elements = math.prod(shapes[tensor])
     if layer.type in CONVOLUTIONS:
         return elements * math.prod(layer.shape[1:])
-    assert layer.axis is not None
-    return elements * layer.shape[1 - layer.axis]
+    return elements * layer.shape[layer.summed]
 
 
 def _shape(value: onnx.ValueInfoProto) -> Shape | None:

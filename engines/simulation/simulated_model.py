@@ -17,8 +17,9 @@ from onnx_ir.passes import common
 from calibrators.encoding import Encoding
 from calibrators.errors import ModelError, RangeError
 from engines.graph.model import ModelSource
-from engines.graph.operators import label
-from engines.passes.prepare import LOWEST_OPSET, prepared
+from engines.graph.operators import CONVOLUTIONS, label, summed_axis
+from engines.passes.opset import LOWEST_OPSET
+from engines.passes.prepare import prepared
 from engines.qdq.insert import WIDE_OPSET, Levels, Pairs
 from engines.qdq.placement import Site, planned
 from engines.qdq.weights import BLOCK_OPSET, WeightOptions, site_weight
@@ -51,6 +52,17 @@ class Layer:
     axis: int | None = None
     partner: str | None = None
     small: str = ""
+
+    @property
+    def left(self) -> bool:
+        """Whether its weight is the left operand of a product: then channels are on the last axis but one."""
+        return self.type == "MatMul" and self.axis == len(self.shape) - 2
+
+    @property
+    def summed(self) -> int:
+        """The axis of its weight that it sums over."""
+        assert self.axis is not None
+        return summed_axis(self.axis, len(self.shape), convolves=self.type in CONVOLUTIONS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,7 +192,7 @@ def gemm():
 
 @network
 def mat_mul():
-    """Only the product with a constant matrix on the right has a weight."""
+    """A product with a constant matrix on either side, or a stack of them, has a weight; one of activations none."""
     net = Net()
     net.weight("right", 16, 24, fan_in=16)
     net.weight("left", 8, 8)
@@ -205,8 +205,8 @@ def mat_mul():
     net.node("MatMul", "b stack", "c")
     net.node("Transpose", "c", "d", perm=[0, 1, 3, 2])
     net.node("MatMul", "c d", "y")
-    left = {"b/MatMul": "first operand", "c/MatMul": "3 dimensions", "y/MatMul": "both of its operands"}
-    return Network(net.model("y"), {"x"}, left, weights={"right": 1})
+    weights = {"right": 1, "left": 0}  # the stack has one scale
+    return Network(net.model("y"), {"x", "biased", "b"}, {"y/MatMul": "both of its operands"}, weights=weights)
 
 
 @network

@@ -157,7 +157,9 @@ def _channel_axis(layer: Layer) -> int | None:
     """The axis of the channels of a layer's input; None where it is not known."""
     if layer.type in ADDITIONS | CONVOLUTIONS:
         return 1
-    return -1 if layer.type in WEIGHTED else None
+    if layer.type not in WEIGHTED:
+        return None
+    return -2 if layer.left else -1
 
 
 def _side_by_side(

@@ -165,7 +165,7 @@ def _of_weight(error: LayerError) -> Iterator[Suspicion]:
     if sqnr < POOR:
         whole = f"the whole {weight.fidelity.sqnr:.1f} dB"
         yield named("noisy weight", f"output channel {worst} is {sqnr:.1f} dB over its rounding error, {whole}")
-    count = error.layer.shape[1 - (error.layer.axis or 0)]
+    count = error.layer.shape[error.layer.summed]
     dead = error.channels.dead if len(error.channels.amax) == count else ()  # what they are multiplied by is 0 anyway
     if lost := [each for each in weight.lost if each not in dead]:
         why = f"{_listed(lost, count, 'input channels')} given weights of zero in INT8, and others before"

@@ -76,7 +76,7 @@ def weight_error(layer: Layer, weight: Floats, encoding: Encoding) -> WeightErro
     back = encoding.fake_quantize(weight)
     assert layer.axis is not None
     before, after = (np.moveaxis(each, layer.axis, 0).reshape(each.shape[layer.axis], -1) for each in (weight, back))
-    others = tuple(each for each in range(weight.ndim) if each != 1 - layer.axis)
+    others = tuple(each for each in range(weight.ndim) if each != layer.summed)
     lost = weight.any(axis=others) & ~back.any(axis=others)
     rows = [Fidelity.of(one, other) for one, other in zip(before, after, strict=True)]
     return WeightError(

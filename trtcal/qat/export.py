@@ -21,8 +21,8 @@ from calibrators.files import require_outputs, whole_file, write_whole
 from calibrators.grid import TENSORRT_INT8
 from engines.graph.model import input_specs
 from engines.qdq.exporter_marks import MarkedModel
+from engines.qdq.save import checked_bytes
 from engines.qdq.to_cache import qdq_scales
-from engines.qdq.write import checked_bytes
 from trtcal.data.preprocess import Preprocess
 from trtcal.qat.agreement import require_agreement, runs
 from trtcal.qat.conversion import converted, left_in_float

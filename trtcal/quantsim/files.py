@@ -23,7 +23,7 @@ from calibrators.ranges import method_named
 from calibrators.statistics.file import Provenance, Statistics
 from calibrators.tensorrt.interrupts import postponed
 from engines.qdq.insert import written
-from engines.qdq.write import checked_bytes
+from engines.qdq.save import checked_bytes
 from trtcal.config.layer_settings import LayerSettings
 
 Version = Literal["0.6.1", "1.0.0", "2.0.0"]

@@ -360,3 +360,12 @@ class TestScaleGroups:
 def test_labels_name_unnamed_nodes_by_their_output():
     assert label(ZOO["conv_bn_relu"]().model.graph.node[0]) == "a/Conv"
     assert label(ZOO["unnamed"]().model.graph.node[0]) == "Conv -> 1"
+
+
+def test_an_output_without_a_shape_is_no_fault(tmp_path):
+    net = Net()
+    net.conv(net.input(), "y", 8, 8, 3, 3)
+    model = net.model("y")
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    onnx.save(model, tmp_path / "m.onnx")
+    assert load_model(tmp_path / "m.onnx").graph.output[0].name == "y"
