@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engines.graph.float_layers import why_float
 from engines.graph.operators import CONVOLUTIONS, WEIGHTED, label, weight_axis
 from engines.qdq.dynamic_structure import dynamic_findings, dynamic_operators
 from engines.qdq.findings import Finding, WeightedOperator
@@ -70,10 +71,13 @@ def structure_of(model: "onnx.ModelProto") -> Structure:
     graph = Graph(model)
     pairs = {node.output[0]: graph.quantizer(node) for node in model.graph.node if node.op_type == DEQUANTIZE}
     quantizers = pairs | _reshaped_blocks(model, pairs)
+    floats = float_layers(model, graph)
     operators = [
         WeightedOperator(label(node), node.op_type, (quantizers.get(node.input[0]), quantizers.get(node.input[1])))
-        for node in model.graph.node
         if node.op_type in WEIGHTED
+        else WeightedOperator(label(node), node.op_type, (None, None))
+        for node in model.graph.node
+        if node.op_type in WEIGHTED or label(node) in floats
     ]
     findings = [finding for quantizer in pairs.values() for finding in _judge_quantizer(quantizer)]
     findings += dynamic_findings(model)
@@ -83,6 +87,18 @@ def structure_of(model: "onnx.ModelProto") -> Structure:
     order = ("error", "warning", "hint")
     findings.sort(key=lambda finding: order.index(finding.severity))
     return Structure((*operators, *dynamic_operators(model, graph)), tuple(pairs.values()), tuple(findings))
+
+
+def float_layers(model: "onnx.ModelProto", graph: Graph | None = None) -> dict[str, str]:
+    """Labels of the operators with weights that no Q/DQ nodes make INT8 of -> why."""
+    graph = graph or Graph(model)
+    found = {}
+    for node in model.graph.node:
+        operands = [graph.constants[name] for name in node.input if name in graph.constants]
+        why = why_float(node, [(tensor.data_type, tensor.dims) for tensor in operands])
+        if why and any(name in graph.activations for name in node.input):
+            found[label(node)] = why
+    return found
 
 
 def has_quantizers(model: "onnx.ModelProto") -> bool:
