@@ -14,6 +14,7 @@ from engines.graph.float_layers import why_float
 from engines.graph.operators import CONVOLUTIONS, WEIGHTED, label, weight_axis
 from engines.qdq.dynamic_structure import dynamic_findings, dynamic_operators
 from engines.qdq.findings import Finding, WeightedOperator
+from engines.qdq.passing import passed_on
 from engines.qdq.read import DEQUANTIZE, QUANTIZE, Graph, Quantizer
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def structure_of(model: "onnx.ModelProto") -> Structure:
     """Describe and judge the Q/DQ nodes of `model`; a float model has operators and no quantizers."""
     graph = Graph(model)
     pairs = {node.output[0]: graph.quantizer(node) for node in model.graph.node if node.op_type == DEQUANTIZE}
-    quantizers = pairs | _reshaped_blocks(model, pairs)
+    direct = pairs | _reshaped_blocks(model, pairs)
+    quantizers = passed_on(model.graph.node, graph, direct)
     floats = float_layers(model, graph)
     operators = [
         WeightedOperator(label(node), node.op_type, (quantizers.get(node.input[0]), quantizers.get(node.input[1])))
@@ -82,7 +84,7 @@ def structure_of(model: "onnx.ModelProto") -> Structure:
     findings = [finding for quantizer in pairs.values() for finding in _judge_quantizer(quantizer)]
     findings += dynamic_findings(model)
     if quantizers:
-        findings += [finding for node in model.graph.node for finding in _judge_node(graph, node, quantizers)]
+        findings += [finding for node in model.graph.node for finding in _judge_node(graph, node, quantizers, direct)]
         findings += _judge_groups(model, quantizers)
     order = ("error", "warning", "hint")
     findings.sort(key=lambda finding: order.index(finding.severity))
@@ -169,13 +171,16 @@ def _judge_quantizer(quantizer: Quantizer) -> Iterator[Finding]:
         )
 
 
-def _judge_node(graph: Graph, node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer]) -> Iterator[Finding]:
+def _judge_node(
+    graph: Graph, node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer], direct: Mapping[str, Quantizer]
+) -> Iterator[Finding]:
+    """`quantizers` are those of `passed_on`, `direct` those of the tensors that DequantizeLinear nodes give."""
     if node.op_type in WEIGHTED:
         yield from _judge_weighted(node, quantizers)
     elif node.op_type == QUANTIZE:
         yield from _judge_quantize(graph, node)
     elif node.op_type == "Add":
-        yield from _judge_add(graph, node, quantizers)
+        yield from _judge_add(graph, node, quantizers, direct)
 
 
 def _judge_weighted(node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer]) -> Iterator[Finding]:
@@ -191,7 +196,7 @@ def _judge_weighted(node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer])
         yield Finding("warning", "half-quantized", (name,), message)
     axis = weight_axis(node)
     by_channel = second is not None and second.per_channel and second.block_size is None
-    if second is not None and second.constant and by_channel and second.axis != axis:
+    if second is not None and second.constant and by_channel and second.axis not in (axis, None):
         message = (
             f"the weights of {node.op_type} {name} have a scale per index of axis {second.axis}, TensorRT takes one "
             f"per output channel: axis {axis}"
@@ -230,13 +235,15 @@ def _judge_quantize(graph: Graph, node: "onnx.NodeProto") -> Iterator[Finding]:
                 yield Finding("warning", "between-fused", (label(node), label(maker), label(reader)), message)
 
 
-def _judge_add(graph: Graph, node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer]) -> Iterator[Finding]:
+def _judge_add(
+    graph: Graph, node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer], direct: Mapping[str, Quantizer]
+) -> Iterator[Finding]:
     """A residual Add of an INT8 convolution that reads its skip input in float.
 
     It is asked for where `engines.qdq.placement` quantizes: inputs of one shape, one of them a convolution's that
     nothing else reads, and the other not quantized before operators that only move its values either.
     """
-    if any(name not in graph.activations or graph.quantized_before_moves(name, quantizers) for name in node.input):
+    if any(name not in graph.activations or graph.quantized_before_moves(name, direct) for name in node.input):
         return
     if graph.different(*node.input):
         return
