@@ -99,6 +99,7 @@ class Statistics(dict[str, TensorStatistics]):
         groups: Tensors that share a scale in TensorRT's caches.
         explicit_groups: Tensors that share one between Q/DQ nodes: not those on both sides of an average pooling.
         provenance: Where the numbers come from.
+        unbounded: Other tensors, infinite in some sample and so without a range, such as attention masks.
     """
 
     def __init__(
@@ -108,11 +109,13 @@ class Statistics(dict[str, TensorStatistics]):
         groups: Iterable[ScaleGroup] = (),
         explicit_groups: Iterable[ScaleGroup] = (),
         provenance: Provenance | None = None,
+        unbounded: Iterable[str] = (),
     ) -> None:
         super().__init__(tensors)
         self.groups = tuple(groups)
         self.explicit_groups = tuple(explicit_groups)
         self.provenance = provenance or Provenance()
+        self.unbounded = tuple(unbounded)
 
     def __add__(self, other: "Statistics") -> "Statistics":
         """The statistics over both shards.
@@ -121,10 +124,17 @@ class Statistics(dict[str, TensorStatistics]):
             CacheError: They do not belong together.
         """
         provenance = self.provenance.merged(other.provenance)
-        if self.keys() != other.keys() or self._groups() != other._groups():
+        unbounded = tuple(dict.fromkeys((*self.unbounded, *other.unbounded)))
+        names = [name for name in self if name not in unbounded]
+        if set(names) != other.keys() - set(unbounded) or self._groups() != other._groups():
             raise CacheError("statistics of different tensors do not merge: collect all shards from the same model")
-        tensors = {name: statistics + other[name] for name, statistics in self.items()}
-        return Statistics(tensors, groups=self.groups, explicit_groups=self.explicit_groups, provenance=provenance)
+        return Statistics(
+            {name: self[name] + other[name] for name in names},
+            groups=self.groups,
+            explicit_groups=self.explicit_groups,
+            provenance=provenance,
+            unbounded=unbounded,
+        )
 
     def __repr__(self) -> str:
         return f"<Statistics of {len(self)} tensors from {self.provenance.count} images>"
@@ -143,6 +153,7 @@ class Statistics(dict[str, TensorStatistics]):
             "tensors": {name: _numbers(statistics) for name, statistics in self.items()},
             "groups": [[asdict(group) for group in groups] for groups in self._groups()],
             "provenance": asdict(self.provenance),
+            **({"unbounded": list(self.unbounded)} if self.unbounded else {}),
         }
         sides = [side for statistics in self.values() for side in (statistics.positive, statistics.negative)]
         arrays = {
@@ -218,7 +229,16 @@ def _statistics(file: Mapping[str, Any]) -> Statistics:
     groups, explicit_groups = ([_group(group) for group in part] for part in header["groups"])
     provenance = header["provenance"]
     provenance["images"] = tuple(provenance["images"])
-    return Statistics(tensors, groups=groups, explicit_groups=explicit_groups, provenance=Provenance(**provenance))
+    unbounded = header.get("unbounded", [])
+    if not isinstance(unbounded, list) or not all(isinstance(name, str) for name in unbounded):
+        raise CacheError("its unbounded tensors are something else than a list of names")
+    return Statistics(
+        tensors,
+        groups=groups,
+        explicit_groups=explicit_groups,
+        provenance=Provenance(**provenance),
+        unbounded=unbounded,
+    )
 
 
 def _group(stored: Mapping[str, Any]) -> ScaleGroup:

@@ -18,6 +18,10 @@ MOST = 2**32 - 1
 EMPTY = Histogram.empty()
 
 
+class InfiniteError(RangeError):
+    """A value is infinite, and none is NaN."""
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class TensorStatistics:
     """A tensor's values over a set of samples; ``a + b`` are those over both sets.
@@ -167,7 +171,7 @@ class Accumulator:
                 highest, lowest = max(highest, up), max(lowest, down)
             largest = max(highest, lowest)
             if largest >= INFINITE:
-                raise RangeError("NaN" if largest > INFINITE else "infinite")
+                raise RangeError("NaN") if largest > INFINITE else InfiniteError("infinite")
             self._samples += 1
             for place, bits in enumerate((highest, lowest, largest, min(highest, self._ceiling_bits))):
                 self._sums[place] += _in_smallest(bits)

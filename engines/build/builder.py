@@ -24,6 +24,7 @@ from engines.graph.operators import label
 from engines.inspection.engine_record import Engine, EngineRecord, sidecar_path
 from engines.inspection.inspect import findings_of, operators_of
 from engines.passes.float_weights import with_float_weights
+from engines.qdq.lint import float_layers, has_quantizers
 
 if TYPE_CHECKING:
     import onnx
@@ -196,6 +197,8 @@ def _prepared(
     notes: list[str] = []
     if ranges.cache is not None:
         graph, notes = _quantized(request, ranges, layers)
+    elif has_quantizers(graph):
+        notes = [f"{name} stays in float: {why}" for name, why in float_layers(graph).items()]
     if not request.backend.strongly_typed:
         graph = with_float_weights(graph)
     else:

@@ -1,6 +1,6 @@
 """Calibration without a GPU: the FP32 model runs in ONNX Runtime, its activations go into statistics."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ from calibrators.statistics.file import Provenance, ScaleGroup, Statistics
 from engines.collection.activation_sessions import fetches
 from engines.collection.counting import Gathering
 from engines.collection.derived_statistics import Origin, derived_of
+from engines.collection.unbounded import GROUPINGS, Unbounded, needed_for_quantization
 from engines.graph.cores import usable_cores
 from engines.graph.model import (
     ModelSource,
@@ -24,14 +25,10 @@ from engines.graph.model import (
     model_digest,
     scale_groups,
 )
-from engines.graph.operators import AVERAGES, COMMUTES
 from engines.graph.samples import group_size, grouped, turned
 from engines.qdq.dynamic_structure import dynamic_refusal
 
 Tensors = Literal["all", "quantizable"]
-
-_GROUPINGS = (COMMUTES | AVERAGES, COMMUTES)
-"""Which operators share a scale in a cache, and between Q/DQ nodes."""
 
 MOST_WORKERS = 4
 """Each worker holds one sample's activations: more of them cost memory and, with more threads for each, gain
@@ -62,7 +59,8 @@ def collect(
 
     Raises:
         ModelError: The model cannot be read or run, has nothing to quantize, or was changed meanwhile.
-        DataError: There is no sample, a sample does not fit the model, or an activation is NaN or infinite.
+        DataError: There is no sample, a sample does not fit the model, or an activation is NaN or infinite. Where Q/DQ
+            nodes need no range, infinity is noted in the statistics' `unbounded` (`engines.collection.unbounded`).
     """
     files = files_of(model)
     stamps = _stamps(files)
@@ -89,15 +87,24 @@ def collect(
         raise ModelError(f"{model} was changed while it was calibrated, so the ranges are of no use: calibrate again")
     if count == 0:
         raise DataError("there is no sample to calibrate on: give at least one image")
-    gathered, clipped = run.statistics(), run.clipped()
+    gathered, clipped, unbounded = run.statistics(), run.clipped(), run.unbounded()
     for name in wanted:
         if name in derived and derived[name].source in gathered:
             gathered[name] = derived[name].statistics(gathered, clipped)
+        elif name in derived and derived[name].source in unbounded:
+            unbounded.add(name)
     ordered = {name: gathered[name] for name in wanted if name in gathered}
-    shared, explicit = ([group for group in found if ordered.keys() & set(group.members)] for found in groups.result())
+    known = ordered.keys() | unbounded
+    shared, explicit = ([group for group in found if known & set(group.members)] for found in groups.result())
     made_of = "" if digest is None else digest.result()
     provenance = Provenance.of(batches, model=made_of, count=count, tensors=tensors)
-    return Statistics(ordered, groups=shared, explicit_groups=explicit, provenance=provenance)
+    return Statistics(
+        ordered,
+        groups=shared,
+        explicit_groups=explicit,
+        provenance=provenance,
+        unbounded=[name for name in wanted if name in unbounded],
+    )
 
 
 def _gathering(
@@ -122,17 +129,12 @@ def _gathering(
         turned=turned(proto) if size > 1 else frozenset(),
         size=size,
         threads=workers,
+        rule=Unbounded(model, proto, derived),
     )
 
 
 def _groups(proto: onnx.ModelProto) -> list[tuple[ScaleGroup, ...]]:
-    return [scale_groups(proto, through=through) for through in _GROUPINGS]
-
-
-def _deciding(group: ScaleGroup) -> Iterator[str]:
-    """What may decide a group's scales: its sources, and what operators take of one tensor alone."""
-    yield from group.sources
-    yield from (name for name, before in group.origins if len(before) == 1)
+    return [scale_groups(proto, through=through) for through in GROUPINGS]
 
 
 def _stamps(files: Sequence[Path]) -> list[tuple[int, ...]]:
@@ -145,12 +147,7 @@ def _wanted(proto: onnx.ModelProto, model: ModelSource, tensors: Tensors) -> tup
     if tensors == "all":
         names = activations(proto)
     else:
-        from engines.qdq.write import quantizable_tensors
-
-        needed = set(quantizable_tensors(model, light=True))
-        every = (group for through in _GROUPINGS for group in scale_groups(proto, through=through))
-        groups = [group for group in every if needed & set(group.members)]
-        needed.update(name for group in groups for name in _deciding(group))
+        needed = needed_for_quantization(model, proto)
         names = tuple(name for name in activations(proto) if name in needed)
     if not names:
         raise ModelError(

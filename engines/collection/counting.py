@@ -6,12 +6,15 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import reduce
 
+import numpy as np
+
 from calibrators.batches import Array
 from calibrators.errors import DataError, RangeError, one_line
-from calibrators.statistics.tensor import Accumulator, TensorStatistics
+from calibrators.statistics.tensor import Accumulator, InfiniteError, TensorStatistics
 from engines.collection.activation_sessions import Fetch
 from engines.collection.fingerprint import Fingerprint, fingerprints
 from engines.collection.reused_memory import Bound
+from engines.collection.unbounded import Unbounded
 from engines.graph.samples import Group, split
 
 
@@ -26,6 +29,7 @@ class Gathering:
         turned: Activations that do not carry the samples on their first axis.
         size: Samples in a group.
         threads: Groups that run side by side.
+        rule: Which of them may be infinite: they have no statistics then. None allows it of none.
     """
 
     def __init__(
@@ -38,7 +42,9 @@ class Gathering:
         turned: frozenset[str],
         size: int,
         threads: int,
+        rule: Unbounded | None = None,
     ) -> None:
+        self._rule = rule
         self._fetch, self._faster = plain, blocked
         self._inputs, self._names = inputs, (*inputs, *plain.names)
         self._ceilings, self._turned, self._size, self._threads = ceilings, turned, size, threads
@@ -65,18 +71,24 @@ class Gathering:
             executor.shutdown(cancel_futures=True)
 
     def statistics(self) -> dict[str, TensorStatistics]:
-        """Of every activation."""
+        """Of every activation that was finite."""
         return self._merged(Accumulator.statistics, self._names)
 
     def clipped(self) -> dict[str, TensorStatistics]:
         """Of those with a ceiling, behind it."""
         return self._merged(Accumulator.clipped, [name for name in self._names if name in self._ceilings])
 
+    def unbounded(self) -> set[str]:
+        """Activations that were infinite in some sample."""
+        return set[str]().union(*(worker.unbounded for worker in self._workers))
+
     def _merged(
         self, of: Callable[[Accumulator], TensorStatistics], names: Iterable[str]
     ) -> dict[str, TensorStatistics]:
-        parts = ([of(worker.accumulators[name]) for worker in self._workers] for name in names)
-        return {name: reduce(TensorStatistics.__add__, part) for name, part in zip(names, parts, strict=True)}
+        unbounded = self.unbounded()
+        finite = [name for name in names if name not in unbounded]
+        parts = ([of(worker.accumulators[name]) for worker in self._workers] for name in finite)
+        return {name: reduce(TensorStatistics.__add__, part) for name, part in zip(finite, parts, strict=True)}
 
     def _compared(self, executor: ThreadPoolExecutor, group: Group, faster: Fetch) -> int:
         """Run the first group in both sessions at once, and take the faster from now on if it gives the same values."""
@@ -115,17 +127,34 @@ class Gathering:
         return worker
 
     def _count(self, worker: "_Worker", group: Group, activations: Mapping[str, Array]) -> int:
+        infinite: dict[str, list[str]] = {sample: [] for sample in group.names}
+        faults = list[tuple[str, str]]()
         for name, array in ({name: group.arrays[name] for name in self._inputs} | dict(activations)).items():
             parts = split(array, 1 if name in self._turned else self._size)
             for sample, part in zip(group.names, parts, strict=False):
                 try:
-                    worker.accumulators[name].add(part)
+                    worker.add(name, part)
+                except InfiniteError:
+                    infinite[sample].append(name)
+                    if self._rule is None or self._rule.is_fault(name, part):
+                        faults.append((name, sample))
                 except RangeError as error:
-                    raise DataError(
-                        f"the activation {name} is {error} for {sample}: "
-                        "mend the model or its preprocessing, or leave the image out"
-                    ) from None
+                    self._require_none(faults, infinite)  # such as one that this comes from
+                    raise _unusable(name, str(error), sample) from None
+        self._require_none(faults, infinite)
         return len(group.names)
+
+    def _require_none(self, faults: Sequence[tuple[str, str]], infinite: Mapping[str, Sequence[str]]) -> None:
+        """Refuse the first of these activations, each in a sample, by the one that its infinity comes from."""
+        for name, sample in faults:
+            origin = name if self._rule is None else self._rule.origin(name, infinite[sample])
+            raise _unusable(origin, "infinite", sample)
+
+
+def _unusable(name: str, what: str, sample: str) -> DataError:
+    return DataError(
+        f"the activation {name} is {what} for {sample}: mend the model or its preprocessing, or leave the image out"
+    )
 
 
 class _Worker:
@@ -134,6 +163,25 @@ class _Worker:
     def __init__(self, bound: Bound, accumulators: Mapping[str, Accumulator]) -> None:
         self.bound = bound
         self.accumulators = accumulators
+        self.unbounded = set[str]()
+
+    def add(self, name: str, values: Array) -> None:
+        """Count an activation's values in one sample; those of one that was infinite before are looked at only.
+
+        Raises:
+            InfiniteError: A value is infinite, and none is NaN.
+            RangeError: A value is NaN.
+        """
+        if name not in self.unbounded:
+            try:
+                self.accumulators[name].add(np.asarray(values, np.float32))
+            except InfiniteError:
+                self.unbounded.add(name)
+                raise
+        elif np.isnan(values).any():
+            raise RangeError("NaN")
+        elif np.isinf(values).any():
+            raise InfiniteError("infinite")
 
     def use(self, fetch: Fetch) -> None:
         """Run this session from now on."""

@@ -55,6 +55,12 @@ MOVES = frozenset(
 COMMUTES = MOVES | {"GlobalMaxPool", "MaxPool"}
 """Operators that give the same result before and after quantization: both sides share one scale."""
 
+PASSES = COMMUTES | {"Expand", "Gather", "ReduceMax", "Tile"}
+"""Operators that TensorRT-RTX's builder (1.7) computes in INT8 between a pair and a convolution or product behind it.
+
+So does it a Pad with zeros or by reflection, and a Concat of equal scales; not Resize, Relu, Clip or AveragePool.
+"""
+
 AVERAGES = frozenset({"AveragePool", "GlobalAveragePool"})
 """Average pooling: in TensorRT's own caches the output has its input's scale, though the operator does not commute."""
 

@@ -24,6 +24,7 @@ from engines.graph.operators import label
 from engines.graph.writer import GraphWriter
 from engines.passes.opset import LOWEST_OPSET
 from engines.passes.prepare import prepared
+from engines.qdq.biases import with_room_for_bias
 from engines.qdq.insert import WIDE_OPSET, Pairs, in_int8
 from engines.qdq.placement import Site, Weight
 
@@ -106,17 +107,26 @@ class MarkedModel:
         pairs = Pairs(graph.graph)
         for each in operands:
             site = Site(each.node, 0, Weight(each.input, each.encoding.axis or 0))
-            held = in_int8(each.encoding) if tensorrt else None
-            levels = each.encoding.quantize(each.values)
+            encoding = self._with_room(each)
+            held = in_int8(encoding) if tensorrt else None
+            levels = encoding.quantize(each.values)
             if held is not None:
-                levels = levels - _along(each.encoding, levels.ndim)
-            pairs.weight(site, each.name, levels, held or each.encoding)
+                levels = levels - _along(encoding, levels.ndim)
+            pairs.weight(site, each.name, levels, held or encoding)
         for mark in _marks(graph):
             source, key = mark.inputs[0], _key(mark)
             for reader, place in list(mark.outputs[0].uses()):
                 reader.replace_input_with(place, source)
                 pairs.activation(Site(reader, place), self._marks[key].encoding, stored=stored[key])
         return _finished(graph)
+
+    def _with_room(self, weight: _Operand) -> Encoding:
+        """A weight's encoding, with room for the bias beside it where its node's activation is quantized."""
+        read = weight.node.inputs[0]
+        mark = None if read is None else read.producer()
+        if mark is None or not _is_mark(mark):
+            return weight.encoding
+        return with_room_for_bias(weight.node, weight.encoding, self._marks[_key(mark)].encoding)
 
     def _floats(self) -> onnx.ModelProto:
         graph, operands = self._weights_apart()

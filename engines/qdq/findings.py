@@ -35,7 +35,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class WeightedOperator:
-    """A Conv, ConvTranspose, Gemm or MatMul; or one on integers, ConvInteger or MatMulInteger.
+    """A Conv, ConvTranspose, Gemm or MatMul, or one on integers; or another with weights, which stays in float.
 
     Attributes:
         node: Its label.

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engines.graph.float_layers import why_float
 from engines.graph.operators import ADDITIONS, CONVOLUTIONS, WEIGHTED, label, weight_axis
 from engines.qdq.dynamic_structure import dynamic_findings, dynamic_operators
 from engines.qdq.findings import Finding, WeightedOperator
+from engines.qdq.passing import passed_on
 from engines.qdq.read import DEQUANTIZE, QUANTIZE, Graph, Quantizer
 
 if TYPE_CHECKING:
@@ -69,20 +71,36 @@ def structure_of(model: "onnx.ModelProto") -> Structure:
     """Describe and judge the Q/DQ nodes of `model`; a float model has operators and no quantizers."""
     graph = Graph(model)
     pairs = {node.output[0]: graph.quantizer(node) for node in model.graph.node if node.op_type == DEQUANTIZE}
-    quantizers = pairs | _reshaped_blocks(model, pairs)
+    direct = pairs | _reshaped_blocks(model, pairs)
+    quantizers = passed_on(model.graph.node, graph, direct)
+    floats = float_layers(model, graph)
     operators = [
         WeightedOperator(label(node), node.op_type, (quantizers.get(node.input[0]), quantizers.get(node.input[1])))
-        for node in model.graph.node
         if node.op_type in WEIGHTED
+        else WeightedOperator(label(node), node.op_type, (None, None))
+        for node in model.graph.node
+        if node.op_type in WEIGHTED or label(node) in floats
     ]
     findings = [finding for quantizer in pairs.values() for finding in _judge_quantizer(quantizer)]
     findings += dynamic_findings(model)
     if quantizers:
-        findings += [finding for node in model.graph.node for finding in _judge_node(graph, node, quantizers)]
+        findings += [finding for node in model.graph.node for finding in _judge_node(graph, node, quantizers, direct)]
         findings += _judge_groups(model, quantizers)
     order = ("error", "warning", "hint")
     findings.sort(key=lambda finding: order.index(finding.severity))
     return Structure((*operators, *dynamic_operators(model, graph)), tuple(pairs.values()), tuple(findings))
+
+
+def float_layers(model: "onnx.ModelProto", graph: Graph | None = None) -> dict[str, str]:
+    """Labels of the operators with weights that no Q/DQ nodes make INT8 of -> why."""
+    graph = graph or Graph(model)
+    found = {}
+    for node in model.graph.node:
+        operands = [graph.constants[name] for name in node.input if name in graph.constants]
+        why = why_float(node, [(tensor.data_type, tensor.dims) for tensor in operands])
+        if why and any(name in graph.activations for name in node.input):
+            found[label(node)] = why
+    return found
 
 
 def has_quantizers(model: "onnx.ModelProto") -> bool:
@@ -153,13 +171,16 @@ def _judge_quantizer(quantizer: Quantizer) -> Iterator[Finding]:
         )
 
 
-def _judge_node(graph: Graph, node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer]) -> Iterator[Finding]:
+def _judge_node(
+    graph: Graph, node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer], direct: Mapping[str, Quantizer]
+) -> Iterator[Finding]:
+    """`quantizers` are those of `passed_on`, `direct` those of the tensors that DequantizeLinear nodes give."""
     if node.op_type in WEIGHTED:
         yield from _judge_weighted(graph, node, quantizers)
     elif node.op_type == QUANTIZE:
         yield from _judge_quantize(graph, node)
     elif node.op_type in ADDITIONS and len(node.input) == 2:
-        yield from _judge_add(graph, node, quantizers)
+        yield from _judge_add(graph, node, quantizers, direct)
 
 
 def _judge_weighted(graph: Graph, node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer]) -> Iterator[Finding]:
@@ -177,7 +198,7 @@ def _judge_weighted(graph: Graph, node: "onnx.NodeProto", quantizers: Mapping[st
         if weight is None or not (weight.constant and weight.per_channel and weight.block_size is None):
             continue
         axis = weight_axis(node, place=place, rank=graph.rank(weight.tensor))
-        if weight.axis != axis:
+        if weight.axis not in (axis, None):
             message = (
                 f"the weights of {node.op_type} {name} have a scale per index of axis {weight.axis}, TensorRT takes "
                 f"one per output channel: axis {axis}"
@@ -216,13 +237,15 @@ def _judge_quantize(graph: Graph, node: "onnx.NodeProto") -> Iterator[Finding]:
                 yield Finding("warning", "between-fused", (label(node), label(maker), label(reader)), message)
 
 
-def _judge_add(graph: Graph, node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer]) -> Iterator[Finding]:
+def _judge_add(
+    graph: Graph, node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer], direct: Mapping[str, Quantizer]
+) -> Iterator[Finding]:
     """A residual addition of an INT8 convolution that reads its skip input in float.
 
     It is asked for where `engines.qdq.placement` quantizes: inputs of one shape, one of them a convolution's that
     nothing else reads, and the other not quantized before operators that only move its values either.
     """
-    if any(name not in graph.activations or graph.quantized_before_moves(name, quantizers) for name in node.input):
+    if any(name not in graph.activations or graph.quantized_before_moves(name, direct) for name in node.input):
         return
     if graph.different(*node.input):
         return

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from calibrators.errors import ModelError
+from engines.graph.float_layers import constants_of, why_float
 from engines.graph.operators import ADDITIONS, CONVOLUTIONS, MOVES, QUANTIZERS, WEIGHTED, label, weight_axis
 
 FEWEST = 16
@@ -79,6 +80,8 @@ def planned(model: ir.Model) -> Plan:
                 sites.append(site)
             elif site:
                 left[label(node)] = site
+        elif (reason := why_float(node, constants_of(node))) and _is_live(node, graph, live):
+            left[label(node)] = reason
     if not sites:
         why = next(iter(left.items()), None)
         found = f"; {why[0]} is not one, for {why[1]}" if why else ""
@@ -89,6 +92,10 @@ def planned(model: ir.Model) -> Plan:
     skips = [skip for node in graph if (skip := _skip(node, live, fusible)) is not None]
     order = {node: place for place, node in enumerate(graph)}
     return Plan(tuple(sorted([*sites, *skips], key=lambda site: order[site.node])), left)
+
+
+def _is_live(node: ir.Node, graph: ir.Graph, live: set[ir.Value]) -> bool:
+    return node.graph is not graph or any(value in live for value in node.inputs)
 
 
 def _live(graph: ir.Graph) -> set[ir.Value]:

@@ -27,7 +27,7 @@ class Quantizer:
         scales: float32 of shape (), or (channels,); None where it is not constant.
         zero_point: The constant zero point; None where there is none.
         type: ONNX's name of the quantized type, such as INT8; empty where it cannot be told.
-        axis: The channels' axis; None per tensor.
+        axis: The channels' axis; None per tensor, or where a Reshape hides it.
         constant: Whether it quantizes weights rather than activations.
         block_size: Neighbours along the axis that share a scale; None where it has no blocks.
     """
@@ -67,7 +67,8 @@ class Quantizer:
         if self.block_size is not None:
             return f"{self.type} per block of {self.block_size} ({self.scales.size}, axis {self.axis})"
         if self.per_channel:
-            return f"{self.type} per channel ({self.scales.size}, axis {self.axis})"
+            along = "" if self.axis is None else f", axis {self.axis}"
+            return f"{self.type} per channel ({self.scales.size}{along})"
         return f"{self.type} {self.scales.item():.6g}"
 
 
@@ -117,7 +118,7 @@ class Graph:
         """Whether a tensor is dequantized, or holds values of such a one and perhaps zeros."""
         while name not in quantizers:
             maker = self.producers.get(name)
-            if maker is None or not (maker.op_type in MOVES or self._pads_with_zero(maker)):
+            if maker is None or not (maker.op_type in MOVES or self.pads_with_zero(maker)):
                 return False
             name = maker.input[0]
         return True
@@ -169,7 +170,8 @@ class Graph:
             block_size=next((item.i for item in dequantize.attribute if item.name == "block_size" and item.i), None),
         )
 
-    def _pads_with_zero(self, node: "onnx.NodeProto") -> bool:
+    def pads_with_zero(self, node: "onnx.NodeProto") -> bool:
+        """Whether a node is a Pad that adds zeros alone."""
         if node.op_type != "Pad" or any(item.name == "mode" and item.s != b"constant" for item in node.attribute):
             return False
         if len(node.input) < 3 or not node.input[2]:

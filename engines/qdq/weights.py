@@ -13,6 +13,7 @@ from calibrators.errors import ModelError, RangeError
 from calibrators.grid import TENSORRT_WEIGHTS, Grid
 from calibrators.weights import WeightMethod, weight_encoding
 from engines.graph.operators import CONVOLUTIONS, label, summed_axis
+from engines.qdq.biases import with_room_for_bias
 from engines.qdq.placement import Site
 
 BLOCK_OPSET = 21
@@ -99,8 +100,12 @@ def require_blocks_possible(sites: Iterable[Site]) -> None:
             )
 
 
-def site_weight(site: Site, choice: WeightOptions | Encoding) -> tuple[str, npt.NDArray[np.int32], Encoding]:
+def site_weight(
+    site: Site, choice: WeightOptions | Encoding, activation: Encoding | None = None
+) -> tuple[str, npt.NDArray[np.int32], Encoding]:
     """Name, levels and encoding of the weight that a site has, by options or on a given encoding.
+
+    Beside a quantized activation, scales leave room for the operator's bias (`with_room_for_bias`).
 
     Raises:
         ModelError: It holds what is no number, or the encoding does not fit it.
@@ -114,15 +119,19 @@ def site_weight(site: Site, choice: WeightOptions | Encoding) -> tuple[str, npt.
     # ONNX Runtime (1.32) fails at a stack of matrices with a scale per column: it would have them for each matrix.
     axes = {"channel": site.weight.axis if convolves or floats.ndim == 2 else None, "tensor": None, "block": summed}
     try:
-        if isinstance(choice, Encoding):
-            return weight.name, choice.quantize(floats), choice
-        encoding = weight_encoding(
-            floats,
-            axis=axes[choice.granularity.kind],
-            grid=choice.grid,
-            method=choice.method,
-            block_size=choice.granularity.block_size,
+        encoding = (
+            choice
+            if isinstance(choice, Encoding)
+            else weight_encoding(
+                floats,
+                axis=axes[choice.granularity.kind],
+                grid=choice.grid,
+                method=choice.method,
+                block_size=choice.granularity.block_size,
+            )
         )
+        if activation is not None:
+            encoding = with_room_for_bias(site.node, encoding, activation)
         return weight.name, encoding.quantize(floats), encoding
     except RangeError as error:
         raise ModelError(f"{weight.name}, the weight of {label(site.node)}: {error}") from None

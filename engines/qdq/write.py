@@ -176,8 +176,9 @@ def quantize(
         elif scale is None or not usable(scale):
             left[name] = f"its input {tensor} has {unusable(scale)}"
         else:
-            levels = None if site.weight is None else site_weight(site, choice)
-            pairs.activation(site, Encoding(np.asarray(scale, np.float32), np.asarray(0, np.int32)))
+            activation = Encoding(np.asarray(scale, np.float32), np.asarray(0, np.int32))
+            levels = None if site.weight is None else site_weight(site, choice, activation)
+            pairs.activation(site, activation)
             if levels is not None:
                 pairs.weight(site, *levels)
             read[site] = scale

@@ -27,6 +27,9 @@ Arithmetic = Literal["int8", "default", "literal"]
 what it does with default options, which on x86 turns INT8 into UINT8; "literal", what the nodes say and no more. The
 first two also round biases between Q/DQ nodes to INT32."""
 
+_MERGES_PAIRS = "DoubleQDQPairsRemover"
+"""What makes one pair of two in a row in ONNX Runtime (1.32), with `disable_quant_qdq` too: other numbers come out."""
+
 
 class Session(Protocol):
     """A model that runs: samples on the first axis of what goes in and of what comes out."""
@@ -92,13 +95,14 @@ class OnnxRuntimeSession(Closing):
         model: A file, with its external data beside it, or a model in memory that holds all its data.
         threads: Threads that share one operator, at most 4 for each core that this process may use; None takes 1 for
             each.
-        arithmetic: Of a model with Q/DQ nodes.
+        arithmetic: Of a model with Q/DQ nodes. One with a bias that INT32 does not hold is computed literally.
 
     Attributes:
         inputs: The inputs that need an array: initializers listed as inputs, as older exporters do, are left out.
         outputs: The outputs.
         threads: The number of threads in use.
         fixed_batch: The only number of samples that the model takes at a time; None where it is free.
+        remarks: What is computed otherwise than was asked for, and why.
 
     Raises:
         ModelError: The model is missing, corrupt, or nothing that ONNX Runtime can run; or too many threads, or none.
@@ -115,7 +119,12 @@ class OnnxRuntimeSession(Closing):
             raise ModelError(f"a session needs at least 1 thread, not {threads}")
         if threads is not None and threads > (most := 4 * usable_cores()):
             raise ModelError(f"{threads} threads are too many for {usable_cores()} core(s): give {most} at most")
+        from engines.qdq.biases import overflowing_biases_of
+
         self.threads = threads or usable_cores()
+        overflowing = () if arithmetic == "literal" else overflowing_biases_of(model)
+        arithmetic = "literal" if overflowing else arithmetic
+        self.remarks = (_LITERAL.format(len(overflowing), overflowing[0]),) if overflowing else ()
         if isinstance(model, (str, os.PathLike)):
             self._name = str(model)
             self._runtime: Any = _from_file(Path(model), self.threads, arithmetic)
@@ -174,6 +183,12 @@ class OnnxRuntimeSession(Closing):
         return next(iter(sizes), None)
 
 
+_LITERAL = (
+    "computed as its nodes say, without integer kernels: {} layer(s), such as {}, have biases that do not fit in INT32 "
+    "with the scale input x weight, which ONNX Runtime's kernels would round them to; TensorRT adds biases in float"
+)
+
+
 def _from_file(path: Path, threads: int, arithmetic: Arithmetic) -> Any:
     if not path.is_file():
         found = "it is a folder" if path.is_dir() else "there is no such file"
@@ -220,8 +235,11 @@ def _opened(source: str | bytes, name: str, threads: int, arithmetic: Arithmetic
         options.add_session_config_entry("session.qdqisint8allowed", "1")
     if arithmetic == "literal":
         options.add_session_config_entry("session.disable_quant_qdq", "1")
+    left_out = [] if arithmetic == "default" else [_MERGES_PAIRS]
     try:
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            source, options, providers=["CPUExecutionProvider"], disabled_optimizers=left_out
+        )
     except _runtime_errors() as error:
         raise ModelError(f"ONNX Runtime cannot open {name}: {_reason(error)}") from error
 

@@ -20,6 +20,7 @@ from engines.graph.model import ModelSource
 from engines.graph.operators import CONVOLUTIONS, label, summed_axis
 from engines.passes.opset import LOWEST_OPSET
 from engines.passes.prepare import prepared
+from engines.qdq.biases import with_room_for_bias
 from engines.qdq.insert import WIDE_OPSET, Levels, Pairs
 from engines.qdq.placement import Site, planned
 from engines.qdq.weights import BLOCK_OPSET, WeightOptions, site_weight
@@ -165,7 +166,10 @@ class Simulation:
             if form.weight is None:
                 pairs.keep_weight(site)
         if form.weight is not None:
-            pairs.weight(site, _weight_name(site), self._levels_of(label(site.node), form.weight), form.weight)
+            weight = form.weight
+            if form.activation is not None:
+                weight = with_room_for_bias(site.node, weight, form.activation)
+            pairs.weight(site, _weight_name(site), self._levels_of(label(site.node), weight), weight)
 
     def _levels_of(self, name: str, encoding: Encoding) -> Levels:
         known = self._levels.get(name)

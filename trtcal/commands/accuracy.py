@@ -61,7 +61,7 @@ def accuracy(
     are from the reference's, in dB: about 6 for each bit). Without --preprocess, what a quantized model was
     calibrated with is used again, as its side-car or its cache's says.
     """
-    from trtcal.commands.models import display_names, opened
+    from trtcal.commands.models import display_names, opened, remarks_of
     from trtcal.data.images import open_images
     from trtcal.measure.accuracy import check_drop, evaluate, require_bound
     from trtcal.tables.accuracy import as_dict, remarks, show
@@ -77,6 +77,7 @@ def accuracy(
     with opened(paths, threads=threads) as sessions:
         inputs = sessions[anchor or names[0]].inputs
         chosen, notes = _preprocess(preprocess, paths, inputs)
+        notes += [f"note: {line}" for line in remarks_of(sessions)]
         loader = open_images(
             images,
             inputs,

@@ -59,7 +59,7 @@ def benchmark(
     """
     from engines.backends.shapes import parse_shapes
     from engines.sessions.onnxruntime import is_engine
-    from trtcal.commands.models import display_names, opened
+    from trtcal.commands.models import display_names, opened, remarks_of
     from trtcal.measure.benchmark import random_batches, require_settings
     from trtcal.tables.benchmark import Benchmark, as_dict, remarks, show
 
@@ -101,11 +101,12 @@ def benchmark(
                 begun=lambda: console.note(said),
             )
             gpu = gpu_facts(next(iter(on_gpu.values())).cuda)
+        computed = remarks_of(sessions)
         runtimes = {name: _runtime(session) for name, session in sessions.items()}
         precisions = {name: session.record.precision if session.record else "" for name, session in on_gpu.items()}
     quantized = _quantized(dict(zip(names, models, strict=True)), precisions)
     found = Benchmark(runtimes, latencies, times, precisions, quantized, gpu)
-    notes = remarks(found)
+    notes = [*computed, *remarks(found)]
     if json:
         console.emit_json(as_dict(found, notes, threads=threads, duration=duration, seed=seed))
     else:

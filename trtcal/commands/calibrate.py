@@ -106,8 +106,8 @@ def calibrate(
         say_notes(done.compared, stated=preprocess is not None)
     elif done.loader is not None:
         say_what_was_calibrated_on(done.loader, stated=preprocess is not None)
-    for name in done.zeros:
-        console.note(f"note: {name} was zero in every image; its scale is 0, and it will stay in float")
+    for line in done.notes:
+        console.note(f"note: {line}")
 
 
 def _require_method(method: str, statistics_from: list[Path] | None) -> None:

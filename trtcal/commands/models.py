@@ -1,7 +1,7 @@
 """Models on the command line: several side by side, each under a name that tells it from the others."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,18 @@ def opened(paths: Sequence[Path], *, threads: int | None) -> "Iterator[dict[str,
             name: stack.enter_context(open_session(path, threads=threads))
             for name, path in zip(display_names(paths), paths, strict=True)
         }
+
+
+def remarks_of(sessions: "Mapping[str, Session]") -> list[str]:
+    """What sessions of ONNX models say of how they compute, one line each."""
+    from engines.sessions.onnxruntime import OnnxRuntimeSession
+
+    return [
+        f"{name} is {line}"
+        for name, session in sessions.items()
+        if isinstance(session, OnnxRuntimeSession)
+        for line in session.remarks
+    ]
 
 
 def display_names(paths: Sequence[Path]) -> list[str]:

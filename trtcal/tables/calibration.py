@@ -39,6 +39,17 @@ class Calibrated:
         return picks(self.statistics, self.method)
 
     @property
+    def notes(self) -> list[str]:
+        """What a user has to know of tensors without a range, one line each."""
+        found = [f"{name} was zero in every image; its scale is 0, and it will stay in float" for name in self.zeros]
+        if unbounded := self.statistics.unbounded:
+            found.append(
+                f"{len(unbounded)} tensor(s), such as {unbounded[0]}, were infinite in some image, as attention masks "
+                "are: they have no range and stay in float; no quantized layer needs one"
+            )
+        return found
+
+    @property
     def zeros(self) -> list[str]:
         """Tensors that were zero in every image."""
         return [name for name, scale in self.cache.items() if scale == 0]
@@ -56,6 +67,7 @@ def as_dict(done: Calibrated) -> dict[str, Any]:
         "preprocess": done.preprocess,
         "skipped": [] if done.loader is None else [{"image": n, "reason": why} for n, why in done.loader.skipped],
         "zero": done.zeros,
+        "unbounded": list(done.statistics.unbounded),
     }
 
 

@@ -117,6 +117,16 @@ def test_tensors_without_a_usable_scale_are_listed(plain: Path, cache: Path, tar
     assert any(note.startswith("c2 stays in float: ") for note in record.notes)
 
 
+def test_layers_that_are_never_quantized_are_named(network: Any, target: Path) -> None:
+    built = network("N", 16, 16, 16)
+    operands = [built.conv("x", "c", (16, 16)), built.weights("k", (16, 16), quantized=False)]
+    record = build_engine(
+        built.model(built.node("Einsum", operands, "e", equation="nchw,dc->ndhw")), output=target
+    ).record
+    assert record.operators_by_precision == {"INT8": 1}
+    assert any(note.startswith("e stays in float: its operator is Einsum") for note in record.notes)
+
+
 def test_a_quantized_model_hands_on_its_preprocessing(quantized: Path, target: Path) -> None:
     content = {"format": 1, "sha256": digest(quantized), "preprocess": {"scale": 2}}
     Path(f"{quantized}.json").write_text(json.dumps(content))

@@ -359,3 +359,27 @@ def test_arrays_fed_as_they_are_have_no_preprocessing_to_state(command, tmp_path
     code, out, err = command("accuracy", model, "--images", tmp_path / "x.npz", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out)["notes"] == []
+
+
+def test_a_model_whose_biases_overflow_is_computed_literally_and_that_is_said(command, tmp_path):
+    """As another tool writes it: a scale of weights so fine that INT32 does not hold the bias."""
+    model, samples = tmp_path / "fine.onnx", tmp_path / "x.npy"
+    constants = {"s": np.float32(0.05), "z": np.int8(0), "t": np.float32(1e-12), "w": np.ones((8, 4), np.int8)}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("DequantizeLinear", ["w", "t", "z"], ["v"]),
+        helper.make_node("Gemm", ["d", "v", "b"], ["y"], "head"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 4])],
+        [numpy_helper.from_array(v, name) for name, v in (constants | {"b": np.full(4, 0.5, np.float32)}).items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), model)
+    np.save(samples, np.ones((4, 8), np.float32))
+    code, _, err = command("accuracy", model, model, "--images", samples, "--preprocess", "none")
+    assert code == 0
+    assert "fine.onnx is computed as its nodes say" in err and "head" in err

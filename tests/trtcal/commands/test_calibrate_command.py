@@ -246,3 +246,20 @@ def test_tensors_that_were_always_zero_are_named(command, tmp_path):
     assert code == 0
     assert "note: dead was zero in every image; its scale is 0, and it will stay in float" in err
     assert "\ndead: 0\n" in (tmp_path / "model.cache").read_text()
+
+
+def test_a_mask_of_minus_infinity_is_noted_and_left_out(command, tmp_path):
+    net = Net()
+    net.input("x", ("N", 6, 8))
+    net.input("mask", ("N", 6, 6))
+    net.node("MatMul", f"x {net.weight('w', 8, 6)}", "scores")
+    net.node("Add", "scores mask", "masked")
+    onnx.save(net.model(net.node("Softmax", "masked", "p")), tmp_path / "masked.onnx")
+    mask = np.where(np.tri(6, dtype=bool), 0, -np.inf).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=np.ones((4, 6, 8), np.float32), mask=np.stack([mask] * 4))
+    options = ["--images", tmp_path / "data.npz", "--preprocess", "none", "-o", tmp_path / "masked.cache"]
+    code, out, err = command("calibrate", tmp_path / "masked.onnx", *options, "--json")
+    assert code == 0
+    assert json.loads(out)["unbounded"] == ["mask", "masked"]
+    assert "note: 2 tensor(s), such as mask, were infinite in some image" in err
+    assert set(CalibrationCache.load(tmp_path / "masked.cache")) == {"x", "scores", "p"}
