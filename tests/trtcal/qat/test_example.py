@@ -1,14 +1,26 @@
 """The example that trains with quantization: shorter, with what it says of its table, its picture and its model."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra [train])")
 pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra [train])")
 
-from tests.test_readme import ROOT, run
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def run(folder, *arguments):
+    """Run Python with this trtcal in a folder."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.slow

@@ -14,7 +14,6 @@ from onnx import numpy_helper
 import trtcal
 from calibrators.errors import ConfigError, ModelError
 from engines.qdq.lint import structure_of
-from tests.test_readme import blocks, run
 from tests.trtcal.qat.networks import IMAGES, images, settled
 from tests.trtcal.qat.test_ptq import MODELS, minmax, model_and_batch
 from trtcal.config.layer_settings import LayerSettings
@@ -277,12 +276,3 @@ def test_an_argument_may_be_a_mapping(tmp_path):
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
     found = session.run(None, {"batch_0": batch["left"].numpy(), "batch_1": batch["right"].numpy()})[0]
     np.testing.assert_allclose(found, made(batch).detach().numpy(), rtol=0.02, atol=0.02)
-
-
-def test_the_readme_does_what_it_says(tmp_path):
-    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (pip install trtcal[rtx])")
-    (block,) = blocks("python torch")
-    result = run(tmp_path, "-c", block)
-    assert result.returncode == 0, result.stderr
-    made = {path.name for path in tmp_path.iterdir()}
-    assert {"ptq.onnx", "ptq.cache", "ptq.encodings", "qat.onnx", "qat.engine"} <= made
