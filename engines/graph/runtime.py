@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from calibrators.errors import ModelError, one_line
+
+if TYPE_CHECKING:
+    import onnx
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -38,13 +40,13 @@ class Judge:
         ModelError: ONNX Runtime cannot open it; the message is its reason alone.
     """
 
-    def __init__(self, model: str | os.PathLike[str] | onnx.ModelProto) -> None:
+    def __init__(self, model: "str | os.PathLike[str] | onnx.ModelProto") -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else os.fspath(model)
+        source = os.fspath(model) if isinstance(model, (str, os.PathLike)) else model.SerializeToString()
         try:
             self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:
