@@ -216,6 +216,9 @@ def _statistics(file: Mapping[str, Any]) -> Statistics:
     )
     provenance = header["provenance"]
     provenance["images"] = tuple(provenance["images"])
+    for name in ("count", "seed"):
+        if not isinstance(provenance[name], int | None) or abs(provenance[name] or 0) >= 1e300:
+            raise CacheError(f"its {name} is no whole number that a float holds")
     return Statistics(tensors, groups=groups, explicit_groups=explicit_groups, provenance=Provenance(**provenance))
 
 

@@ -160,7 +160,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Score]:
         return {}
     except OSError as error:
         raise CacheError(f"cannot read {path}: {error.strerror or error}; give another file of trials") from error
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise CacheError(
             f"{path} holds no trials that this trtcal reads ({type(error).__name__}: {one_line(error)}): "
             "delete it, or give another file"
@@ -204,6 +204,6 @@ def _share(hits: int, total: int) -> Share:
 
 
 def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
         raise ValueError(f"{value!r} is no count")
     return value
