@@ -3,10 +3,14 @@
 import errno
 import hashlib
 import os
+import re
+import secrets
+import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,13 +29,10 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     require_writable(target)
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name[:50]}.", suffix=".tmp", dir=target.parent)
-    except OSError as error:
-        raise explained(target, error) from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    sweep(target.parent)
+    temporary = target.with_name(f".{target.name[:50]}.{temporary_name()}.tmp")
+    try:  # around its making, too: Ctrl-C may come just then
+        os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -41,6 +42,23 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise explained(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Give an empty folder among the system's temporary files, which is removed at the end of the block.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    place = Path(tempfile.gettempdir())
+    sweep(place)
+    folder = place / temporary_name()
+    try:
+        folder.mkdir(mode=0o700)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes | str) -> None:
@@ -133,6 +151,47 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def temporary_name() -> str:
+    """A name that no other file has, and that tells which process it belongs to."""
+    return f"trtcal-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes of this user left in `folder`: older than a day, by a process that is gone.
+
+    A folder is looked at once in a process. What cannot be removed stays.
+    """
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = _TEMPORARY.fullmatch(entry.name)
+            if match is not None and _left_behind(entry, int(match["process"])):
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    Path(entry.path).unlink(missing_ok=True)
+
+
+_swept = set[Path]()
+_TEMPORARY = re.compile(r"(?:\..*\.)?trtcal-(?P<process>[0-9]{1,9})-[0-9a-f]{8}(?:\.tmp)?", re.DOTALL)
+_OLD = 24 * 3600.0
+
+
+def _left_behind(entry: "os.DirEntry[str]", process: int) -> bool:
+    found = entry.stat(follow_symlinks=False)
+    if found.st_uid != os.geteuid() or time.time() - found.st_mtime < _OLD:
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it is another user's
+        return False
+    return False
 
 
 def _umask() -> int:

@@ -2,7 +2,6 @@ import errno
 import hashlib
 import os
 import resource
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,7 +79,7 @@ def full(*_: object, **__: object) -> None:
     [
         lambda patch: patch.setattr(Path, "write_bytes", full),
         lambda patch: patch.setattr(os, "fsync", full),
-        lambda patch: patch.setattr(tempfile, "mkstemp", full),
+        lambda patch: patch.setattr(os, "open", full),
     ],
     ids=["while writing", "while the system writes back", "while making the temporary file"],
 )
