@@ -22,7 +22,8 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path`; what the block wrote there replaces `path` when the block ends well.
 
     If the block raises (a full disk, Ctrl-C), the temporary file is removed and `path` stays as it was. A file that is
-    replaced passes its permissions on. A link is replaced itself: the file that it leads to may be another's.
+    replaced passes its permissions on, and its owner and group where this user may give them. A link is replaced
+    itself: the file that it leads to may be another's.
 
     Raises:
         OutputError: The folder is missing or not writable, or the disk is full.
@@ -36,6 +37,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        _keep_owner(temporary, target)
         temporary.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
         temporary.replace(target)
     except OSError as error:
@@ -69,6 +71,32 @@ def write_whole(path: str | os.PathLike[str], data: bytes | str) -> None:
     """
     with whole_file(path) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def locked(path: str | os.PathLike[str], *, patience: float, otherwise: str) -> Iterator[None]:
+    """Keep other processes from a file while the block runs, by a lock beside it, ``<path>.lock``.
+
+    Args:
+        path: The file that they share.
+        patience: Seconds to wait for another process.
+        otherwise: What a user may do instead of waiting, for the message.
+
+    Raises:
+        OutputError: Another process holds it for longer, or the lock cannot be made.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = Path(f"{os.fspath(path)}.lock")
+    try:
+        with FileLock(lock, timeout=patience):
+            yield
+    except Timeout as error:
+        raise OutputError(
+            f"another process has held {lock} for {patience:.0f} s: wait for it, or {otherwise}"
+        ) from error
+    except OSError as error:
+        raise explained(lock, error) from error
 
 
 def require_writable(path: str | os.PathLike[str]) -> None:
@@ -151,6 +179,15 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _keep_owner(temporary: Path, target: Path) -> None:
+    """Give the new file the owner and the group of the old one, each as far as that is permitted."""
+    with suppress(FileNotFoundError):
+        old = target.lstat()
+        for owner, group in ((-1, old.st_gid), (old.st_uid, -1)):
+            with suppress(PermissionError):
+                os.chown(temporary, owner, group)
 
 
 def temporary_name() -> str:
