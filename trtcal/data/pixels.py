@@ -1,7 +1,9 @@
 """Pixels: from an image file or a Pillow image of any kind to 8-bit RGB or grey of the right size."""
 
 import io
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +26,10 @@ FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 STRIP = 1 << 20
 """Pixels of 16 bits that are converted in one go."""
+
+
+LARGE = 1 << 24
+"""Pixels of an image that is decoded alone, while other threads wait with theirs: each takes up to 5 bytes."""
 
 
 class BadImageError(DataError):
@@ -69,6 +75,16 @@ def pixels_of(image: "Image", *, resize: Resize | None, crop: Size | None, grey:
         BadImageError: It cannot be decoded.
         DataError: It is smaller than the crop.
     """
+    with _turn if image.width * image.height > LARGE else nullcontext():
+        pixels = _decoded(image, resize=resize, grey=grey)
+    return pixels if crop is None else _cropped(pixels, crop)
+
+
+_turn = Lock()
+
+
+def _decoded(image: "Image", *, resize: Resize | None, grey: bool) -> npt.NDArray[np.uint8]:
+    """All of `pixels_of` but the crop."""
     import PIL.Image
     from PIL.JpegImagePlugin import JpegImageFile
 
@@ -94,8 +110,7 @@ def pixels_of(image: "Image", *, resize: Resize | None, crop: Size | None, grey:
         raise
     except Exception as error:  # As in `opened`: decoding happens here.
         raise BadImageError(_reason(error)) from error
-    pixels = pixels.reshape(*pixels.shape[:2], -1)
-    return pixels if crop is None else _cropped(pixels, crop)
+    return pixels.reshape(*pixels.shape[:2], -1)
 
 
 _ORIENTATION = 0x0112

@@ -4,6 +4,8 @@ import io
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from calibrators.errors import DataError
+from trtcal.data import pixels
 from trtcal.data.geometry import Resize
 from trtcal.data.pixels import BadImageError, opened, pixels_of
 
@@ -303,3 +306,21 @@ def test_memory_of_a_large_image(mode: str, most: int, tmp_path: Path) -> None:
         [sys.executable, "-c", program, tmp_path / "large.png"], env=environment, capture_output=True, check=True
     )
     assert int(done.stdout) < most
+
+
+@pytest.mark.parametrize("large, together", [(100, 1), (10_000, 4)])
+def test_large_images_are_decoded_one_at_a_time(large: int, together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trtcal.data.pixels.LARGE", large)
+    inside, most, decode = [0], [0], pixels._decoded
+
+    def counted(*arguments: object, **options: object) -> object:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.3)
+        inside[0] -= 1
+        return decode(*arguments, **options)
+
+    monkeypatch.setattr(pixels, "_decoded", counted)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda seed: pixels_of(picture(30, 40, seed), resize=None, crop=None, grey=False), range(4)))
+    assert most == [together]
