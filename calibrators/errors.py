@@ -79,6 +79,16 @@ def folded(text: str) -> str:
     return " ".join(text.split())
 
 
+def repeated(names: Iterable[str]) -> str | None:
+    """The first name that occurs a second time; None where there is none."""
+    seen = set[str]()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
 def listed(names: Iterable[str]) -> str:
     """The first few of some names, in one line."""
     every = [name if name.isprintable() else repr(name) for name in names]

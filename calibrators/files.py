@@ -3,10 +3,14 @@
 import errno
 import hashlib
 import os
+import re
+import secrets
+import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,29 +22,45 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path`; what the block wrote there replaces `path` when the block ends well.
 
     If the block raises (a full disk, Ctrl-C), the temporary file is removed and `path` stays as it was. A file that is
-    replaced passes its permissions on. A link is replaced itself: the file that it leads to may be another's.
+    replaced passes its permissions on, and its owner and group where this user may give them. A link is replaced
+    itself: the file that it leads to may be another's.
 
     Raises:
         OutputError: The folder is missing or not writable, or the disk is full.
     """
     target = Path(path)
     require_writable(target)
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name[:50]}.", suffix=".tmp", dir=target.parent)
-    except OSError as error:
-        raise explained(target, error) from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    sweep(target.parent)
+    temporary = target.with_name(f".{target.name[:50]}.{temporary_name()}.tmp")
+    try:  # around its making, too: Ctrl-C may come just then
+        os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        _keep_owner(temporary, target)
         temporary.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
         temporary.replace(target)
     except OSError as error:
         raise explained(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Give an empty folder among the system's temporary files, which is removed at the end of the block.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    place = Path(tempfile.gettempdir())
+    sweep(place)
+    folder = place / temporary_name()
+    try:
+        folder.mkdir(mode=0o700)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes | str) -> None:
@@ -51,6 +71,32 @@ def write_whole(path: str | os.PathLike[str], data: bytes | str) -> None:
     """
     with whole_file(path) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def locked(path: str | os.PathLike[str], *, patience: float, otherwise: str) -> Iterator[None]:
+    """Keep other processes from a file while the block runs, by a lock beside it, ``<path>.lock``.
+
+    Args:
+        path: The file that they share.
+        patience: Seconds to wait for another process.
+        otherwise: What a user may do instead of waiting, for the message.
+
+    Raises:
+        OutputError: Another process holds it for longer, or the lock cannot be made.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = Path(f"{os.fspath(path)}.lock")
+    try:
+        with FileLock(lock, timeout=patience):
+            yield
+    except Timeout as error:
+        raise OutputError(
+            f"another process has held {lock} for {patience:.0f} s: wait for it, or {otherwise}"
+        ) from error
+    except OSError as error:
+        raise explained(lock, error) from error
 
 
 def require_writable(path: str | os.PathLike[str]) -> None:
@@ -133,6 +179,56 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _keep_owner(temporary: Path, target: Path) -> None:
+    """Give the new file the owner and the group of the old one, each as far as that is permitted."""
+    with suppress(FileNotFoundError):
+        old = target.lstat()
+        for owner, group in ((-1, old.st_gid), (old.st_uid, -1)):
+            with suppress(PermissionError):
+                os.chown(temporary, owner, group)
+
+
+def temporary_name() -> str:
+    """A name that no other file has, and that tells which process it belongs to."""
+    return f"trtcal-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes of this user left in `folder`: older than a day, by a process that is gone.
+
+    A folder is looked at once in a process. What cannot be removed stays.
+    """
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = _TEMPORARY.fullmatch(entry.name)
+            if match is not None and _left_behind(entry, int(match["process"])):
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    Path(entry.path).unlink(missing_ok=True)
+
+
+_swept = set[Path]()
+_TEMPORARY = re.compile(r"(?:\..*\.)?trtcal-(?P<process>[0-9]{1,9})-[0-9a-f]{8}(?:\.tmp)?", re.DOTALL)
+_OLD = 24 * 3600.0
+
+
+def _left_behind(entry: "os.DirEntry[str]", process: int) -> bool:
+    found = entry.stat(follow_symlinks=False)
+    if found.st_uid != os.geteuid() or time.time() - found.st_mtime < _OLD:
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it is another user's
+        return False
+    return False
 
 
 def _umask() -> int:

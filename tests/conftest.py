@@ -65,6 +65,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         monkeypatch.setattr(sys, "argv", ["trtcal", *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
             cli.main()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # this process goes on
         output = capsys.readouterr()
         return int(left.value.code or 0), output.out, output.err
 
@@ -102,7 +103,7 @@ def job(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def interruptible():
     """Ctrl-C as in a terminal: a shell's background jobs, and what they start, begin with it ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

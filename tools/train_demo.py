@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 import torch
 from onnx_ir.passes.common import (
     ClearMetadataAndDocStringPass,
@@ -254,6 +253,8 @@ def check(model: onnx.ModelProto, network: DigitNet, digits: Digits) -> float:
     Raises:
         SystemExit: The model is not valid, or the scores differ by more than 1e-4.
     """
+    import onnxruntime  # not earlier: importing trtcal switches its telemetry off
+
     onnx.checker.check_model(model, full_check=True)
     images, _ = tensors(digits)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -161,6 +160,8 @@ def check(model: onnx.ModelProto, network: Vgg11, test: Pictures) -> float:
     Raises:
         SystemExit: Its scores differ from PyTorch's by more than 1e-3.
     """
+    import onnxruntime  # not earlier: importing trtcal switches its telemetry off
+
     images = preprocessed(test)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     scores = np.concatenate([session.run(["scores"], {"image": each})[0] for each in np.array_split(images, 20)])

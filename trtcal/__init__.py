@@ -127,6 +127,7 @@ def _require_own_neighbours() -> None:
 
 
 _require_own_neighbours()
+importlib.import_module("engines")  # switches ONNX Runtime's telemetry off, before anybody imports it
 
 
 def __getattr__(name: str) -> Any:

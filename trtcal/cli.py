@@ -1,15 +1,19 @@
 """The command line: runs a verb of `trtcal.verbs`, turns errors into one line and an exit code."""
 
+import _thread
 import errno
 import os
+import signal
 import sys
+import threading
+from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     import typer
 
 INTERRUPTED = 130
-"""The exit code after Ctrl-C."""
+"""The exit code after Ctrl-C or SIGTERM."""
 
 UNREAD = 141
 """The exit code where nobody reads the output any more (`| head`), as a shell has it for such programs."""
@@ -25,22 +29,74 @@ def main() -> None:
     sys.stdout, sys.stderr = _stream(sys.stdout), _stream(sys.stderr)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    with _Interrupts() as interrupts:
+        code = _run(arguments, interrupts, debug=debug)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # threads that still run must not meet a torn-down interpreter
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _run(arguments: list[str], interrupts: "_Interrupts", *, debug: bool) -> object:
+    """The verb's exit code; what it raises is told."""
     code: object = 0
     try:
         code = _app()(args=_repeated(arguments), prog_name="trtcal", standalone_mode=False)
         if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt, without a word
             raise KeyboardInterrupt
         sys.stdout.flush()
-    except (BrokenPipeError, SystemExit):  # rich and typer make an exit of a reader that has left; we never raise one
-        _give_up(sys.stdout)
-        code = UNREAD
     except BaseException as error:
-        said = _said(error)
+        if not interrupts.came and isinstance(error, BrokenPipeError | SystemExit):
+            _give_up(sys.stdout)  # rich and typer make an exit of a reader that has left; we never raise one
+            return UNREAD
+        said = _said(KeyboardInterrupt() if interrupts.came else error)
         if said is None:
             raise
         message, code = said
         _tell(_traceback(error) if debug else _line(message))
-    sys.exit(code if isinstance(code, int) else 0)
+    return code
+
+
+class _Interrupts:
+    """Handles SIGTERM as Ctrl-C, and remembers that one of them came.
+
+    A library that is being imported may make any error of the interrupt, such as NumPy's RuntimeError.
+
+    Attributes:
+        came: Whether one came.
+    """
+
+    came = False
+
+    def __enter__(self) -> "_Interrupts":
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        if self._before[signal.SIGINT] is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._interrupted)
+        if self._before[signal.SIGTERM] is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, self._terminated)
+        self._unraisable, sys.unraisablehook = sys.unraisablehook, self._again
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        sys.unraisablehook = self._unraisable
+        for number, ours in ((signal.SIGINT, self._interrupted), (signal.SIGTERM, self._terminated)):
+            if signal.getsignal(number) == ours:
+                signal.signal(number, self._before[number])
+
+    def _interrupted(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+        raise KeyboardInterrupt
+
+    def _again(self, lost: "sys.UnraisableHookArgs") -> None:
+        """Let an interrupt come once more that came in a callback, from which no exception comes out."""
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            threading.Timer(0.01, _thread.interrupt_main).start()
+        else:
+            self._unraisable(lost)
+
+    def _terminated(self, number: int, frame: FrameType | None) -> None:
+        """What Ctrl-C does at present: it may be postponed, or reported on."""
+        handler = signal.getsignal(signal.SIGINT)
+        (handler if callable(handler) else self._interrupted)(number, frame)
 
 
 def _app() -> "typer.Typer":

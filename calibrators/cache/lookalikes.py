@@ -5,7 +5,7 @@ import re
 ONNX_MODEL = rb"\x08[\x01-\x20][\x12\x1a\x3a\x42]"
 """How an ONNX model begins, as a regular expression: its IR version, and another of its first fields."""
 
-_DECIMAL = rb"[-+]?\d*\.?\d+(?:e[-+]?\d+)?"
+_DECIMAL = rb"[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?"
 _LOOKALIKES = (
     (rb"PK\x03\x04", "a ZIP or NPZ archive (statistics become a cache by `trtcal calibrate --statistics-from`)"),
     (rb"\x93NUMPY", "a NumPy array"),

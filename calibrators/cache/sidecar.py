@@ -22,6 +22,9 @@ FORMAT = 1
 MOST_BYTES = 2**26
 """Scales of about a million tensors."""
 
+LARGEST = (2 - 2**-23) * 2.0**127
+"""The largest float32."""
+
 
 @dataclass(frozen=True)
 class Sidecar:
@@ -159,7 +162,7 @@ def _is_digest(value: object) -> bool:
 
 
 def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 _WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -175,7 +178,8 @@ _WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "preprocess": (lambda value: value is None or isinstance(value, Mapping), "an object or null"),
     "explicit": (
         lambda value: (
-            isinstance(value, Mapping) and all(isinstance(item, float) and item >= 0 for item in value.values())
+            isinstance(value, Mapping)
+            and all(isinstance(item, float) and 0 <= item <= LARGEST for item in value.values())
         ),
         "an object of scales",
     ),

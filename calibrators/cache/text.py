@@ -228,7 +228,9 @@ class CalibrationCache(Mapping[str, float]):
     def version(self) -> int | None:
         """TensorRT's version number, such as 8601 or 101401; None where the header gives none (legacy, TRT-8XXX)."""
         number = self._header_part("version")
-        return int(number) if number is not None and number.isdecimal() else None
+        if number is None or not number.isdecimal() or len(number) > _VERSION_DIGITS:
+            return None
+        return int(number)
 
     @property
     def algorithm(self) -> str | None:
@@ -323,9 +325,12 @@ class _Entry(NamedTuple):
 
 
 _DIGITS = 8
+_WORD = 100  # letters, or words: more than any header has
+_VERSION_DIGITS = 9
 _END = r"(?P<end>(?:[ \t\r]*(?:\n|\Z))+)"
 _HEADER = re.compile(
-    r"(?P<text>\ufeff?(?:TRT-(?P<version>[^\s-]+)-(?P<algorithm>\S+)|[0-9]+(?: [0-9a-f]{1,16})*)[ \t]*)" + _END
+    rf"(?P<text>\ufeff?(?:TRT-(?P<version>[^\s-]{{1,{_WORD}}})-(?P<algorithm>\S{{1,{_WORD}}})"
+    rf"|[0-9]{{1,{_WORD}}}(?: [0-9a-f]{{1,16}}){{0,{_WORD}}})[ \t]*(?![ \t]))" + _END
 )
 _ENTRY = re.compile(rf"(?P<name>[^\r\n]+): (?P<bits>[0-9a-fA-F]{{1,{_DIGITS}}}){_END}")
 

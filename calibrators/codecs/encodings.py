@@ -13,7 +13,7 @@ import numpy as np
 from calibrators.cache.text import ENTROPY, NEWEST_VERSION, CalibrationCache, usable
 from calibrators.codecs.losses import Losses
 from calibrators.encoding import Encoding
-from calibrators.errors import CacheError, listed
+from calibrators.errors import CacheError, listed, repeated
 from calibrators.grid import TENSORRT_INT8, Grid
 
 
@@ -50,8 +50,9 @@ class Encodings:
     def __post_init__(self) -> None:
         names = [*self.activations, *self.weights, *self.unusable]
         if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise CacheError(f"{twice!r} has an encoding as an activation and as a weight: keep one of the two")
+            raise CacheError(
+                f"{repeated(names)!r} has an encoding as an activation and as a weight: keep one of the two"
+            )
         for name in names:
             if not name or any("\ud800" <= letter <= "\udfff" for letter in name):
                 raise CacheError(f"{name!r} cannot name a tensor: it is empty, or holds half a letter")

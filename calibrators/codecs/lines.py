@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from calibrators.codecs.reading import text_of
 from calibrators.errors import CacheError
 
-DECIMAL = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+DECIMAL = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
 
 _BITS = re.compile("[0-9a-f]{8}")  # of a calibration cache without its header

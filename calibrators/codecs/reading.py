@@ -9,7 +9,7 @@ import numpy as np
 
 from calibrators.cache.text import usable
 from calibrators.codecs.encodings import Encodings, of_scale
-from calibrators.errors import CacheError
+from calibrators.errors import CacheError, repeated
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -131,6 +131,5 @@ class _TwiceError(Exception):
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _TwiceError(next(name for name in names if names.count(name) > 1))
+        raise _TwiceError(repeated(name for name, _ in pairs))
     return values

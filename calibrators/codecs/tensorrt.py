@@ -31,4 +31,7 @@ def recognises(data: bytes) -> bool:
     if re.fullmatch(rb"TRT-\S+\s*", first):
         return True
     old = re.fullmatch(rb"[0-9]+(?: [0-9a-f]{1,16})*\s*", first)
-    return old is not None and re.match(rb"\s*[^\r\n]+: [0-9a-fA-F]{1,8}\s*?(?:\n|\Z)", rest) is not None
+    if old is None:
+        return False
+    entry = next((line for line in rest.split(b"\n") if line.strip()), b"")
+    return re.fullmatch(rb"[^\r\n]+: [0-9a-fA-F]{1,8}", entry.rstrip()) is not None

@@ -20,6 +20,15 @@ FORMAT = 1
 ZIP = b"PK"
 """How every .npz file begins."""
 
+MOST_BYTES = 2**31
+"""Of a file, packed or not: statistics of 16,000 tensors."""
+
+SPARE = 2**24
+"""Bytes by which an array may be larger than the tensors need: whether it fits them is checked when it is read."""
+
+MOST_HEADER = 2**26
+"""Names and sums of about a hundred thousand tensors."""
+
 
 @dataclass(frozen=True, slots=True)
 class ScaleGroup:
@@ -174,7 +183,7 @@ class Statistics(dict[str, TensorStatistics]):
         try:
             with opened(path) as file:
                 data = file.read(len(ZIP))
-                data += file.read() if data == ZIP else b""  # else it may have no end
+                data += file.read(MOST_BYTES) if data == ZIP else b""  # else it may have no end
         except FileNotFoundError:
             raise CacheError(f"no statistics file {path}: write one with `trtcal calibrate --statistics`") from None
         except OSError as error:
@@ -182,6 +191,7 @@ class Statistics(dict[str, TensorStatistics]):
         if not data.startswith(ZIP):
             raise CacheError(f"{path} is not a statistics file: give one that `trtcal calibrate --statistics` wrote")
         try:
+            _require_sizes(data)
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 return _statistics(arrays)
         except Exception as error:  # what unpacking raises depends on which byte is wrong
@@ -209,6 +219,20 @@ def merged_files(paths: Sequence[str | os.PathLike[str]]) -> Statistics:
     return merged
 
 
+def _require_sizes(data: bytes) -> None:
+    """Refuse a file that would unpack to more than the tensors that it names need: bytes pack to a thousandth."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        sizes = {each.filename.removesuffix(".npy"): each.file_size for each in archive.infolist()}
+        if sum(sizes.values()) > MOST_BYTES or sizes["header"] > MOST_HEADER:
+            raise CacheError(f"it would unpack to {sum(sizes.values()) / 2**30:.1f} GiB")
+        with archive.open("header.npy") as member:
+            header = json.loads(np.lib.format.read_array(member, allow_pickle=False).tobytes())
+    histograms = 2 * len(header["tensors"])
+    for name, item in (("counts", 8 * BINS), ("exponents", 8), ("maxima", 4)):
+        if sizes[name] > histograms * item + SPARE:
+            raise CacheError(f"its {name} are too large for {len(header['tensors'])} tensors")
+
+
 def _statistics(file: Mapping[str, Any]) -> Statistics:
     header = json.loads(file["header"].tobytes())
     json.dumps(header, allow_nan=False)  # Python reads NaN and infinity, which JSON has not
@@ -232,13 +256,11 @@ def _statistics(file: Mapping[str, Any]) -> Statistics:
     unbounded = header.get("unbounded", [])
     if not isinstance(unbounded, list) or not all(isinstance(name, str) for name in unbounded):
         raise CacheError("its unbounded tensors are something else than a list of names")
-    return Statistics(
-        tensors,
-        groups=groups,
-        explicit_groups=explicit_groups,
-        provenance=Provenance(**provenance),
-        unbounded=unbounded,
-    )
+    known = Provenance(**provenance)
+    for name, number in (("count", known.count), ("seed", known.seed or 0)):
+        if not isinstance(number, int) or abs(number) >= 1e300:
+            raise CacheError(f"its {name} is no whole number that a float holds")
+    return Statistics(tensors, groups=groups, explicit_groups=explicit_groups, provenance=known, unbounded=unbounded)
 
 
 def _group(stored: Mapping[str, Any]) -> ScaleGroup:

@@ -1,11 +1,10 @@
 """From an ONNX model to a TensorRT network, and what a user can make of TensorRT's errors."""
 
 import re
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibrators.errors import BuildError, folded
+from calibrators.files import temporary_folder
 from engines.backends.backend import Log
 from engines.graph.operators import label as node_label
 
@@ -49,8 +48,8 @@ def _parsed(parser: Any, model: "onnx.ModelProto") -> bool:
 def _parsed_from_file(parser: Any, model: "onnx.ModelProto") -> bool:
     import onnx
 
-    with tempfile.TemporaryDirectory(prefix="trtcal-", ignore_cleanup_errors=True) as folder:
-        path = Path(folder) / "model.onnx"
+    with temporary_folder() as folder:
+        path = folder / "model.onnx"
         copy = onnx.ModelProto()
         copy.CopyFrom(model)  # saving moves the data out of the model that it is given
         onnx.save(copy, path, save_as_external_data=True, location="model.data")

@@ -126,7 +126,7 @@ def _profile(sizes: str, entry: str) -> Profile:
 
 
 def _shape(text: str, entry: str) -> Shape:
-    if not re.fullmatch(r"\d+(x\d+)*", text):
+    if not re.fullmatch(r"\d{1,18}(x\d{1,18})*", text):
         raise BuildError(f"cannot read the shape {text!r} in {entry.rstrip(',')!r}; {_FORM}")
     return tuple(int(size) for size in text.split("x"))
 

@@ -5,13 +5,11 @@ wrote in between is kept.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from calibrators.errors import BuildError, OutputError
-from calibrators.files import explained, write_whole
+from calibrators.files import locked, write_whole
 from engines.backends.backend import Log
 
 PATIENCE = 60.0
@@ -50,7 +48,7 @@ class TimingCache:
             OutputError: The file cannot be written or locked.
         """
         cache = self._config.get_timing_cache()
-        with _locked(self._path):
+        with locked(self._path, patience=PATIENCE, otherwise="give --timing-cache another file"):
             present = self._bytes()
             if present != self._read:
                 other = self._config.create_timing_cache(present)
@@ -71,20 +69,3 @@ class TimingCache:
             f"the timing cache {self._path} is corrupt, or of another GPU than this one or another version than "
             f"{self._label}: remove it, or give --timing-cache another file"
         )
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keep other processes from the file while the block runs."""
-    from filelock import FileLock, Timeout
-
-    lock = Path(f"{path}.lock")
-    try:
-        with FileLock(lock, timeout=PATIENCE):
-            yield
-    except Timeout as error:
-        raise OutputError(
-            f"another process has held {lock} for {PATIENCE:.0f} s: wait for it, or give --timing-cache another file"
-        ) from error
-    except OSError as error:
-        raise explained(lock, error) from error

@@ -289,7 +289,7 @@ def _recorded(model: str | os.PathLike[str]) -> dict[str, Any] | None:
     """The preprocessing that the side-car of a Q/DQ model holds; nothing where it is of another file than `model`."""
     try:
         value = json.loads(cache_sidecar_path(model).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(value, dict) or value.get("sha256") != sha256_of(model):
         return None

@@ -5,7 +5,6 @@ it has none: as Q/DQ nodes, written from a cache, or from ranges that the calibr
 """
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from calibrators.cache.sidecar import sidecar_path
 from calibrators.cache.text import CalibrationCache
 from calibrators.codecs.cache_file import load_cache
 from calibrators.errors import BuildError, CacheMismatchError, listed
-from calibrators.files import require_outputs
+from calibrators.files import require_outputs, temporary_folder
 from calibrators.statistics.file import Statistics
 from engines.backends.backend import Calibration
 from engines.backends.shapes import Profile
@@ -263,7 +262,7 @@ def _file_of(cache: "str | os.PathLike[str] | CalibrationCache") -> Iterator[Pat
     if not isinstance(cache, CalibrationCache):
         yield Path(cache)
         return
-    with tempfile.TemporaryDirectory(prefix="trtcal-", ignore_cleanup_errors=True) as folder:
-        path = Path(folder) / "given.cache"
+    with temporary_folder() as folder:
+        path = folder / "given.cache"
         cache.save(path)
         yield path

@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import onnx
 
 from calibrators.errors import ModelError
+from calibrators.files import temporary_folder
 from engines.collection.blocked_layout import without_reordering
 from engines.graph.model import ModelSource, loaded
 from engines.graph.runtime import DTYPES
@@ -102,8 +102,8 @@ def _both(model: bytes, outputs: Sequence[str], options: Options, data: str | No
     """Open the model, and what ONNX Runtime has made of it without reordering; None where there is nothing to gain."""
     import onnxruntime as ort
 
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "optimized.onnx"
+    with temporary_folder() as folder:
+        file = folder / "optimized.onnx"
         settings = options(data)
         settings.optimized_model_filepath = os.fspath(file)
         for what, value in (("file_name", "weights"), ("min_size_in_bytes", "1024")):

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 
 from calibrators.batches import TensorSpec
-from calibrators.errors import ModelError
+from calibrators.errors import ModelError, repeated
 from calibrators.files import sha256_of
 from calibrators.statistics.file import ScaleGroup
 from engines.graph import validity
@@ -98,7 +98,7 @@ def _require_unambiguous(model: onnx.ModelProto, source: object) -> None:
     """Refuse what readers understand in different ways: nodes in disorder or in a circle, two weights of one name."""
     names = {tensor.name for tensor in model.graph.initializer}
     if len(names) < len(model.graph.initializer):
-        twice = next(name for name in names if [each.name for each in model.graph.initializer].count(name) > 1)
+        twice = repeated(tensor.name for tensor in model.graph.initializer)
         raise ModelError(f"{source} is not a valid ONNX model: it has two initializers {twice}; export it again")
     ahead = {name for node in model.graph.node for name in node.output if name}
     for node in model.graph.node:

@@ -1,7 +1,6 @@
 """Sessions: something that runs a model on a batch and gives its outputs as arrays."""
 
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +10,7 @@ import numpy as np
 
 from calibrators.batches import Array, TensorSpec, bind
 from calibrators.errors import ModelError, one_line
+from calibrators.files import temporary_folder
 from engines.graph.chunks import run_in_chunks, sample_count, shapes_of
 from engines.graph.cores import usable_cores
 from engines.graph.runtime import DTYPES
@@ -213,8 +213,8 @@ def _from_memory(model: "onnx.ModelProto", threads: int, arithmetic: Arithmetic)
 def _through_a_file(model: "onnx.ModelProto", threads: int, arithmetic: Arithmetic) -> Any:
     import onnx
 
-    with tempfile.TemporaryDirectory(prefix="trtcal-", ignore_cleanup_errors=True) as folder:
-        path = Path(folder) / "model.onnx"
+    with temporary_folder() as folder:
+        path = folder / "model.onnx"
         copy = onnx.ModelProto()
         copy.CopyFrom(model)  # saving moves the data out of the model that it is given
         onnx.save(copy, path, save_as_external_data=True, location="model.data")

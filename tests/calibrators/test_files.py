@@ -2,7 +2,6 @@ import errno
 import hashlib
 import os
 import resource
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,7 +79,7 @@ def full(*_: object, **__: object) -> None:
     [
         lambda patch: patch.setattr(Path, "write_bytes", full),
         lambda patch: patch.setattr(os, "fsync", full),
-        lambda patch: patch.setattr(tempfile, "mkstemp", full),
+        lambda patch: patch.setattr(os, "open", full),
     ],
     ids=["while writing", "while the system writes back", "while making the temporary file"],
 )
@@ -130,6 +129,39 @@ def test_permissions_of_the_old_file_stay(target: Path, mode: int) -> None:
     write_whole(target, b"new")
     assert target.read_bytes() == b"new"
     assert target.stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only a superuser gives files away")
+@pytest.mark.parametrize("mode", [0o640, 0o664])
+def test_owner_and_group_of_the_old_file_stay(target: Path, mode: int) -> None:
+    os.chown(target, 12345, 23456)
+    target.chmod(mode)
+    write_whole(target, b"new")
+    found = target.stat()
+    assert (target.read_bytes(), found.st_uid, found.st_gid, found.st_mode & 0o777) == (b"new", 12345, 23456, mode)
+
+
+def test_an_owner_that_may_not_be_given_is_no_error(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def refuse(path: Path, owner: int, group: int) -> None:
+        asked.append((owner, group))
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "chown", refuse)
+    write_whole(target, b"new")
+    assert target.read_bytes() == b"new"
+    assert asked == [(-1, os.getegid()), (os.geteuid(), -1)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only a superuser gives files away")
+def test_a_new_file_in_the_place_of_a_link_is_not_the_targets_owners(tmp_path: Path) -> None:
+    elsewhere, link = tmp_path / "another's.cache", tmp_path / "model.cache"
+    elsewhere.write_bytes(OLD)
+    os.chown(elsewhere, 12345, 23456)
+    link.symlink_to(elsewhere)
+    write_whole(link, b"new")
+    assert link.stat().st_uid == os.geteuid()
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])

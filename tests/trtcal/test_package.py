@@ -37,6 +37,36 @@ def test_importing_loads_no_heavy_library(code, absent, tmp_path):
     assert set(absent) & set(result.stdout.split()) == set()
 
 
+@pytest.mark.parametrize("package", ["trtcal", "trtcal.cli", "engines.sessions.onnxruntime"])
+@pytest.mark.parametrize("stated, then", [(None, "1"), ("0", "0"), ("", "")])
+def test_importing_switches_telemetry_of_onnx_runtime_off(package, stated, then, tmp_path, monkeypatch):
+    """Here, and in processes that are started; unless the user has said something."""
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
+    if stated is not None:
+        monkeypatch.setenv("ORT_DISABLE_TELEMETRY", stated)
+    code = f"import {package}, subprocess; subprocess.run('echo \"<$ORT_DISABLE_TELEMETRY>\"', shell=True)"
+    assert python(code, folder=tmp_path).stdout.strip() == f"<{then}>"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from trtcal.machine.doctor import probe; assert probe('onnxruntime').usable",
+        "import trtcal, onnxruntime",
+        "from engines.sessions.onnxruntime import DTYPES; import onnxruntime",
+    ],
+)
+def test_onnx_runtime_leaves_no_files_in_the_home_folder(code, tmp_path, monkeypatch):
+    for name in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HOME", "TMPDIR"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
+    result = python(code, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 @pytest.mark.parametrize("name", trtcal.__all__)
 def test_every_public_name_resolves(name):
     value = getattr(trtcal, name)

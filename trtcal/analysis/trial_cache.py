@@ -26,7 +26,7 @@ import numpy as np
 from calibrators.cache.sidecar import installed_versions
 from calibrators.encoding import Encoding
 from calibrators.errors import CacheError, one_line
-from calibrators.files import opened, require_writable, write_whole
+from calibrators.files import locked, opened, require_writable, write_whole
 from engines.graph.model import model_digest
 from engines.simulation.simulated_model import FLOAT, LayerForm, Simulation
 from trtcal.data.images import ImageLoader
@@ -39,6 +39,9 @@ VERSION = 1
 
 EVERY = 1.0
 """Seconds between two writes of the file: all that a crash can cost. Ctrl-C costs nothing."""
+
+PATIENCE = 60.0
+"""Seconds to wait for another process, which holds the lock only while it merges and writes."""
 
 
 class TrialCache(AbstractContextManager["TrialCache"]):
@@ -82,15 +85,18 @@ class TrialCache(AbstractContextManager["TrialCache"]):
             self.save()
 
     def save(self) -> None:
-        """Write the file, whole or not at all, if anything was kept since.
+        """Write the file, whole or not at all, if anything was kept since; what others wrote meanwhile is kept, too.
 
         Raises:
-            OutputError: It cannot be written.
+            CacheError: Another process has put something there that is none of ours.
+            OutputError: It cannot be written or locked.
         """
         if self._path is not None and self._unwritten:
-            scores = {key: _as_dict(score) for key, score in sorted(self._scores.items())}
-            content = {"trtcal_trials": FORMAT, "sha256": _sha256(scores), "scores": scores}
-            write_whole(self._path, json.dumps(content, indent=1) + "\n")
+            with locked(self._path, patience=PATIENCE, otherwise="give --resume another file"):
+                self._scores = {**_read(self._path), **self._scores}
+                scores = {key: _as_dict(score) for key, score in sorted(self._scores.items())}
+                content = {"trtcal_trials": FORMAT, "sha256": _sha256(scores), "scores": scores}
+                write_whole(self._path, json.dumps(content, indent=1) + "\n")
             self._written, self._unwritten = time.monotonic(), False
 
     def __exit__(
@@ -160,7 +166,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Score]:
         return {}
     except OSError as error:
         raise CacheError(f"cannot read {path}: {error.strerror or error}; give another file of trials") from error
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise CacheError(
             f"{path} holds no trials that this trtcal reads ({type(error).__name__}: {one_line(error)}): "
             "delete it, or give another file"
@@ -204,6 +210,6 @@ def _share(hits: int, total: int) -> Share:
 
 
 def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
         raise ValueError(f"{value!r} is no count")
     return value

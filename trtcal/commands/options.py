@@ -196,7 +196,7 @@ def require_no_calibration(
 
 def size_of(text: str) -> int:
     """Bytes from a size such as 4GiB, 512MB or 1000000."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) *(?:([KMGT])(i?))?B?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?) *(?:([KMGT])(i?))?B?", text.strip(), re.IGNORECASE)
     if match is None:
         raise BuildError(f"{text!r} is no size: write such as 4GiB, 512MB or a number of bytes")
     number, prefix, binary = match.groups()

@@ -1,6 +1,8 @@
 """TOML files of settings: read, and held against the keys and words that there are."""
 
 import importlib
+import math
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -12,6 +14,9 @@ from calibrators.files import opened
 
 MOST_BYTES = 2**24
 """Settings of about a hundred thousand layers."""
+
+MOST_PARTS = 50
+"""Parts of a key, with dots between; the parser's time grows with their square."""
 
 
 def read_toml(path: Path, *, error: type[TrtcalError] = DataError) -> dict[str, Any]:
@@ -30,12 +35,16 @@ def read_toml(path: Path, *, error: type[TrtcalError] = DataError) -> dict[str, 
 
 
 def parse_toml(text: str, *, error: type[TrtcalError] = DataError) -> dict[str, Any]:
-    """What a text holds; `error` is what is raised where it is no TOML."""
+    """What a text holds; `error` is what is raised where it is no TOML, or has numbers that TOML has not."""
     tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    if any(line.count(".") > MOST_PARTS and _has_long_key(line) for line in text.splitlines()):
+        raise error(f"has a key of more than {MOST_PARTS} parts, which no settings have")
     try:
-        content: dict[str, Any] = tomllib.loads(text)
+        content: dict[str, Any] = tomllib.loads(text, parse_float=_float)
     except (ValueError, RecursionError) as failure:  # beside TOMLDecodeError: a number of thousands of digits
         raise error(f"is not TOML: {failure}") from failure
+    if not _fits(content):
+        raise error("is not TOML: it holds an integer of more than 64 bits")
     return content
 
 
@@ -58,3 +67,28 @@ def nearest(word: str, valid: Iterable[str], *, closeness: float = 0.7) -> str:
     """A question in brackets after the valid word that is most like `word`; empty where none is as close as that."""
     close = get_close_matches(word, list(valid), n=1, cutoff=closeness)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _has_long_key(line: str) -> bool:
+    """Whether a table's name, or what stands before an equals sign, has too many parts."""
+    *keys, last = line.split("=")
+    keys += [last] if line.lstrip().startswith("[") else []
+    return any(re.split("[{,]", key)[-1].count(".") >= MOST_PARTS for key in keys)
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value) and "inf" not in text:
+        raise ValueError(f"{text[:40]} is more than a float holds")
+    return value
+
+
+def _fits(content: dict[str, Any]) -> bool:
+    """Whether all integers have at most 64 bits; hexadecimal ones, the parser reads at any length."""
+    waiting: list[Any] = [content]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            return False
+        waiting += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return True

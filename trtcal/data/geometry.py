@@ -69,8 +69,8 @@ class Resize:
 
 
 def is_length(value: object) -> bool:
-    """Whether `value` is a number of pixels."""
-    return type(value) is int and value > 0
+    """Whether `value` is a number of pixels, in 32 bits."""
+    return type(value) is int and 0 < value < 2**31
 
 
 def is_size(value: object) -> bool:

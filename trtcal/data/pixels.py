@@ -1,7 +1,9 @@
 """Pixels: from an image file or a Pillow image of any kind to 8-bit RGB or grey of the right size."""
 
 import io
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +22,14 @@ EXTENSIONS = (
 
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow's names of the formats that are read, whatever the file is called. Not EPS: it would run a program."""
+
+
+STRIP = 1 << 20
+"""Pixels of 16 bits that are converted in one go."""
+
+
+LARGE = 1 << 24
+"""Pixels of an image that is decoded alone, while other threads wait with theirs: each takes up to 5 bytes."""
 
 
 class BadImageError(DataError):
@@ -65,6 +75,16 @@ def pixels_of(image: "Image", *, resize: Resize | None, crop: Size | None, grey:
         BadImageError: It cannot be decoded.
         DataError: It is smaller than the crop.
     """
+    with _turn if image.width * image.height > LARGE else nullcontext():
+        pixels = _decoded(image, resize=resize, grey=grey)
+    return pixels if crop is None else _cropped(pixels, crop)
+
+
+_turn = Lock()
+
+
+def _decoded(image: "Image", *, resize: Resize | None, grey: bool) -> npt.NDArray[np.uint8]:
+    """All of `pixels_of` but the crop."""
     import PIL.Image
     from PIL.JpegImagePlugin import JpegImageFile
 
@@ -85,13 +105,12 @@ def pixels_of(image: "Image", *, resize: Resize | None, crop: Size | None, grey:
             image = image.transpose(PIL.Image.Transpose[_TURNS[orientation]])
         if resize and resize.mode == "letterbox" and isinstance(resize.size, tuple):
             image = _letterboxed(image, resize.size, resize.fill)
-        pixels = np.asarray(image)
+        pixels = np.asarray(image if grey or image.mode == "RGB" else image.convert("RGB"))
     except DataError:
         raise
     except Exception as error:  # As in `opened`: decoding happens here.
         raise BadImageError(_reason(error)) from error
-    pixels = pixels.reshape(*pixels.shape[:2], -1)
-    return pixels if crop is None else _cropped(pixels, crop)
+    return pixels.reshape(*pixels.shape[:2], -1)
 
 
 _ORIENTATION = 0x0112
@@ -135,16 +154,22 @@ def _coloured(image: "Image", *, grey: bool) -> "Image":
         raise BadImageError("its pixels are floating-point numbers; save it with 8 or 16 bits")
     elif image.mode in ("P", "PA", "RGBa"):
         image = image.convert("RGBA")
+    if image.mode == "L" or (image.mode == "RGB" and not grey):
+        return image  # grey becomes RGB once it is small; a conversion would copy all of it
     return image.convert("L" if grey else "RGB")
 
 
 def _of_16_bits(image: "Image") -> "Image":
     import PIL.Image
 
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise BadImageError("its pixels are integers of more than 16 bits; save it with 8 or 16 bits")
-    return PIL.Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    pixels = np.empty((image.height, image.width), np.uint8)
+    rows = max(1, STRIP // image.width)
+    for top in range(0, image.height, rows):
+        values = np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
+        if values.min() < 0 or values.max() > 65535:
+            raise BadImageError("its pixels are integers of more than 16 bits; save it with 8 or 16 bits")
+        pixels[top : top + rows] = (values.astype(np.uint32) * 255 + 32767) // 65535
+    return PIL.Image.fromarray(pixels)
 
 
 def _within_limits(size: Size, original: Size) -> Size:

@@ -1,5 +1,6 @@
 """Preprocessing: one value says how an image becomes a model's numbers, in calibration, accuracy and inference."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
@@ -268,10 +269,15 @@ def _size_of(key: str, value: Any) -> Size:
 
 
 def _scale_of(value: Any) -> float:
+    if not isinstance(value, str):
+        return value  # type: ignore[no-any-return]
     try:
-        return float(Fraction(value)) if isinstance(value, str) else value
-    except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise DataError(f'scale must be a number or a fraction such as "1/255", not {value!r}') from error
+        scale = float(Fraction(value)) if "/" in value else float(value)  # a Fraction writes an exponent out
+        if math.isfinite(scale):
+            return scale
+    except (ValueError, ZeroDivisionError, OverflowError):
+        pass
+    raise DataError(f'scale must be a number or a fraction such as "1/255", not {value[:80]!r}')
 
 
 def _per_channel(key: str, values: tuple[float, ...]) -> tuple[float, ...]:

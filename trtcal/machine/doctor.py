@@ -155,7 +155,10 @@ else:
 """
 
 _FACTS = {
-    "onnxruntime": '{"providers": module.get_available_providers()}',
+    "onnxruntime": """{
+        "providers": module.get_available_providers(),
+        "ORT_DISABLE_TELEMETRY": __import__("os").environ.get("ORT_DISABLE_TELEMETRY"),
+    }""",
     "tensorrt": '{"calibrators": hasattr(module, "IInt8EntropyCalibrator2")}',
     "tensorrt_rtx": '{"calibrators": hasattr(module, "IInt8EntropyCalibrator2")}',
     "torch": '{"cuda": module.version.cuda}',

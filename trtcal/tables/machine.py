@@ -58,7 +58,11 @@ def _remark(library: Library) -> str:
     if "calibrators" in facts:
         return "has calibrators" if facts["calibrators"] else "has no calibrators: INT8 by Q/DQ nodes"
     if "providers" in facts:
-        return ", ".join(facts["providers"])
+        return ", ".join((*facts["providers"], _telemetry(facts.get("ORT_DISABLE_TELEMETRY"))))
     if "cuda" in facts:
         return f"CUDA {facts['cuda']}" if facts["cuda"] else "CPU only"
     return ""
+
+
+def _telemetry(disabled: str | None) -> str:
+    return "telemetry off" if disabled == "1" else f"telemetry as ORT_DISABLE_TELEMETRY={disabled or ''} has it"

@@ -169,3 +169,35 @@ def test_a_missing_file_says_what_writes_one(path: Path) -> None:
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(CacheError, match=r"cannot read .*: Is a directory; give a statistics file"):
         Statistics.load(tmp_path)
+
+
+def packed(**changes: Any) -> bytes:
+    """As `npz`, compressed."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{**parts(), **changes})
+    assert len(buffer.getvalue()) < 2**18
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", ["counts", "exponents", "maxima"])
+def test_an_array_that_would_unpack_to_much_more_than_its_tensors_need(name: str, path: Path) -> None:
+    path.write_bytes(packed(**{name: np.zeros(2**27, np.uint8)}))
+    with pytest.raises(CacheError, match=f"its {name} are too large for 6 tensors"):
+        Statistics.load(path)
+
+
+@pytest.mark.parametrize(("limit", "size"), [("MOST_BYTES", 2**19), ("MOST_HEADER", 100)])
+def test_a_file_that_would_unpack_to_more_than_any(
+    limit: str, size: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.write_bytes(packed())
+    assert Statistics.load(path) == SOME
+    monkeypatch.setattr(f"calibrators.statistics.file.{limit}", size)
+    with pytest.raises(CacheError, match=r"it would unpack to 0\.0 GiB"):
+        Statistics.load(path)
+
+
+def test_a_header_that_would_unpack_to_more_than_names_need(path: Path) -> None:
+    path.write_bytes(packed(header=np.full(2**27, ord(" "), np.uint8)))
+    with pytest.raises(CacheError, match=r"it would unpack to 0\.1 GiB"):
+        Statistics.load(path)

@@ -67,7 +67,54 @@ def test_it_is_written_as_time_goes_on_and_at_the_end(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt), cache:
         raise KeyboardInterrupt
     assert len(TrialCache(path)) == 3
-    assert [each.name for each in tmp_path.iterdir()] == ["trials.json"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["trials.json", "trials.json.lock"]
+
+
+def test_runs_that_share_a_file_keep_the_scores_of_all(tmp_path, monkeypatch):
+    path = tmp_path / "trials.json"
+    with TrialCache(path) as one, TrialCache(path) as other:
+        one.put("of one", SCORE)
+        other.put("of the other", SCORE)
+        other.save()
+        assert "of one" not in other
+    assert set(TrialCache(path)._scores) == {"of one", "of the other"}
+    assert "of the other" in one, "it need not be measured again"
+
+
+def test_processes_that_share_a_file_keep_the_scores_of_all(tmp_path):
+    path = tmp_path / "trials.json"
+    program = f"""
+import sys
+from trtcal.analysis import trial_cache
+from trtcal.measure.measures import Score
+trial_cache.EVERY = 0.0
+with trial_cache.TrialCache({str(path)!r}) as cache:
+    for number in range(15):
+        cache.put(f"{{sys.argv[1]}} {{number}}", Score())
+"""
+    running = [subprocess.Popen([sys.executable, "-c", program, name], cwd=ROOT) for name in "abc"]
+    assert [process.wait(120) for process in running] == [0, 0, 0]
+    assert len(TrialCache(path)) == 45
+
+
+def test_what_another_put_in_its_place_meanwhile_is_not_overwritten(tmp_path):
+    path = tmp_path / "trials.json"
+    cache = TrialCache(path)
+    cache.put("key", SCORE)
+    path.write_text("notes of mine")
+    with pytest.raises(CacheError, match="holds no trials"):
+        cache.save()
+    assert path.read_text() == "notes of mine"
+
+
+def test_a_lock_that_is_not_let_go_is_told(tmp_path, monkeypatch):
+    from filelock import FileLock
+
+    monkeypatch.setattr(trial_cache, "PATIENCE", 0.1)
+    cache = TrialCache(tmp_path / "trials.json")
+    cache.put("key", SCORE)
+    with FileLock(tmp_path / "trials.json.lock"), pytest.raises(OutputError, match="give --resume another file"):
+        cache.save()
 
 
 def test_nothing_kept_is_nothing_written(tmp_path):

@@ -28,3 +28,11 @@ def test_json(command):
     assert value["libraries"]["onnxruntime"]["installed"]
     calibrate = next(each for each in value["commands"] if each["command"] == "calibrate")
     assert calibrate["ready"]
+
+
+def test_telemetry_of_onnx_runtime_is_told(command, monkeypatch):
+    _, out, _ = command("doctor")
+    assert "telemetry off" in " ".join(out.split())
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "0")
+    _, out, _ = command("doctor")
+    assert "telemetry off" not in " ".join(out.split())

@@ -2,6 +2,10 @@
 
 import io
 import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from calibrators.errors import DataError
+from trtcal.data import pixels
 from trtcal.data.geometry import Resize
 from trtcal.data.pixels import BadImageError, opened, pixels_of
 
@@ -262,3 +267,60 @@ def test_damaged_bytes_give_an_image_or_one_error(tmp_path: Path, kind: str, hit
         assert os.linesep not in str(error)
     else:
         assert pixels.shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I"])
+@pytest.mark.parametrize("grey", [True, False])
+def test_strips_of_16_bits_are_no_other_pixels(mode: str, grey: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (37, 23))
+    kind = {"I;16": "<u2", "I;16B": ">u2", "I": "<i4"}[mode]
+    image = PIL.Image.frombytes(mode, (23, 37), values.astype(kind).tobytes())
+    expected = np.floor(values * (255 / 65535) + 0.5)[..., None].repeat(1 if grey else 3, axis=2)
+    for strip in (1, 23 * 5, 1 << 20):
+        monkeypatch.setattr("trtcal.data.pixels.STRIP", strip)
+        np.testing.assert_array_equal(pixels_of(image, resize=None, crop=None, grey=grey), expected)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos", "box"])
+@pytest.mark.parametrize("mode", ["exact", "letterbox"])
+def test_grey_that_becomes_rgb_when_it_is_small_is_as_before(mode: str, interpolation: str) -> None:
+    image = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (61, 47), np.uint8))
+    resize = Resize(mode, (19, 23), interpolation, fill=114 if mode == "letterbox" else 0)
+    given = pixels_of(image, resize=resize, crop=None, grey=False)
+    np.testing.assert_array_equal(given, pixels_of(image.convert("RGB"), resize=resize, crop=None, grey=False))
+
+
+@pytest.mark.parametrize("mode, most", [("I;16", 350), ("L", 250), ("RGB", 450)])
+def test_memory_of_a_large_image(mode: str, most: int, tmp_path: Path) -> None:
+    """64 million pixels in a small file: 2, 1 and 4 bytes each once they are decoded, and a little more."""
+    PIL.Image.new(mode, (8000, 8000)).save(tmp_path / "large.png")
+    program = (
+        "import resource, sys; from pathlib import Path; from trtcal.data.geometry import Resize\n"
+        "from trtcal.data.pixels import opened, pixels_of\n"
+        "image = opened(Path(sys.argv[1])); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "pixels_of(image, resize=Resize('exact', (32, 32)), crop=None, grey=False)\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "large.png"], env=environment, capture_output=True, check=True
+    )
+    assert int(done.stdout) < most
+
+
+@pytest.mark.parametrize("large, together", [(100, 1), (10_000, 4)])
+def test_large_images_are_decoded_one_at_a_time(large: int, together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trtcal.data.pixels.LARGE", large)
+    inside, most, decode = [0], [0], pixels._decoded
+
+    def counted(*arguments: object, **options: object) -> object:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.3)
+        inside[0] -= 1
+        return decode(*arguments, **options)
+
+    monkeypatch.setattr(pixels, "_decoded", counted)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda seed: pixels_of(picture(30, 40, seed), resize=None, crop=None, grey=False), range(4)))
+    assert most == [together]

@@ -34,6 +34,7 @@ class TestProbe:
         found = probe("onnxruntime")
         assert found.version == onnxruntime.__version__
         assert "CPUExecutionProvider" in found.facts["providers"]
+        assert found.facts["ORT_DISABLE_TELEMETRY"] == "1"
 
     def test_tensorrt_rtx_has_no_calibrators(self):
         module = pytest.importorskip("tensorrt_rtx")
