@@ -3,19 +3,10 @@
 import json
 from itertools import product
 
-import onnx
 import pytest
 
 from calibrators.cache.text import CalibrationCache
 from calibrators.ranges import METHODS
-from tests.engines.networks import classifier
-
-
-@pytest.fixture
-def job(job):
-    """The job with as many classes as its images have."""
-    onnx.save(classifier(classes=2), job / "model.onnx")
-    return job
 
 
 @pytest.fixture

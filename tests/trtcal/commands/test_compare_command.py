@@ -14,13 +14,6 @@ from tests.engines.networks import Net, classifier
 
 
 @pytest.fixture
-def job(job):
-    """The job with as many classes as its images have."""
-    onnx.save(classifier(classes=2), job / "model.onnx")
-    return job
-
-
-@pytest.fixture
 def compare(command, job):
     """Compares methods on the job's model with further options; gives code, output, messages."""
 
