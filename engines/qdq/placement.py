@@ -1,7 +1,7 @@
 """Where quantization goes in a graph: the operators whose inputs get Q/DQ nodes, and why the others do not."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
@@ -9,10 +9,6 @@ import onnx_ir as ir
 from calibrators.errors import ModelError
 from engines.graph.float_layers import constants_of, why_float
 from engines.graph.operators import ADDITIONS, CONVOLUTIONS, MOVES, QUANTIZERS, WEIGHTED, label, weight_axis
-
-FEWEST = 16
-"""Rows and columns of a matrix that is worth INT8: TensorRT gains nothing from smaller ones (NVIDIA's ModelOpt leaves
-out the same), and in positions times a few frequencies, or in the last scores, eight bits are what hurts most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +28,12 @@ class Site:
         activation: Which input is the activation.
         weight: Its constant operand, or None for a residual's skip input.
         partner: Of a skip input: the convolution that the addition is fused into.
-        small: Why it stays in float unless it is asked for; "" for what is quantized by default.
     """
 
     node: ir.Node
     activation: int
     weight: Weight | None = None
     partner: ir.Node | None = None
-    small: str = ""
 
     @property
     def tensor(self) -> str:
@@ -54,7 +48,7 @@ class Plan:
     """What to quantize.
 
     Attributes:
-        sites: In topological order, `small` ones included.
+        sites: In topological order.
         left: The label of each weighted operator that stays in float -> why.
     """
 
@@ -146,8 +140,7 @@ def _by_channel(node: ir.Node, constant: ir.TensorProtocol) -> Site | str:
         return "its constant operand is a vector: with one output channel, INT8 gains nothing"
     if node.op_type == "Gemm" and node.attributes.get_int("transA", False):
         return "it transposes its activation"
-    small = _small(constant.shape.numpy())
-    return Site(node, 0, Weight(1, weight_axis(node, rank=rank)), small=small)
+    return Site(node, 0, Weight(1, weight_axis(node, rank=rank)))
 
 
 def _left(node: ir.Node, operand: ir.Value | None) -> Site | str:
@@ -162,17 +155,7 @@ def _left(node: ir.Node, operand: ir.Value | None) -> Site | str:
         return f"its weights are {constant.dtype.name}"
     if rank < 2:
         return "its constant operand is a vector: with one output channel, INT8 gains nothing"
-    return Site(node, 1, Weight(0, weight_axis(node, place=0, rank=rank)), small=_small(constant.shape.numpy()))
-
-
-def _small(sizes: Sequence[int]) -> str:
-    """Why a matrix, or a stack of them, is not worth quantizing; "" where it is."""
-    if min(sizes[-2:]) >= FEWEST:
-        return ""
-    return (
-        f"its constant operand, {' x '.join(map(str, sizes))}, is too small to gain by INT8: fewer than {FEWEST} one "
-        'way; precision = "int8" in a configuration quantizes it'
-    )
+    return Site(node, 1, Weight(0, weight_axis(node, place=0, rank=rank)))
 
 
 def _skip(node: ir.Node, live: set[ir.Value], fusible: set[ir.Node]) -> Site | None:

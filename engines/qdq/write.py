@@ -142,7 +142,6 @@ def quantize(
             of it; "block:N", N neighbours along the axis that MatMul or Gemm sums over, for ONNX Runtime. For blocks
             the model's opset is raised to 21.
         layers: By label (`engines.graph.operators.label`), the layers that are quantized otherwise, or stay in float.
-            Small matrix products (`engines.qdq.placement.FEWEST`) stay in float unless they are among these.
         caches: By label, the cache that the layer's activation has its scale from, instead of `cache`. An activation
             that several layers read with several scales is quantized with each.
 
@@ -157,7 +156,7 @@ def quantize(
     graph = prepared(model, opset=BLOCK_OPSET if blocks else LOWEST_OPSET)
     unproved = graph.meta.get(UNPROVED)
     plan = planned(graph)
-    chosen = {site: choices.get(label(site.node), site.small or options) for site in plan.sites}
+    chosen = {site: choices.get(label(site.node), options) for site in plan.sites}
     require_blocks_possible(site for site, choice in chosen.items() if _block_size(choice) is not None)
     light, given = ir.to_proto(graph), caches or {}
     main, own = ReadCache(cache, light), {id(each): ReadCache(each, light) for each in given.values()}
@@ -184,8 +183,8 @@ def quantize(
             read[site] = scale
     if not read:
         raise ModelError(
-            f"every layer stays in float ({len(left)}, such as {next(iter(left))}, for {next(iter(left.values()))}): "
-            "quantize one at least, or build the float model with --precision fp16"
+            f"every layer stays in float ({len(left)}, such as {next(iter(left))}): quantize one at least, or build "
+            "the float model with --precision fp16"
         )
     common.TopologicalSortPass()(graph)
     common.RemoveUnusedNodesPass()(graph)

@@ -40,8 +40,7 @@ def layer_forms(
         simulation: The model.
         statistics: Of its activations.
         method: The range method of layers whose settings name none.
-        settings: By layer name, as `QuantConfig.settings` gives them; layers without any have the defaults: small
-            matrix products are in float.
+        settings: By layer name, as `QuantConfig.settings` gives them; layers without any have the defaults.
 
     Raises:
         ConfigError: A setting is one to train with.
@@ -53,7 +52,7 @@ def layer_forms(
     quantized = list[str]()
     require_untrained(settings or {})
     for layer in simulation.layers:
-        wanted = (settings or {}).get(layer.name, LayerSettings("float" if layer.small else "int8"))
+        wanted = (settings or {}).get(layer.name, LayerSettings())
         form = _form(simulation, layer, wanted, activations)
         if isinstance(form, LayerForm):
             forms[layer.name] = form
@@ -86,8 +85,6 @@ class _Activations:
 
 def _form(simulation: Simulation, layer: Layer, wanted: LayerSettings, activations: _Activations) -> LayerForm | str:
     """The form of a quantized layer, or why it is not quantized."""
-    if wanted.precision == "float" and layer.small:
-        return layer.small
     if wanted.precision != "int8":
         return f"the configuration has it in {wanted.precision}"
     activation = activations.of(layer.activation, wanted)

@@ -20,13 +20,8 @@ def plan_of(resolved: Resolved, layers: Sequence[Layer]) -> LayerPlan:
     int8 = {name: settings for name, settings in resolved.layers.items() if settings.precision == "int8"}
     weighted = {layer.name: int8[layer.name] for layer in layers if layer.weight is not None and layer.name in int8}
     _require_possible(int8, weighted)
-    small = {layer.name for layer in layers if layer.small}  # in float, they are as without a configuration
     return LayerPlan(
-        {
-            name: settings.precision
-            for name, settings in resolved.layers.items()
-            if settings.precision != "float" or name not in small
-        },
+        {name: settings.precision for name, settings in resolved.layers.items()},
         {name: settings.weight_options() for name, settings in weighted.items()},
         {name: settings.activation for name, settings in int8.items() if settings.activation is not None},
         tuple(_notes(resolved, weighted)),

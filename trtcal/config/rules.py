@@ -118,8 +118,7 @@ class LayerRules:
     first that was added counts. The same target again changes and adds to what it said before.
 
     A residual addition of whose precision no rule says anything, and which is fused into a convolution that is not
-    INT8, takes that one's: quantizing its other input would cost accuracy and gain nothing. A matrix product too small
-    to gain by INT8 (`engines.qdq.placement.FEWEST`) stays in float unless a rule gives it a precision.
+    INT8, takes that one's: quantizing its other input would cost accuracy and gain nothing.
 
     Attributes:
         default: Of what no rule sets.
@@ -188,10 +187,6 @@ class LayerRules:
         ends = self.skipped.ends(layers)
         chosen = {layer.name: self._of(layer, ends) for layer in layers}
         found = {name: replace(self.default, **settings) for name, settings in chosen.items()}
-        for layer in layers:
-            by_default = found[layer.name].precision == "int8" and "precision" not in chosen[layer.name]
-            if getattr(layer, "small", "") and by_default:
-                found[layer.name] = replace(found[layer.name], precision="float")
         for layer in layers:
             partner = found.get(getattr(layer, "partner", None) or "")
             if partner is not None and partner.precision != "int8" and "precision" not in chosen[layer.name]:

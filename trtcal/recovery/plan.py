@@ -117,9 +117,7 @@ def recover(
         model, parts, ranges or partial(_by_method_of, cache), labelled=labelled, seed=seed, step=step or _silent
     )
     choices: dict[str, qdq.LayerChoice] = {
-        layer.name: layer.small or weights or WeightOptions()
-        for layer in run.simulation.layers
-        if layer.weight is not None
+        layer.name: weights or WeightOptions() for layer in run.simulation.layers if layer.weight is not None
     }
     plain = run.state(run.simulation.floats, cache, caches or {}, {**choices, **(layers or {})})
     state, unbiased, attempts = plain, plain, list[Attempt]()
