@@ -40,8 +40,8 @@ class TestRoundTrip:
         assert {name: back.scales[name] for name in result.scales} == result.scales
         assert set(back.scales) - set(back.derived) == network.quantized
         assert list(back.scales) == [name for name in activations(network.model) if name in back.scales]
-        scales = {**cache, **cache.sidecar.explicit}
-        assert {name: scales[name] for name in back.derived} == {name: back.scales[name] for name in back.derived}
+        for name in back.derived:  # the finer scale that a part of a tensor may have in the side-car, or the shared one
+            assert back.scales[name] in (cache[name], cache.sidecar.explicit.get(name)), name
         assert back.notes == ()
 
     def test_the_cache_that_comes_of_it_gives_the_same_model(self, zoo):
