@@ -6,7 +6,8 @@ from typing import Union
 
 from sphinx.ext.autodoc.mock import _MockObject
 
-sys.path[:0] = [str(Path(__file__).parent / "_extensions")]
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "docs" / "_extensions"), str(ROOT)]  # this tree's trtcal, whichever is installed
 
 project = "trtcal"
 author = "the trtcal authors"

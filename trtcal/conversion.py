@@ -58,7 +58,7 @@ def read(path: str | os.PathLike[str], name: str | None = None, *, whole: bool =
     try:
         encodings = load(data, found, source=str(path))
     except NoCacheError as error:
-        raise recognised_instead(error) from error
+        raise (recognised_instead(error) if error.source == str(path) else error) from error
     if encodings.cache is not None and found == "tensorrt":
         encodings.cache.join_sidecar(path)
     return Read(found, encodings, encodings.notes)

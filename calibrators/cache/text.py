@@ -44,7 +44,7 @@ class NoCacheError(CacheError):
         binary: Whether it is no text.
     """
 
-    def __init__(self, message: str, *, data: bytes, source: str, binary: bool = False) -> None:
+    def __init__(self, message: str, *, data: bytes = b"", source: str = "", binary: bool = False) -> None:
         super().__init__(message)
         self.data, self.source, self.binary = data, source, binary
 

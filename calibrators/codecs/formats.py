@@ -72,7 +72,7 @@ FORMATS = {
 }
 """By name; which names there are, `calibrators.codecs.names` says."""
 
-_JSON_OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{\s*(?:[\"}]|\Z)")
+_JSON_OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{\s*(?:[\"}/#]|\Z)")
 """How a JSON object begins; a tensor's name in a text of ranges may begin with a brace, too."""
 
 

@@ -173,8 +173,11 @@ def commands(script: str) -> Iterator[list[str]]:
 
 
 def masked(line: str) -> str:
-    """A line of output without what changes from run to run: numbers, and the widths that follow from them."""
-    line = re.sub(r"[-+]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?", "0", line)
+    """A line of output without what changes from run to run: numbers, and the widths that follow from them.
+
+    The digits of names, such as INT8 and FP16, are none.
+    """
+    line = re.sub(r"(?<![A-Za-z_\d.])[-+]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?", "0", line)
     line = re.sub(r"([─━═-])\1+", r"\1", line)
     return " ".join(line.split())
 

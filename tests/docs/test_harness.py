@@ -124,6 +124,7 @@ def test_output_is_compared_without_numbers_and_widths() -> None:
     assert missing(("took 12 ms", "...", "── end ──── 4"), output) is None
     assert missing(("other", "took 1 ms"), output) == "took 1 ms"
     assert missing(("took",), output) == "took"
+    assert missing(("20 INT4, 2 FP32",), "20 INT8, 2 FP16") == "20 INT4, 2 FP32"
 
 
 def test_a_block_that_fails_or_prints_something_else_fails(tmp_path: Path) -> None:

@@ -112,7 +112,9 @@ def dump_2_0_0(encodings: Encodings) -> tuple[bytes, tuple[str, ...]]:
     )
     several = [name for name, value in encodings.activations.items() if value.axis is not None]
     losses.changed(several, "activation of several scales", "looks like a weight there, until a model says otherwise")
-    losses.changed(encodings.axis_unknown, "encoding", "gets axis 0, which its file did not tell; give the model")
+    losses.changed(
+        sorted(encodings.axis_unknown), "encoding", "gets axis 0, which its file did not tell; give the model"
+    )
     entries = [aimet_flat.entry_2_0_0(name, value) for name, value in _every(encodings).items()]
     return _written("2.0.0", encodings, {"encodings": entries}), losses.lines
 

@@ -1,6 +1,9 @@
 """Files that are no calibration cache, or a malformed one."""
 
+import copy
 import os
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -75,6 +78,14 @@ def test_a_file_without_end_is_not_read_to_it(size: int, tmp_path: Path) -> None
     os.truncate(path, size)
     with pytest.raises(CacheError, match="is no calibration cache: none is larger than 64 MiB"):
         CalibrationCache.load(path)
+
+
+@pytest.mark.parametrize("again", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_what_is_refused_in_another_process_is_refused_here(again: Callable[[CacheError], CacheError]) -> None:
+    with pytest.raises(CacheError) as failure:
+        CalibrationCache.parse("TRT-8601-EntropyCalibration2\ncut off", source="m.cache")
+    assert str(again(failure.value)) == str(failure.value)
+    assert again(failure.value).__dict__ == failure.value.__dict__
 
 
 @given(st.binary(max_size=200))

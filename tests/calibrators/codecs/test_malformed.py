@@ -195,3 +195,9 @@ def test_what_is_no_format_is_told_in_words(data, what):
     assert "odd.file" in str(failure.value)
     assert what in str(failure.value)
     assert "\n" not in str(failure.value)
+
+
+@pytest.mark.parametrize("start", [b"{\n  // by hand\n", b"{\n  # by hand\n"])
+def test_json_with_a_comment_is_told_to_be_malformed(start):
+    with pytest.raises(CacheError, match="is not JSON"):
+        require_recognised(start + b'"activation_encodings": {"x": [{"bitwidth": 8, "scale": 0.1}]}}', "x.json")
