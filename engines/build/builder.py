@@ -20,9 +20,9 @@ from engines.build.layer_plan import LayerConfig, LayerPlan
 from engines.build.layer_types import constrained, disobeyed, halved, planned_for, told
 from engines.build.request import BackendName, BuildRequest, Precision, Rest, checked_request
 from engines.graph.model import ModelSource, digest_of
-from engines.graph.operators import label
 from engines.inspection.engine_record import Engine, EngineRecord, sidecar_path
 from engines.inspection.inspect import findings_of, operators_of
+from engines.passes.apart import told_apart
 from engines.passes.float_weights import with_float_weights
 from engines.qdq.lint import float_layers, has_quantizers
 
@@ -205,7 +205,7 @@ def _prepared(
         half = halved(request, graph, layers)
         graph = half.model
         notes += half.notes
-    return _named(graph), tuple(notes)
+    return told_apart(graph), tuple(notes)
 
 
 def _quantized(request: BuildRequest, ranges: Ranges, layers: LayerPlan | None) -> "tuple[onnx.ModelProto, list[str]]":
@@ -220,27 +220,6 @@ def _quantized(request: BuildRequest, ranges: Ranges, layers: LayerPlan | None) 
         if not isinstance(chosen.get(name), str)
     ]
     return quantized.model, [*left, *quantized.notes]
-
-
-def _named(graph: "onnx.ModelProto") -> "onnx.ModelProto":
-    """A model with a name of its own for each node: TensorRT wants them apart, and names kernels by them."""
-    import onnx
-
-    names = [node.name for node in graph.graph.node]
-    if all(names) and len(set(names)) == len(names):
-        return graph
-    copy = onnx.ModelProto()
-    copy.CopyFrom(graph)
-    taken = set(filter(None, names))
-    seen: set[str] = set()
-    for node in copy.graph.node:
-        name, number = label(node), 1
-        while name in seen or ((number > 1 or not node.name) and name in taken):
-            number += 1
-            name = f"{label(node)} ({number})"
-        seen.add(name)
-        node.name = name
-    return copy
 
 
 def _seen(graph: "onnx.ModelProto", said: Log, layers: LayerPlan | None) -> dict[str, Any]:

@@ -292,7 +292,7 @@ class _Conversion:
 
     def _is_float(self, value: "ir.Value | None") -> bool:
         """Whether `value` was FP32 in the model given, whatever it is now."""
-        if value is None:
+        if value is None or not value.name:  # absent, or an output that nobody asked for
             return False
         if value.dtype is None:
             producer = value.producer()
