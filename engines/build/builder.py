@@ -24,7 +24,7 @@ from engines.inspection.engine_record import Engine, EngineRecord, sidecar_path
 from engines.inspection.inspect import findings_of, operators_of
 from engines.passes.apart import told_apart
 from engines.passes.float_weights import with_float_weights
-from engines.qdq.lint import float_layers, has_quantizers
+from engines.structure.lint import float_layers, has_quantizers
 
 if TYPE_CHECKING:
     import onnx

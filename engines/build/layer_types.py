@@ -14,9 +14,9 @@ from engines.build.request import BuildRequest
 from engines.graph.operators import label
 from engines.inspection.inspect import Operator
 from engines.passes.half import HalfModel, to_half
-from engines.qdq.findings import Finding
 from engines.qdq.read import DEQUANTIZE
 from engines.simulation.layer_names import layers_of
+from engines.structure.findings import Finding
 
 
 def planned_for(request: BuildRequest, config: LayerConfig) -> LayerPlan:

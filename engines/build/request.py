@@ -13,8 +13,8 @@ from engines.backends.settings import require_types
 from engines.backends.shapes import Profile, parse_shapes, profiles_for
 from engines.graph.model import ModelSource, files_of, input_specs, load_model
 from engines.inspection.engine_record import sidecar_path
-from engines.qdq.dynamic_structure import dynamic_refusal
-from engines.qdq.lint import has_quantizers, structure_of
+from engines.structure.dynamic import dynamic_refusal
+from engines.structure.lint import has_quantizers, structure_of
 
 if TYPE_CHECKING:
     import onnx

@@ -26,7 +26,7 @@ from engines.graph.model import (
     scale_groups,
 )
 from engines.graph.samples import group_size, grouped, turned
-from engines.qdq.dynamic_structure import dynamic_refusal
+from engines.structure.dynamic import dynamic_refusal
 
 Tensors = Literal["all", "quantizable"]
 

@@ -11,7 +11,7 @@ from calibrators.errors import BuildError
 from calibrators.files import sha256_of
 from engines.inspection.inspect import Operator, counted
 from engines.inspection.kernels import Kernel
-from engines.qdq.findings import Finding, Severity
+from engines.structure.findings import Finding, Severity
 
 FORMAT = 1
 """The version of the side-car's layout."""

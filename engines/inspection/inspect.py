@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from engines.graph.operators import WEIGHTED, label
 from engines.inspection.kernels import Kernel
-from engines.qdq.findings import Finding
 from engines.qdq.read import DEQUANTIZE, QUANTIZE
+from engines.structure.findings import Finding
 
 if TYPE_CHECKING:
     import onnx

@@ -29,8 +29,8 @@ from engines.graph.model import ModelSource
 from engines.graph.operators import CONVOLUTIONS, WEIGHTED, label
 from engines.graph.writer import GraphWriter
 from engines.passes.prepare import prepared
-from engines.qdq.dynamic_structure import NO_DYNAMIC
 from engines.qdq.placement import Site, planned
+from engines.qdq.read import NO_DYNAMIC
 from engines.qdq.weights import Granularity, WeightOptions, site_weight
 
 FOR_ONNX_RUNTIME = (

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
+NO_DYNAMIC = "TensorRT has no dynamic INT8"
+
 
 @dataclass(frozen=True, slots=True)
 class Quantizer:

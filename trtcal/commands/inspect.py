@@ -50,7 +50,7 @@ def _inspect_engine(path: Path, *, kernels: bool, json: bool) -> None:
 
 def _inspect_model(path: Path, *, json: bool) -> None:
     from engines.graph.model import load_model
-    from engines.qdq.lint import structure_of
+    from engines.structure.lint import structure_of
     from trtcal.tables.structure import as_dict, show
 
     structure = structure_of(load_model(path))

@@ -1,6 +1,6 @@
 """Findings: what is wrong with a graph or an engine, and how bad it is."""
 
-from engines.qdq.findings import Finding
+from engines.structure.findings import Finding
 from trtcal.tables import console
 
 LONGEST_NAME = 40

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from engines.qdq.dynamic_structure import NO_DYNAMIC
-from engines.qdq.findings import WeightedOperator
-from engines.qdq.lint import Structure
+from engines.qdq.read import NO_DYNAMIC
+from engines.structure.findings import WeightedOperator
+from engines.structure.lint import Structure
 from trtcal.tables import console
 from trtcal.tables.findings import show_findings
 

@@ -14,7 +14,7 @@ from engines.backends.tensorrt_rtx import TensorRTRTX
 from engines.inspection.inspect import Operator, counted, findings_of, operators_of, rescaling
 from engines.inspection.kernels import Kernel, KernelTensor
 from engines.passes.half import to_half
-from engines.qdq.findings import Finding
+from engines.structure.findings import Finding
 
 pytestmark = pytest.mark.usefixtures("rtx")
 

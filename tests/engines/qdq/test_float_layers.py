@@ -6,8 +6,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from calibrators.errors import ModelError
 from engines.qdq.dynamic import quantize_dynamic
-from engines.qdq.lint import float_layers, structure_of
 from engines.qdq.write import quantize
+from engines.structure.lint import float_layers, structure_of
 from tests.engines.networks import Net
 
 ONNX_RUNTIME = "com.microsoft"

@@ -7,11 +7,11 @@ from onnx import numpy_helper
 
 from calibrators.encoding import Encoding
 from calibrators.errors import ModelError, RangeError
-from engines.qdq.lint import structure_of
 from engines.qdq.weights import Granularity, WeightOptions
 from engines.qdq.write import quantizable_tensors, quantize
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from engines.simulation.simulated_model import LayerForm, Simulation
+from engines.structure.lint import structure_of
 from tests.engines.networks import Net, classifier, samples_of
 from tests.engines.zoo import ZOO
 

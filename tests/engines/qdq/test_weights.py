@@ -15,10 +15,10 @@ from calibrators.weights import weight_encoding
 from engines.build.builder import build_engine
 from engines.collection.collect import collect
 from engines.graph.model import load_model
-from engines.qdq.lint import structure_of
 from engines.qdq.weights import Granularity, WeightOptions
 from engines.qdq.write import quantize
 from engines.sessions.onnxruntime import OnnxRuntimeSession
+from engines.structure.lint import structure_of
 from tests.engines.networks import Net, samples_of
 from tests.engines.qdq.test_dynamic import run, sqnr
 from tests.engines.zoo import ZOO

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 import trtcal
 from calibrators.errors import ConfigError, ModelError
-from engines.qdq.lint import structure_of
+from engines.structure.lint import structure_of
 from tests.trtcal.qat.networks import IMAGES, images, settled
 from tests.trtcal.qat.test_ptq import MODELS, minmax, model_and_batch
 from trtcal.config.layer_settings import LayerSettings

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engines.qdq.findings import Finding
+from engines.structure.findings import Finding
 from trtcal.tables.findings import LONGEST_NAME, grouped, show_findings
 
 LONG = "/model/" + "block/" * 20 + "Conv"

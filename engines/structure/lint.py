@@ -12,10 +12,10 @@ import numpy as np
 
 from engines.graph.float_layers import why_float
 from engines.graph.operators import ADDITIONS, CONVOLUTIONS, WEIGHTED, label, weight_axis
-from engines.qdq.dynamic_structure import dynamic_findings, dynamic_operators
-from engines.qdq.findings import Finding, WeightedOperator
-from engines.qdq.passing import passed_on
 from engines.qdq.read import DEQUANTIZE, QUANTIZE, Graph, Quantizer
+from engines.structure.dynamic import dynamic_findings, dynamic_operators
+from engines.structure.findings import Finding, WeightedOperator
+from engines.structure.passing import passed_on
 
 if TYPE_CHECKING:
     import onnx

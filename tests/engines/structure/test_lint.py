@@ -5,8 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from engines.qdq.findings import Finding
-from engines.qdq.lint import Structure, structure_of
+from engines.structure.findings import Finding
+from engines.structure.lint import Structure, structure_of
 
 
 def only(structure: Structure) -> Finding:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from engines.build.builder import build_engine
-from engines.qdq.lint import structure_of
+from engines.structure.lint import structure_of
 
 
 def ints(*values):

@@ -9,9 +9,9 @@ from calibrators.errors import BuildError
 from engines.build.builder import build_engine
 from engines.graph.model import is_quantized
 from engines.qdq.dynamic import quantize_dynamic
-from engines.qdq.dynamic_structure import dynamic_refusal
-from engines.qdq.lint import structure_of
 from engines.qdq.write import quantize
+from engines.structure.dynamic import dynamic_refusal
+from engines.structure.lint import structure_of
 from tests.engines.networks import Net
 from tests.engines.zoo import ZOO
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.graph.operators import label
-from engines.qdq.findings import INTEGER, Finding, WeightedOperator
-from engines.qdq.read import Graph, Quantizer
+from engines.qdq.read import NO_DYNAMIC, Graph, Quantizer
+from engines.structure.findings import INTEGER, Finding, WeightedOperator
 
 if TYPE_CHECKING:
     import onnx
@@ -18,8 +18,6 @@ DYNAMIC = INTEGER | {
     "MatMulIntegerToFloat",
 }
 """Operators of dynamic quantization, ONNX's and those that ONNX Runtime makes of them."""
-
-NO_DYNAMIC = "TensorRT has no dynamic INT8"
 
 
 def dynamic_refusal(model: "onnx.ModelProto") -> str:
