@@ -10,6 +10,8 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 TORCH ?= 2.13.0
 TORCH_FOLDER := .venv/torch-$(TORCH)
+# In as many processes as there are cores, up to four: each may hold a GB of memory.
+PYTEST := $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 .PHONY: demo test test-torch lint docs bench clean
 .NOTPARALLEL:
@@ -18,10 +20,10 @@ demo: .venv/demo.stamp
 	$(BIN)/trtcal demo
 
 test: lint
-	$(BIN)/pytest
+	$(PYTEST)
 
 test-torch: $(TORCH_FOLDER).stamp
-	PYTHONPATH=$(CURDIR)/$(TORCH_FOLDER) $(BIN)/pytest -m torch $$(grep -rlw torch tests --include='test_*.py')
+	PYTHONPATH=$(CURDIR)/$(TORCH_FOLDER) $(PYTEST) -m torch $$(grep -rlw torch tests --include='test_*.py')
 
 lint: .venv/dev.stamp docs
 	$(BIN)/ruff check
