@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -160,7 +161,9 @@ def settled(config: QuantConfig | None) -> QuantConfig:
 def require_float(model: nn.Module) -> None:
     """Refuse a model that is quantized already."""
     if not isinstance(model, nn.Module):
-        raise ModelError(f"a PyTorch model (torch.nn.Module) is wanted, not {type(model).__name__}")
+        onnx = isinstance(model, (str, os.PathLike)) or hasattr(model, "SerializeToString")
+        more = "; an ONNX model is quantized by trtcal.quantize, or simulated by trtcal.QuantSim" if onnx else ""
+        raise ModelError(f"a PyTorch model (torch.nn.Module) is wanted, not {type(model).__name__}{more}")
     if isinstance(model, torch.jit.ScriptModule):
         raise ModelError("a TorchScript model cannot be changed: give the model that was scripted or traced")
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):

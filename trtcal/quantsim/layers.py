@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from calibrators.codecs.encodings import Encodings
 from calibrators.encoding import Encoding
 from calibrators.errors import ModelError, RangeError
 from calibrators.grid import TENSORRT_INT8, Grid
+from calibrators.methods.names import canonical, elsewhere
 from calibrators.ranges import encodings, method_named
 from calibrators.statistics.file import Statistics
 from engines.graph.operators import CONVOLUTIONS
@@ -18,23 +18,11 @@ from engines.simulation.simulated_model import FLOAT, Layer, LayerForm, Simulati
 from trtcal.config.layer_settings import LayerSettings, require_untrained
 from trtcal.config.settings import QuantConfig
 
-SCHEMES: Mapping[str, str] = MappingProxyType(
-    {
-        "tf": "minmax",
-        "min_max": "minmax",
-        "post_training_tf": "minmax",
-        "tf_enhanced": "sqnr",
-        "post_training_tf_enhanced": "sqnr",
-        "post_training_percentile": "percentile",
-    }
-)
-"""AIMET's names of range methods. Its "percentile" is ours, too."""
-
 HALF = LayerForm(half=True)
 
 
 def method_of(scheme: str) -> str:
-    """The range method of a scheme: AIMET's names, or a method's own.
+    """The range method of a scheme: what AIMET calls it (`calibrators.methods.names`), or its own name.
 
     Raises:
         RangeError: There is no such scheme.
@@ -42,12 +30,11 @@ def method_of(scheme: str) -> str:
     known = "choose tf, tf_enhanced, percentile (or percentile:99.9), or a range method"
     if not isinstance(scheme, str):
         raise RangeError(f"a scheme is a text, not {scheme!r}: {known}")
-    method = SCHEMES.get(scheme, scheme)
     try:
-        method_named(method)
+        method_named(scheme)
     except RangeError as error:
-        raise RangeError(f"there is no scheme {scheme!r}: {known}") from error
-    return method
+        raise RangeError(f"there is no scheme {scheme!r}: {elsewhere(scheme) or known}") from error
+    return canonical(scheme)
 
 
 def settled(

@@ -233,8 +233,17 @@ def test_the_classes_of_quantization_aware_training():
         ({"activation": "percentile:101"}, "activation: "),
         ({"activation": 3}, "activation must be text, such as "),
         (
-            {"weight": "max"},
-            "weight must be one of absmax, mse, lsq, lsq+, learned-range, not 'max' (did you mean 'absmax'?)",
+            {"weight": "absmx"},
+            "weight must be one of absmax, mse, lsq, lsq+, learned-range, not 'absmx' (did you mean 'absmax'?)",
+        ),
+        ({"weight": "kl"}, "learned-range, not 'kl' (that is for activations: of weights, mse "),
+        (
+            {"weight": "moving_average_abs_max"},
+            "not 'moving_average_abs_max' (that is for activations: of weights, mse ",
+        ),
+        (
+            {"activation": "hist"},
+            "activation: there is no range method 'hist': PaddleSlim's is percentile:99.9 here",
         ),
         ({"weight_bits": 1}, "weight_bits must be a whole number from 2 to 16, not 1"),
         ({"activation_bits": 17}, "activation_bits must be a whole number from 2 to 16, not 17"),
