@@ -98,7 +98,9 @@ def _require_word(key: str, value: object, valid: tuple[str, ...]) -> None:
 def _require_known(key: str, value: object, valid: tuple[str, ...], known: Callable[[str], object]) -> None:
     """Refuse a word that `known` refuses, and say which of `valid` is nearest."""
     if not isinstance(value, str):
-        raise ConfigError(f"{key} must be text, such as {valid[0]!r}, not {value!r}")
+        name = activation_named(value.__name__ if isinstance(value, type) else type(value).__name__)
+        such = name if name in valid else valid[0]  # other tools, and `trtcal.qat`, have a class of each
+        raise ConfigError(f"{key} must be text, such as {such!r}, not {value!r}")
     try:
         known(value)
     except RangeError as error:
