@@ -16,6 +16,7 @@ from calibrators.errors import RangeError
 from calibrators.grid import TENSORRT_INT8, Grid
 from calibrators.methods.best import best_range
 from calibrators.methods.named import SINGLE
+from calibrators.methods.names import canonical, elsewhere
 from calibrators.methods.percentile import percentile_range
 from calibrators.range import Range
 from calibrators.statistics.division import divided
@@ -52,22 +53,21 @@ SEARCHERS = 2
 """Threads that search the ranges of a model's tensors: compiled loops run side by side, and what is between them, which
 does not, is too much for more."""
 
-ALIASES: Mapping[str, str] = MappingProxyType({"absmax": "minmax"})
-"""Other names of methods."""
-
 
 def method_named(name: str) -> Method:
-    """The method of that name: of `METHODS`, of `ALIASES`, or percentile with its percentage, as "percentile:99.9".
+    """The method of that name: of `METHODS`, what other tools call it, or a percentile, as "percentile:99.9".
 
     Raises:
         RangeError: There is none, or the percentage is none to calibrate with.
     """
-    family, _, percentage = name.partition(":")
+    known = canonical(name)
+    family, _, percentage = known.partition(":")
     if family == "percentile" and percentage:
         return _percentile(name, percentage)
-    if ALIASES.get(name, name) not in METHODS:
-        raise RangeError(f"there is no range method {name!r}: choose among {', '.join(METHODS)} and percentile:99.9")
-    return METHODS[ALIASES.get(name, name)]
+    if known not in METHODS:
+        told = elsewhere(name) or f"choose among {', '.join(METHODS)} and percentile:99.9"
+        raise RangeError(f"there is no range method {name!r}: {told}")
+    return METHODS[known]
 
 
 def _percentile(name: str, percentage: str) -> Method:
@@ -122,7 +122,7 @@ def calibrate(statistics: Statistics, method: str = "entropy", *, version: int =
     )
     sidecar = Sidecar.of(
         statistics.provenance,
-        method=method,
+        method=canonical(method),
         versions=installed_versions("trtcal", "onnxruntime", "numpy"),
         explicit={name: scale for name, scale in explicit.items() if scale != scales[name]},
     )

@@ -18,10 +18,11 @@ from calibrators.cache.text import CalibrationCache
 from calibrators.codecs.cache_file import load_cache
 from calibrators.errors import BuildError, CacheMismatchError, listed
 from calibrators.files import require_outputs, temporary_folder
+from calibrators.methods.names import canonical
 from calibrators.statistics.file import Statistics
 from engines.backends.backend import Calibration
 from engines.backends.shapes import Profile
-from engines.build.layer_plan import NO_PLAN, LayerPlan, canonical, scales_for, some
+from engines.build.layer_plan import NO_PLAN, LayerPlan, scales_for, some
 from engines.build.request import BuildRequest
 from engines.graph.model import activations, digest_of, files_of, input_specs, name_of
 from engines.qdq.weights import WeightOptions

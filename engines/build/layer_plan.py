@@ -7,7 +7,8 @@ from typing import Any, Literal, Protocol
 
 from calibrators.cache.text import CalibrationCache
 from calibrators.errors import CacheError
-from calibrators.ranges import ALIASES, calibrate
+from calibrators.methods.names import canonical
+from calibrators.ranges import calibrate
 from calibrators.statistics.file import Statistics
 from engines.qdq.weights import WeightOptions
 from engines.qdq.write import LayerChoice
@@ -151,11 +152,6 @@ def some(names: Iterable[str]) -> str:
     each = list(names)
     more = f" and {len(each) - NAMES} more" if len(each) > NAMES else ""
     return ", ".join(each[:NAMES]) + more
-
-
-def canonical(method: str) -> str:
-    """A range method's name, where it has several."""
-    return ALIASES.get(method, method)
 
 
 def method_of(cache: CalibrationCache) -> str | None:

@@ -18,6 +18,7 @@ from calibrators.errors import ModelError, repeated
 from calibrators.files import sha256_of
 from calibrators.statistics.file import ScaleGroup
 from engines.graph import validity
+from engines.graph.foreign import path_of
 from engines.graph.operators import AVERAGES, COMMUTES, QUANTIZERS, label
 from engines.graph.without_weights import read_light
 
@@ -43,7 +44,7 @@ def load_model(path: str | os.PathLike[str], *, weights: bool = True, check: boo
     Raises:
         ModelError: The file is missing, is no ONNX model, is no valid one, or lacks its external data.
     """
-    file = Path(path)
+    file = path_of(path)
     model = _read(file, light=False)
     try:
         if check:
@@ -119,22 +120,23 @@ def loaded(model: ModelSource, *, light: bool = True) -> onnx.ModelProto:
         light: Leave the large weights in the file, too: see `engines.graph.without_weights`.
 
     Raises:
-        ModelError: The file is missing, is no ONNX model, or lacks its external data; or is ambiguous.
+        ModelError: It is no ONNX model; or the file is missing, or lacks its external data; or is ambiguous.
     """
     if isinstance(model, onnx.ModelProto):
         _require_unambiguous(model, "the model")
         return _inlined(model)
-    return _inlined(_read(Path(model), light=light))
+    return _inlined(_read(path_of(model), light=light))
 
 
 def files_of(model: ModelSource) -> tuple[Path, ...]:
     """The files that a model is read from: its own, and those of its external data."""
     if isinstance(model, onnx.ModelProto):
         return ()
+    path = path_of(model)
     try:
-        return _files_of(Path(model))
+        return _files_of(path)
     except ModelError:
-        return (Path(model),)  # whoever reads the model says what is wrong with it
+        return (path,)  # whoever reads the model says what is wrong with it
 
 
 def model_digest(model: ModelSource) -> str:
@@ -145,7 +147,7 @@ def model_digest(model: ModelSource) -> str:
     """
     if isinstance(model, onnx.ModelProto):
         return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
-    digests = [sha256_of(file) for file in _files_of(Path(model))]
+    digests = [sha256_of(file) for file in _files_of(path_of(model))]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
@@ -156,7 +158,7 @@ def digest_of(model: ModelSource) -> str:
 
 def name_of(model: ModelSource) -> str:
     """What a message calls a model: its file's name."""
-    return "the model" if isinstance(model, onnx.ModelProto) else Path(model).name
+    return "the model" if isinstance(model, onnx.ModelProto) else path_of(model).name
 
 
 def input_specs(model: onnx.ModelProto) -> tuple[TensorSpec, ...]:

@@ -65,7 +65,8 @@ def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET, light: bool = Fal
         common.RemoveUnusedOpsetsPass()(graph)
     graph.ir_version = max(graph.ir_version, LOWEST_IR_VERSION if opset <= LOWEST_OPSET else IR_VERSION_OF_21)
     if not light:  # else whoever reads the weights proves it
-        graph.meta[UNPROVED] = proved(model, graph)
+        with _told():
+            graph.meta[UNPROVED] = proved(model, graph)
     return graph
 
 

@@ -13,6 +13,7 @@ from calibrators.errors import ModelError, one_line
 from calibrators.files import temporary_folder
 from engines.graph.chunks import run_in_chunks, sample_count, shapes_of
 from engines.graph.cores import usable_cores
+from engines.graph.foreign import path_of
 from engines.graph.runtime import DTYPES
 from engines.sessions.closing import Closing
 
@@ -119,8 +120,12 @@ class OnnxRuntimeSession(Closing):
             raise ModelError(f"a session needs at least 1 thread, not {threads}")
         if threads is not None and threads > (most := 4 * usable_cores()):
             raise ModelError(f"{threads} threads are too many for {usable_cores()} core(s): give {most} at most")
+        import onnx
+
         from engines.qdq.biases import overflowing_biases_of
 
+        if not isinstance(model, onnx.ModelProto):
+            path_of(model)  # refuses what is none
         self.threads = threads or usable_cores()
         overflowing = () if arithmetic == "literal" else overflowing_biases_of(model)
         arithmetic = "literal" if overflowing else arithmetic

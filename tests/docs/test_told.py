@@ -50,11 +50,18 @@ def test_preprocessing_in_toml_is_one(walked: Walk) -> None:
 
 
 def test_the_range_methods_are_all_in_the_table() -> None:
-    from calibrators.ranges import ALIASES, METHODS
+    from calibrators.ranges import METHODS
 
     lines = Page.read("docs/ranges.md").text.splitlines()
     named = {name for line in lines if line.startswith("|") for name in re.findall(r"`([^`]+)`", line.split("|")[1])}
-    assert {*METHODS, *ALIASES} <= named
+    assert {*METHODS, "absmax"} <= named
+
+
+def test_what_other_tools_call_the_range_methods_is_told() -> None:
+    from calibrators.methods.names import ALIASES, ELSEWHERE
+
+    aliases = {name for names in ALIASES.values() for name in names}
+    assert {*aliases, *ELSEWHERE} <= Page.read("docs/ranges.md").code
 
 
 def test_every_setting_of_a_configuration_is_told() -> None:

@@ -16,6 +16,7 @@ from calibrators.batches import Batch
 from calibrators.cache.text import CalibrationCache
 from calibrators.errors import ModelError
 from calibrators.methods.best import best_method
+from calibrators.methods.names import canonical
 from calibrators.ranges import METHODS, calibrate, method_named, range_of
 from calibrators.statistics.file import Statistics
 from engines.graph.model import ModelSource, files_of
@@ -187,7 +188,7 @@ def named(methods: Sequence[str] | None) -> tuple[str, ...]:
     Raises:
         RangeError: One is unknown, or there are none.
     """
-    names = tuple(dict.fromkeys(METHODS if methods is None else methods))
+    names = tuple(dict.fromkeys(METHODS if methods is None else map(canonical, methods)))
     for name in names or ("",):
         method_named(name)
     return names

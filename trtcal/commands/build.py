@@ -232,7 +232,7 @@ def _settings(context: typer.Context, config: Path, method: str | None) -> "Quan
     Raises:
         ConfigError: It says another method.
     """
-    from engines.build.layer_plan import canonical
+    from calibrators.methods.names import canonical
     from trtcal.config.settings import QuantConfig
 
     settings = QuantConfig.load(config)

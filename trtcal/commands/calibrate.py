@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from calibrators.errors import DataError
+from calibrators.methods import names
 from trtcal.commands import options
 from trtcal.tables import console
 
@@ -43,6 +44,7 @@ def calibrate(
         typer.Option(
             help=f"How ranges are chosen: {options.METHODS}; or auto, the best of them on images not calibrated on.",
             metavar="NAME",
+            callback=names.canonical,
         ),
     ] = "entropy",
     preprocess: options.Preprocess = None,

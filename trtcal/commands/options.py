@@ -80,7 +80,9 @@ OnBadImage = Annotated[
 METHODS = names.listed()
 """The range methods, as help texts list them."""
 
-Method = Annotated[str, typer.Option(help=f"How ranges are chosen: {METHODS}.", metavar="NAME")]
+Method = Annotated[
+    str, typer.Option(help=f"How ranges are chosen: {METHODS}.", metavar="NAME", callback=names.canonical)
+]
 Workspace = Annotated[
     str | None,
     typer.Option(

@@ -5,11 +5,12 @@ from dataclasses import dataclass, fields
 from typing import cast, get_args
 
 from calibrators.errors import ConfigError, RangeError
-from calibrators.ranges import ALIASES, METHODS, method_named
+from calibrators.methods.names import canonical, elsewhere
+from calibrators.ranges import METHODS, method_named
 from calibrators.weights import WeightMethod
 from engines.build.layer_plan import LayerPrecision as Precision
 from engines.qdq.weights import Granularity, WeightOptions
-from trtcal.config.quantizer_names import TRAINED_ACTIVATIONS, TRAINED_WEIGHTS
+from trtcal.config.quantizer_names import TRAINED_ACTIVATIONS, TRAINED_WEIGHTS, activation_named, weight_named
 from trtcal.config.toml_file import nearest
 
 __all__ = ["CLOSENESS", "KEYS", "LayerSettings", "Precision"]
@@ -25,7 +26,8 @@ class LayerSettings:
     Attributes:
         precision: "int8" quantizes it, on the grids below.
         activation: The range method of its input; None takes the cache's, or a simulation's scheme. To train with
-            (`trtcal.qat.QAT`), a quantizer: lsq, lsq+, pact, learned-range, moving-average-absmax.
+            (`trtcal.qat.QAT`), a quantizer: lsq, lsq+, pact, learned-range, moving-average-absmax. What other tools
+            call these (`calibrators.methods.names`) is understood, and kept under the name that it has here.
         weight: How scales of its weight are chosen; to train with, absmax, lsq, lsq+ or learned-range.
         activation_bits: 2 to 16; TensorRT has 8.
         weight_bits: 2 to 16; fewer than 8 are INT8 weights of fewer levels.
@@ -45,6 +47,9 @@ class LayerSettings:
     granularity: str = "channel"
 
     def __post_init__(self) -> None:
+        for key, named in (("activation", activation_named), ("weight", weight_named)):
+            if isinstance(given := getattr(self, key), str):  # else it is refused below
+                object.__setattr__(self, key, named(given))
         _require_word("precision", self.precision, get_args(Precision))
         _require_word("weight", self.weight, (*get_args(WeightMethod), *TRAINED_WEIGHTS))
         for key in ("activation_bits", "weight_bits"):
@@ -54,7 +59,7 @@ class LayerSettings:
         if not isinstance(self.symmetric, bool):
             raise ConfigError(f"symmetric must be true or false, not {self.symmetric!r}")
         if self.activation is not None and self.activation not in TRAINED_ACTIVATIONS:
-            known = (*METHODS, *ALIASES, "percentile:99.9", *TRAINED_ACTIVATIONS)
+            known = (*METHODS, "absmax", "percentile:99.9", *TRAINED_ACTIVATIONS)
             _require_known("activation", self.activation, known, method_named)
         _require_known("granularity", self.granularity, ("channel", "tensor", "block:32"), Granularity.parse)
 
@@ -85,14 +90,19 @@ def require_untrained(layers: Mapping[str, LayerSettings]) -> None:
 def _require_word(key: str, value: object, valid: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in valid:
         near = nearest(str(value), valid, closeness=CLOSENESS)
+        if key == "weight" and (canonical(str(value)) in METHODS or elsewhere(str(value))):
+            near = " (that is for activations: of weights, mse searches the range of least error)"
         raise ConfigError(f"{key} must be one of {', '.join(valid)}, not {value!r}{near}")
 
 
 def _require_known(key: str, value: object, valid: tuple[str, ...], known: Callable[[str], object]) -> None:
     """Refuse a word that `known` refuses, and say which of `valid` is nearest."""
     if not isinstance(value, str):
-        raise ConfigError(f"{key} must be text, such as {valid[0]!r}, not {value!r}")
+        name = activation_named(value.__name__ if isinstance(value, type) else type(value).__name__)
+        such = name if name in valid else valid[0]  # other tools, and `trtcal.qat`, have a class of each
+        raise ConfigError(f"{key} must be text, such as {such!r}, not {value!r}")
     try:
         known(value)
     except RangeError as error:
-        raise ConfigError(f"{key}: {error}{nearest(value, valid, closeness=CLOSENESS)}") from error
+        near = "" if elsewhere(value) else nearest(value, valid, closeness=CLOSENESS)
+        raise ConfigError(f"{key}: {error}{near}") from error

@@ -96,10 +96,13 @@ class Resolved:
     Attributes:
         layers: By layer name.
         unused: Rules that no layer fits, as a reader would write them.
+        overruled: Likewise, rules that say how layers are quantized, all of which a less specific rule or a skip has in
+            another precision.
     """
 
     layers: Mapping[str, LayerSettings]
     unused: tuple[str, ...] = ()
+    overruled: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -116,6 +119,9 @@ class LayerRules:
     `skip` is a rule of its kind that sets the precision to "float", by an exact name, a glob or a type, and goes before
     the other rules of that kind; first and last convolutions are skipped as by type. Of several globs, or classes, the
     first that was added counts. The same target again changes and adds to what it said before.
+
+    A rule that says how layers are quantized says that they are: where the default is in float, and no rule has a
+    precision for a layer, it is in INT8 if any rule fits it. So what is configured is quantized, and no more.
 
     A residual addition of whose precision no rule says anything, and which is fused into a convolution that is not
     INT8, takes that one's: quantizing its other input would cost accuracy and gain nothing.
@@ -138,21 +144,39 @@ class LayerRules:
         """
         return self._add("layer", layer, settings)
 
-    def add_name_config(self: Rules, pattern: str | Collection[str], **settings: Any) -> Rules:
+    def add_name_config(
+        self: Rules, pattern: str | Collection[str] = (), *, layer_name: str | Collection[str] = (), **settings: Any
+    ) -> Rules:
         """Settings of the layers whose names fit, exactly or as a glob (``*``, for ``/`` too; ``?``, ``[seq]``).
 
+        Args:
+            pattern: Names or globs.
+            layer_name: The same, by PaddleSlim's word for it.
+            settings: As `LayerSettings` has them.
+
         Raises:
             ConfigError: As `LayerSettings`, or there are no settings.
         """
-        return self._add("name", pattern, settings)
+        return self._add("name", _either(pattern, layer_name, "layer_name"), settings)
 
-    def add_type_config(self: Rules, kind: "str | type | Collection[str | type]", **settings: Any) -> Rules:
+    def add_type_config(
+        self: Rules,
+        kind: "str | type | Collection[str | type]" = (),
+        *,
+        layer_type: "str | type | Collection[str | type]" = (),
+        **settings: Any,
+    ) -> Rules:
         """Settings of the layers of an operator type, such as "Conv", or of a class of PyTorch modules.
 
+        Args:
+            kind: Types or classes.
+            layer_type: The same, by PaddleSlim's word for it.
+            settings: As `LayerSettings` has them.
+
         Raises:
             ConfigError: As `LayerSettings`, or there are no settings.
         """
-        return self._add("type", kind, settings)
+        return self._add("type", _either(kind, layer_type, "layer_type"), settings)
 
     def skip(
         self: Rules,
@@ -191,7 +215,7 @@ class LayerRules:
             partner = found.get(getattr(layer, "partner", None) or "")
             if partner is not None and partner.precision != "int8" and "precision" not in chosen[layer.name]:
                 found[layer.name] = replace(found[layer.name], precision=partner.precision)
-        return Resolved(found, tuple(self._unused(layers)))
+        return Resolved(found, tuple(self._unused(layers)), tuple(self._overruled(layers, ends)))
 
     def _add(self: Rules, kind: Kind, targets: Any, settings: Mapping[str, Any]) -> Rules:
         stated = {key: value for key, value in settings.items() if value is not None}
@@ -202,7 +226,8 @@ class LayerRules:
         replace(LayerSettings(), **stated)  # refuses values that mean nothing
         for target in _targets(kind, targets):
             if not stated:
-                raise ConfigError(f"the rule for {kind} {_shown(target)} sets nothing: choose among {', '.join(KEYS)}")
+                how = "precision='float' leaves layers in float" if settings else f"choose among {', '.join(KEYS)}"
+                raise ConfigError(f"the rule for {kind} {_shown(target)} sets nothing: {how}")
             self._put(Rule(kind, target, stated))
         return self
 
@@ -216,12 +241,18 @@ class LayerRules:
 
     def _of(self, layer: Quantizable, ends: Set[str]) -> dict[str, Any]:
         """What rules say of a layer."""
+        chosen: dict[str, Any] = {}
+        for _, settings in self._said(layer, ends):
+            chosen |= settings
+        if chosen and self.default.precision != "int8":
+            chosen.setdefault("precision", "int8")
+        return chosen
+
+    def _said(self, layer: Quantizable, ends: Set[str]) -> list[tuple[int, Mapping[str, Any]]]:
+        """Ranks and settings of what is said of a layer, the most specific last."""
         said = [(_rank(rule, layer), rule.settings) for rule in reversed(self.rules) if rule.fits(layer)]
         said += [(rank, {"precision": "float"}) for rank in self._skips(layer, ends)]
-        chosen: dict[str, Any] = {}
-        for _, settings in sorted(said, key=lambda each: -each[0]):
-            chosen |= settings
-        return chosen
+        return sorted(said, key=lambda each: -each[0])
 
     def _skips(self, layer: Quantizable, ends: Set[str]) -> Iterator[int]:
         """Ranks of what leaves a layer in float."""
@@ -249,6 +280,29 @@ class LayerRules:
             if getattr(self.skipped, key) > there:
                 yield f"skip {key} = {getattr(self.skipped, key)}, of which there are {there}"
 
+    def _overruled(self, layers: Sequence[Quantizable], ends: Set[str]) -> Iterator[str]:
+        """Rules that quantize nothing, as something less specific is in another precision, in words."""
+        decided = {
+            layer.name: [(rank, each["precision"]) for rank, each in self._said(layer, ends) if "precision" in each][
+                -1:
+            ]
+            for layer in layers
+        }
+        for rule in self.rules:
+            fitting = [layer for layer in layers if "precision" not in rule.settings and rule.fits(layer)]
+            if fitting and all(
+                rank > _rank(rule, layer) and precision != "int8"
+                for layer in fitting
+                for rank, precision in decided[layer.name] or [(_LAYER, "int8")]
+            ):
+                yield f"{rule.kind} {_shown(rule.target)}"
+
+
+OVERRULED = (
+    "quantizes nothing, as a less specific rule or a skip has what it fits in another precision: give it "
+    "precision = 'int8', too"
+)
+"""What is said of such a rule."""
 
 _LAYER, _EXACT, _GLOB, _TYPE = 0, 2, 4, 6
 """Ranks of rules, the lower the more specific; a skip is one below the rules of its kind."""
@@ -273,6 +327,14 @@ def _is_a(layer: Quantizable, kind: "str | type") -> bool:
 def qualified(kind: type) -> str:
     """A class's name with its module's."""
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _either(given: Any, other: Any, word: str) -> Any:
+    """What a rule is for, of two arguments of which one is to be given."""
+    stated = [each for each in (given, other) if not (isinstance(each, tuple) and not each)]
+    if len(stated) != 1:
+        raise ConfigError(f"a rule is for what its first argument says, or {word} in its place: give one of them")
+    return stated[0]
 
 
 def _targets(kind: Kind, given: Any) -> list[Any]:

@@ -1,9 +1,11 @@
 """What to quantize, and how: a model's settings as users state them, in Python or in a TOML file."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import EllipsisType
+from typing import Any
 
 from calibrators.errors import ConfigError
 from calibrators.files import write_whole
@@ -11,23 +13,49 @@ from engines.build.layer_plan import LayerPlan
 from engines.simulation.simulated_model import Layer
 from trtcal.config import file
 from trtcal.config.layer_plans import plan_of
-from trtcal.config.rules import LayerRules
+from trtcal.config.layer_settings import LayerSettings
+from trtcal.config.rules import LayerRules, Rule, Skip
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class QuantConfig(LayerRules):
     """Settings for a model's layers: of one layer before those of names, before those of types, before the default.
 
     Field by field, the most specific rule that sets it counts: see `trtcal.config.rules.LayerRules`.
+
+    Args:
+        default: As below.
+        rules: As below.
+        skipped: As below.
+        qat_layers: As below.
+        activation: Of the default, in its place; as PaddleSlim's configurations have it.
+        weight: Likewise. None for both leaves all in float but what rules say how to quantize.
 
     Attributes:
         default: Of what no rule sets.
         rules: By kind, in the order in which they were added.
         skipped: What `skip` left in float.
         qat_layers: Source class -> target class; for PyTorch.
+
+    Raises:
+        ConfigError: One of `activation` and `weight` is None, and the other is not: INT8 quantizes both.
     """
 
     qat_layers: dict[type, type] = field(default_factory=dict)
+
+    def __init__(
+        self,
+        default: LayerSettings | None = None,
+        rules: Sequence[Rule] = (),
+        skipped: Skip | None = None,
+        qat_layers: Mapping[type, type] | None = None,
+        *,
+        activation: str | EllipsisType | None = ...,
+        weight: str | EllipsisType | None = ...,
+    ) -> None:
+        self.default = _with_methods(default or LayerSettings(), activation, weight)
+        self.rules, self.skipped = list(rules), skipped or Skip()
+        self.qat_layers = dict(qat_layers or {})
 
     def add_qat_layer_mapping(self, source: type, target: type) -> "QuantConfig":
         """Have quantization-aware training replace layers of one class by those of another, in PyTorch.
@@ -90,3 +118,25 @@ class QuantConfig(LayerRules):
             OutputError: The file cannot be written.
         """
         write_whole(path, self.dumps())
+
+
+def _with_methods(
+    default: LayerSettings, activation: str | EllipsisType | None, weight: str | EllipsisType | None
+) -> LayerSettings:
+    """Settings with methods that were given, if they were; None for both means that nothing is quantized by default."""
+    if not isinstance(default, LayerSettings):
+        raise ConfigError(
+            f"the default is a LayerSettings, not {default!r}: name methods, as in QuantConfig(activation='mse', "
+            "weight='absmax')"
+        )
+    given: dict[str, Any] = {"activation": activation, "weight": weight}
+    stated = {key: value for key, value in given.items() if value is not ...}
+    if all(value is None for value in given.values()):
+        return replace(default, precision="float")
+    for key, other in (("activation", "weight"), ("weight", "activation")):
+        if given[key] is None:
+            raise ConfigError(
+                f"{key} is None, and {other} is not: INT8 quantizes what a layer reads and its weight, both or none; "
+                f"give {key} a method or leave it out, or give None for both"
+            )
+    return replace(default, **stated)

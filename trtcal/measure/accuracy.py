@@ -12,6 +12,7 @@ import numpy as np
 
 from calibrators.batches import IMAGE, Array, Batch, Batches, fitted
 from calibrators.errors import CheckFailedError, DataError, ModelError, TrtcalError
+from engines.graph.foreign import kind_of
 from engines.sessions.onnxruntime import Session, open_session
 from trtcal.measure.measures import Labels, Score, Share, class_output, score
 
@@ -176,8 +177,10 @@ def _by_name(models: Model | Mapping[str, Model]) -> dict[str, Model]:
             hasattr(model, attribute) for attribute in ("run", "inputs", "outputs")
         ):
             raise TrtcalError(
-                f"cannot evaluate a {type(model).__name__}: give the path of a model, a session, or a mapping of names "
-                "to them"
+                f"cannot evaluate {kind_of(model)}"
+                if kind_of(model)
+                else f"cannot evaluate a {type(model).__name__}: give the path of a model, a session, or a mapping of "
+                "names to them"
             )
     return named
 

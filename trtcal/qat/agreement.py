@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from calibrators.errors import ModelError, one_line
+from engines.sessions.onnxruntime_errors import refusal
+from trtcal.qat.faults import said
 from trtcal.qat.marking import Case
 from trtcal.qat.quantizer import FixedQuantizer
 from trtcal.qat.switches import disable_quantizers
@@ -56,7 +58,7 @@ def runs(model: nn.Module, case: Case) -> list[Run]:
                 made.append(_run(model, case, twice))
             except Exception as error:
                 raise ModelError(
-                    f"the model does not run on twice the samples of the example ({one_line(error, 200)}): "
+                    f"the model does not run on twice the samples of the example ({said(error, model)}): "
                     "give dynamic_axes={} to export it for as many as there are"
                 ) from error
     finally:
@@ -79,16 +81,19 @@ def require_agreement(model: onnx.ModelProto, expected: Sequence[Run]) -> None:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ModelError(f"the exported model cannot be opened: {refusal(error)}") from error
     read = {each.name for each in session.get_inputs()}
     for place, run in enumerate(expected):
         twice = ": its forward computes a size from the samples in Python; give dynamic_axes={}" if place else ""
         try:
             outputs = session.run(None, {name: value for name, value in run.inputs.items() if name in read})
         except Exception as error:
-            said = one_line(error)[-200:]
+            reason = one_line(error)[-200:]
             what = "twice the samples of the example" if place else "the example"
-            raise ModelError(f"ONNX Runtime fails on {what} in the exported model ({said}){twice}") from error
+            raise ModelError(f"ONNX Runtime fails on {what} in the exported model ({reason}){twice}") from error
         for wanted, found in zip(run.outputs, outputs, strict=True):
             _require_equal(wanted, found, twice)
 
@@ -116,4 +121,4 @@ def _run(model: nn.Module, case: Case, arguments: Mapping[str, Any]) -> Run:
         outputs = tree_leaves(model(*arguments.values()))
     leaves = [leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)]
     inputs = {name: leaf.numpy() for name, leaf in zip(case.inputs, leaves, strict=True)}
-    return Run(inputs, [each.numpy() for each in outputs])
+    return Run(inputs, [each.detach().numpy() for each in outputs])

@@ -6,7 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from calibrators.errors import DataError
+from trtcal.qat.faults import told
 from trtcal.qat.quantizer import FixedQuantizer, Quantizer
+
+_UNRUNNABLE = "the loss is no finite number, and the model does not run on the batch to find out where that comes from"
 
 
 def require_finite(loss: Tensor, model: nn.Module, *inputs: Any) -> Tensor:
@@ -19,6 +22,7 @@ def require_finite(loss: Tensor, model: nn.Module, *inputs: Any) -> Tensor:
 
     Raises:
         DataError: The loss is NaN or infinite; the message says where that comes from.
+        ModelError: It is, and the model does not run on the inputs.
     """
     if not isinstance(loss, Tensor):
         raise DataError(f"the loss is a tensor, before its backward pass, not of type {type(loss).__name__}")
@@ -51,7 +55,7 @@ def _first(model: nn.Module, inputs: tuple[Any, ...]) -> str:
     ]
     before = {module: module.training for module in model.modules()}
     try:
-        with torch.no_grad():
+        with told(_UNRUNNABLE, "give what its forward takes, or no batch", model), torch.no_grad():
             model.eval()(*inputs)
     finally:
         for handle in handles:

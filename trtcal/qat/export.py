@@ -26,7 +26,8 @@ from engines.qdq.to_cache import qdq_scales
 from trtcal.data.preprocess import Preprocess
 from trtcal.qat.agreement import require_agreement, runs
 from trtcal.qat.conversion import converted, left_in_float
-from trtcal.qat.marking import OPSET, Example, case_of, exported, with_marks
+from trtcal.qat.faults import UNEXPORTED, told
+from trtcal.qat.marking import OPSET, Case, Example, case_of, exported, with_marks
 from trtcal.qat.plan import QuantizationWarning
 from trtcal.qat.preparation import copied, state_of, unwrapped
 
@@ -108,22 +109,18 @@ def export_onnx(
     cache, encodings = path.with_suffix(".cache"), path.with_suffix(".encodings")
     floats = [] if float_model is None else [float_model]
     require_outputs([path, sidecar_path(path), cache, sidecar_path(cache), encodings, *floats])
-    source = unwrapped(model)
-    fixed = copied(source).cpu()  # first of all, so that what is written does not depend on the device
-    fixed = (fixed if state_of(source).converted else converted(fixed, inplace=True)).float().eval()
-    case = case_of(fixed, example_input, input_names=input_names, output_names=output_names, dynamic_axes=dynamic_axes)
-    expected = runs(fixed, case)
-    marks = with_marks(fixed)
-    if not marks:
-        raise ModelError("all quantizers of the model are disabled: call enable_quantizers(model) before the export")
-    graph = MarkedModel(exported(fixed, case, opset=opset), marks)
-    quantized = graph.qdq(tensorrt=target == "tensorrt")
-    require_agreement(graph.floats, expected)
+    state = state_of(model)
+    with told(*UNEXPORTED):
+        fixed = copied(unwrapped(model)).cpu()  # first of all: what is written does not depend on the device
+        fixed = (fixed if state.converted else converted(fixed, inplace=True)).float().eval()
+    with told(*UNEXPORTED, fixed):
+        case = case_of(
+            fixed, example_input, input_names=input_names, output_names=output_names, dynamic_axes=dynamic_axes
+        )
+        graph, quantized = _marked(fixed, case, opset=opset, tensorrt=target == "tensorrt")
     known = None if preprocess is None else _preprocess(preprocess, quantized)
     digest = "" if float_model is None else _save(float_model, graph.floats)
-    origin = Sidecar(
-        digest, state_of(source).kind, "quantizable", (), 0, preprocess=known, versions=installed_versions(*PACKAGES)
-    )
+    origin = Sidecar(digest, state.kind, "quantizable", (), 0, preprocess=known, versions=installed_versions(*PACKAGES))
     scales = _cache(graph, quantized, origin)
     left = left_in_float(fixed)
     _write(path, quantized, _record(graph, scales, origin, left))
@@ -139,6 +136,18 @@ def export_onnx(
         graph.quantized,
         left,
     )
+
+
+def _marked(fixed: nn.Module, case: Case, *, opset: int, tensorrt: bool) -> tuple[MarkedModel, onnx.ModelProto]:
+    """What PyTorch exports of a converted model, held against it; and that with Q/DQ nodes."""
+    expected = runs(fixed, case)
+    marks = with_marks(fixed)
+    if not marks:
+        raise ModelError("all quantizers of the model are disabled: call enable_quantizers(model) before the export")
+    graph = MarkedModel(exported(fixed, case, opset=opset), marks)
+    quantized = graph.qdq(tensorrt=tensorrt)
+    require_agreement(graph.floats, expected)
+    return graph, quantized
 
 
 def _cache(graph: MarkedModel, model: onnx.ModelProto, origin: Sidecar) -> CalibrationCache | None:

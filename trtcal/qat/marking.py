@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from calibrators.errors import ModelError, one_line
 from engines.qdq.exporter_marks import DOMAIN, KEY, OPERATOR, Mark
+from trtcal.qat.faults import said
 from trtcal.qat.preparation import INPUTS, WEIGHT, quantized_modules
 from trtcal.qat.quantizer import FixedQuantizer
 from trtcal.qat.tracing import TracedModel
@@ -107,7 +108,9 @@ def case_of(
         with torch.no_grad():
             results = tree_leaves(model(*arguments.values()))
     except Exception as error:
-        raise ModelError(f"the model does not run on the example: {one_line(error, 300)}") from error
+        raise ModelError(
+            f"the model does not run on the example ({said(error, model)}): give a batch that it runs on"
+        ) from error
     if not results or not all(isinstance(each, Tensor) for each in results):
         raise ModelError("the model gives something else than tensors: wrap it, so that its forward gives tensors")
     tensors = [(name, leaf) for name, value in arguments.items() for leaf in tree_leaves(value)]
@@ -186,7 +189,11 @@ class _Named(nn.Module):
 
 
 def _renamed(model: onnx.ModelProto, names: Mapping[str, str]) -> onnx.ModelProto:
-    """Parameters under their names in PyTorch again; as they are where branches may read them."""
+    """Parameters under their names in PyTorch again; as they are where branches may read them.
+
+    One parameter of several names, or several of equal values, is one initializer, and an Identity that gives it each
+    further name.
+    """
     graph = model.graph
     if any(attribute.type == onnx.AttributeProto.GRAPH for node in graph.node for attribute in node.attribute):
         return model
@@ -194,6 +201,9 @@ def _renamed(model: onnx.ModelProto, names: Mapping[str, str]) -> onnx.ModelProt
         initializer.name = names.get(initializer.name, initializer.name)
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for value in graph.value_info:
+        value.name = names.get(value.name, value.name)
     return model
 
 

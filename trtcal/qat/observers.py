@@ -15,6 +15,7 @@ from calibrators.statistics.histogram import Histogram
 from calibrators.statistics.tensor import Accumulator, TensorStatistics
 from calibrators.weights import WeightMethod, weight_encoding
 from trtcal.qat.batches import SampleAxes
+from trtcal.qat.faults import require_values
 
 
 class Observer(nn.Module):
@@ -48,7 +49,12 @@ class Observer(nn.Module):
         self._run, self._call, self._batch, self._singles = -1, 0, -1, list[tuple[int, ...]]()
 
     def forward(self, x: Tensor) -> Tensor:
-        """x, counted."""
+        """x, counted.
+
+        Raises:
+            DataError: It is no tensor of numbers.
+        """
+        require_values(x, self.name)
         if self.observing:
             self._observe(x.detach())
         return x

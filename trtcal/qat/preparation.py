@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,11 +11,12 @@ from typing import Any, Literal
 import torch
 from torch import fx, nn
 
-from calibrators.errors import ConfigError, ModelError, one_line
+from calibrators.errors import ConfigError, ModelError
 from calibrators.grid import TENSORRT_WEIGHTS, Grid
 from engines.qdq.weights import Granularity
 from trtcal.config.layer_settings import LayerSettings
 from trtcal.config.settings import QuantConfig
+from trtcal.qat.faults import said, told
 from trtcal.qat.layers import QuantizedLayer, quantized_class, replaced
 from trtcal.qat.plan import Candidate, QuantizationWarning, planned
 from trtcal.qat.quantizer import Follower
@@ -159,7 +161,9 @@ def settled(config: QuantConfig | None) -> QuantConfig:
 def require_float(model: nn.Module) -> None:
     """Refuse a model that is quantized already."""
     if not isinstance(model, nn.Module):
-        raise ModelError(f"a PyTorch model (torch.nn.Module) is wanted, not {type(model).__name__}")
+        onnx = isinstance(model, (str, os.PathLike)) or hasattr(model, "SerializeToString")
+        more = "; an ONNX model is quantized by trtcal.quantize, or simulated by trtcal.QuantSim" if onnx else ""
+        raise ModelError(f"a PyTorch model (torch.nn.Module) is wanted, not {type(model).__name__}{more}")
     if isinstance(model, torch.jit.ScriptModule):
         raise ModelError("a TorchScript model cannot be changed: give the model that was scripted or traced")
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
@@ -187,7 +191,7 @@ def copied(model: nn.Module) -> nn.Module:
         return copy.deepcopy(model)
     except Exception as error:
         raise ModelError(
-            f"the model cannot be copied ({one_line(error, 120)}): let it keep no results with "
+            f"the model cannot be copied ({said(error, model)}): let it keep no results with "
             "gradients (run it under torch.no_grad() once), or give inplace=True"
         ) from error
 
@@ -311,7 +315,11 @@ def _layer(layer: nn.Module, each: Candidate, settings: LayerSettings, first: nn
             f"{target.__name__}, which takes the place of {type(layer).__name__}, cannot be made ({error}): let its "
             f"constructor take the layer, {INPUTS[0]} and {WEIGHT}"
         ) from error
-    made = make(layer, **quantizers)
+    with told(
+        f"{target.__name__}, which takes the place of {each.name or 'the model'}, cannot be made",
+        "mend its constructor, or do not map its class",
+    ):
+        made = make(layer, **quantizers)
     if not isinstance(made, nn.Module):
         raise ModelError(f"{target.__name__}, which takes the place of {type(layer).__name__}, is no torch.nn.Module")
     made.train(layer.training)

@@ -10,6 +10,7 @@ from trtcal.config.quantizer_names import TRAINED_ACTIVATIONS, TRAINED_WEIGHTS
 from trtcal.config.settings import QuantConfig
 from trtcal.qat.batches import SampleAxes
 from trtcal.qat.conversion import converted
+from trtcal.qat.faults import UNCONVERTED, UNPREPARED, told
 from trtcal.qat.layers import bake_norms, fold_norms
 from trtcal.qat.observers import Observer, WeightObserver
 from trtcal.qat.preparation import Operand, prepared, require_float, settled, state_of
@@ -57,17 +58,18 @@ class PTQ:
                 )
             return Observer(method, operand.grid, name=operand.name, axes=axes)
 
-        made = prepared(
-            model,
-            self.config,
-            kind="ptq",
-            activation=activation,
-            weight=_weight,
-            fold=_fold,
-            shared=False,
-            inplace=inplace,
-        )
-        made.register_forward_pre_hook(axes, with_kwargs=True)
+        with told(*UNPREPARED, model):
+            made = prepared(
+                model,
+                self.config,
+                kind="ptq",
+                activation=activation,
+                weight=_weight,
+                fold=_fold,
+                shared=False,
+                inplace=inplace,
+            )
+            made.register_forward_pre_hook(axes, with_kwargs=True)
         return made
 
     def convert(self, model: nn.Module, inplace: bool = False) -> nn.Module:
@@ -83,7 +85,8 @@ class PTQ:
         """
         if state_of(model).kind != "ptq":
             raise ModelError("the model was quantized to be trained: convert it with QAT(config).convert(model)")
-        return converted(model, inplace=inplace)
+        with told(*UNCONVERTED, model):
+            return converted(model, inplace=inplace)
 
 
 def _weight(operand: Operand) -> nn.Module:

@@ -12,6 +12,7 @@ from calibrators.errors import DataError, ModelError, RangeError
 from calibrators.grid import TENSORRT_INT8, Grid
 from calibrators.weights import SMALLEST_SCALE
 from trtcal.qat.distributed import largest_over_ranks
+from trtcal.qat.faults import require_values
 from trtcal.qat.functional import fake_quantize, linked
 
 Subject = Literal["activation", "weight"]
@@ -67,8 +68,9 @@ class Quantizer(nn.Module):
 
         Raises:
             ModelError: It has no range yet.
-            DataError: The range would be NaN or infinite.
+            DataError: The range would be NaN or infinite, or it is no tensor of numbers.
         """
+        require_values(x, self.name)
         if self.observing and x.numel() and (self.of == "weight" or self.training):
             with torch.no_grad():
                 self.observe(x.detach())
@@ -262,9 +264,14 @@ class FixedQuantizer(nn.Module):
         self.register_buffer("zero_point", torch.from_numpy(np.array(encoding.zero_point)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x, quantized and back."""
+        """x, quantized and back.
+
+        Raises:
+            DataError: It is no tensor of numbers.
+        """
         if not self.enabled:
             return x
+        require_values(x, self.name)
         return fake_quantize(x, self.scale, self.zero_point, self.grid.minimum, self.grid.maximum, axis=self.axis)
 
     def encoding(self, weight: Tensor | None = None) -> Encoding:

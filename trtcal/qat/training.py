@@ -7,6 +7,7 @@ from torch import nn
 from calibrators.errors import ConfigError, ModelError
 from trtcal.config.settings import QuantConfig
 from trtcal.qat.conversion import converted
+from trtcal.qat.faults import UNCONVERTED, UNPREPARED, told
 from trtcal.qat.layers import fold_norms
 from trtcal.qat.preparation import Operand, prepared, require_float, settled, state_of
 from trtcal.qat.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
@@ -63,16 +64,17 @@ class QAT:
         require_float(model)
         if not model.training:
             raise ModelError("quantization-aware training begins in training mode: call model.train() first")
-        return prepared(
-            model,
-            self.config,
-            kind="qat",
-            activation=_activation,
-            weight=_weight,
-            fold=self._fold,
-            shared=True,
-            inplace=inplace,
-        )
+        with told(*UNPREPARED, model):
+            return prepared(
+                model,
+                self.config,
+                kind="qat",
+                activation=_activation,
+                weight=_weight,
+                fold=self._fold,
+                shared=True,
+                inplace=inplace,
+            )
 
     def convert(self, model: nn.Module, inplace: bool = False) -> nn.Module:
         """A model that simulates integers, with encodings that do not change, in evaluation mode.
@@ -86,7 +88,8 @@ class QAT:
         """
         if state_of(model).kind != "qat":
             raise ModelError("the model was quantized after training: convert it with PTQ(config).convert(model)")
-        return converted(model, inplace=inplace)
+        with told(*UNCONVERTED, model):
+            return converted(model, inplace=inplace)
 
     def _fold(self, model: nn.Module, norms: Mapping[str, str]) -> None:
         if self.fold_batch_norm:

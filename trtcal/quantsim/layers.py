@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
+from enum import Enum
 
 from calibrators.codecs.encodings import Encodings
 from calibrators.encoding import Encoding
 from calibrators.errors import ModelError, RangeError
 from calibrators.grid import TENSORRT_INT8, Grid
+from calibrators.methods.names import canonical, elsewhere
 from calibrators.ranges import encodings, method_named
 from calibrators.statistics.file import Statistics
 from engines.graph.operators import CONVOLUTIONS
@@ -16,42 +17,35 @@ from engines.sessions.exactness import default_is_exact
 from engines.sessions.onnxruntime import Arithmetic
 from engines.simulation.simulated_model import FLOAT, Layer, LayerForm, Simulation
 from trtcal.config.layer_settings import LayerSettings, require_untrained
+from trtcal.config.rules import OVERRULED
 from trtcal.config.settings import QuantConfig
-
-SCHEMES: Mapping[str, str] = MappingProxyType(
-    {
-        "tf": "minmax",
-        "min_max": "minmax",
-        "post_training_tf": "minmax",
-        "tf_enhanced": "sqnr",
-        "post_training_tf_enhanced": "sqnr",
-        "post_training_percentile": "percentile",
-    }
-)
-"""AIMET's names of range methods. Its "percentile" is ours, too."""
 
 HALF = LayerForm(half=True)
 
 
-def method_of(scheme: str) -> str:
-    """The range method of a scheme: AIMET's names, or a method's own.
+def method_of(scheme: object) -> str:
+    """The range method of a scheme: what AIMET calls it (`calibrators.methods.names`), or its own name.
+
+    Args:
+        scheme: A text, or a member of AIMET's enumeration of schemes.
 
     Raises:
         RangeError: There is no such scheme.
     """
     known = "choose tf, tf_enhanced, percentile (or percentile:99.9), or a range method"
-    if not isinstance(scheme, str):
-        raise RangeError(f"a scheme is a text, not {scheme!r}: {known}")
-    method = SCHEMES.get(scheme, scheme)
+    name = scheme.name if isinstance(scheme, Enum) else scheme
+    if not isinstance(name, str):
+        given = " (an example of the inputs is given as dummy_input=)" if isinstance(name, Mapping) else ""
+        raise RangeError(f"a scheme is a text, not of type {type(scheme).__name__}{given}: {known}")
     try:
-        method_named(method)
+        method_named(name)
     except RangeError as error:
-        raise RangeError(f"there is no scheme {scheme!r}: {known}") from error
-    return method
+        raise RangeError(f"there is no scheme {name!r}: {elsewhere(name) or known}") from error
+    return canonical(name)
 
 
 def settled(
-    layers: Sequence[Layer], config: QuantConfig, scheme: str, *, output_bits: int | None, weight_bits: int | None
+    layers: Sequence[Layer], config: QuantConfig, method: str, *, output_bits: int | None, weight_bits: int | None
 ) -> tuple[dict[str, LayerSettings], tuple[str, ...]]:
     """The settings of each layer, with nothing left open, and notes on the configuration.
 
@@ -61,14 +55,13 @@ def settled(
     Args:
         layers: In topological order.
         config: By layer, name, type and default.
-        scheme: What quantizes activations for which the configuration names no method.
+        method: What quantizes activations for which the configuration names none.
         output_bits: Of activations, in place of the configuration's default; None for that.
         weight_bits: Likewise, of weights.
 
     Raises:
-        TrtcalError: There is no such scheme, or bits that no grid has.
+        TrtcalError: There are bits that no grid has.
     """
-    method = method_of(scheme)
     default = config.default
     default = default if output_bits is None else replace(default, activation_bits=output_bits)
     default = default if weight_bits is None else replace(default, weight_bits=weight_bits)
@@ -86,7 +79,8 @@ def settled(
                 found[layer.name] = replace(default, activation=activation, activation_bits=bits, symmetric=symmetric)
     for name, each in found.items():
         found[name] = replace(each, activation=each.activation or method)
-    return found, tuple(f"no layer fits the rule: {rule}" for rule in resolved.unused)
+    notes = [f"no layer fits the rule: {rule}" for rule in resolved.unused]
+    return found, (*notes, *(f"the rule for {rule} {OVERRULED}" for rule in resolved.overruled))
 
 
 def _of_activation(settings: LayerSettings) -> tuple[str | None, int, bool]:

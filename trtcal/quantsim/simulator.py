@@ -23,6 +23,7 @@ from engines.sessions.onnxruntime import OnnxRuntimeSession, Session
 from engines.simulation.simulated_model import Layer, Simulation
 from trtcal.config.settings import QuantConfig
 from trtcal.pipeline import require_same_model
+from trtcal.quantsim.aimet import SCHEME, chosen_scheme, feed_of, require_runs
 from trtcal.quantsim.files import Contents, Exported, Version, write
 from trtcal.quantsim.given_encodings import Source, Tensors
 from trtcal.quantsim.layers import Formed, SimulatedLayers, arithmetic_of, by_tensor, method_of, settled
@@ -57,6 +58,9 @@ class QuantSim(Closing):
         config: Settings by layer, or a TOML file of them: method, bits, symmetry, granularity, precision. Layers in
             "fp16" have their operands rounded to FP16; "fp32" and "float" are left alone.
         threads: Of the session, as `OnnxRuntimeSession` has them.
+        quant_scheme: AIMET's word for `scheme`: a text, or a member of its enumeration.
+        dummy_input: An example of the inputs, as aimet-onnx takes one. The float model is run on it once, so that what
+            does not fit is told here.
 
     Attributes:
         inputs: Of the model.
@@ -66,26 +70,29 @@ class QuantSim(Closing):
 
     Raises:
         ModelError: The model cannot be read or run, or has nothing to quantize.
+        DataError: The example does not fit the inputs.
         TrtcalError: There is no such scheme, width or configuration.
     """
 
     def __init__(
         self,
         model: ModelSource,
-        scheme: str = "tf_enhanced",
+        scheme: str = SCHEME,
         *,
         default_output_bw: int | None = None,
         default_param_bw: int | None = None,
         config: QuantConfig | str | os.PathLike[str] | None = None,
         threads: int | None = None,
+        quant_scheme: object = None,
+        dummy_input: object = None,
     ) -> None:
         chosen = _configuration(config)
-        self._method = method_of(scheme)
+        self._method = method_of(chosen_scheme(scheme, quant_scheme))
         self._model = model
         self._threads = threads
         self._simulation = Simulation(model)
         settings, self.notes = settled(
-            self._simulation.layers, chosen, scheme, output_bits=default_output_bw, weight_bits=default_param_bw
+            self._simulation.layers, chosen, self._method, output_bits=default_output_bw, weight_bits=default_param_bw
         )
         self._layers = SimulatedLayers(self._simulation, settings)
         if not self._layers.integer:
@@ -101,6 +108,8 @@ class QuantSim(Closing):
         with OnnxRuntimeSession(self._simulation.floats, threads=threads) as session:
             self.inputs: tuple[TensorSpec, ...] = session.inputs
             self.outputs: tuple[TensorSpec, ...] = session.outputs
+            if dummy_input is not None:
+                require_runs(session, dummy_input)
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -126,20 +135,31 @@ class QuantSim(Closing):
         """Names of the tensors whose encodings stay as they are."""
         return frozenset(self._frozen)
 
-    def compute_encodings(self, data: Feed, *, progress: Callable[[int], None] | None = None) -> None:
+    def compute_encodings(
+        self,
+        data: Feed | None = None,
+        *,
+        progress: Callable[[int], None] | None = None,
+        forward_pass_callback: Callable[..., object] | None = None,
+        forward_pass_callback_args: object = ...,
+    ) -> None:
         """Find the encodings of all activations that are not frozen; unfrozen ones from files are dropped.
 
         Args:
             data: An `ImageLoader`, or any iterable of arrays by input name; or a function that is given a session of
                 the float model and runs batches through it, such as an evaluation; or statistics of the model's
-                activations from `trtcal.collect`.
+                activations from `trtcal.collect`. The function may call its session as ours, ``run(batch)``, or as ONNX
+                Runtime's, ``run(None, feed)``.
             progress: Called with the number of samples done since the last call.
+            forward_pass_callback: Such a function, in the place of data, by AIMET's word for it.
+            forward_pass_callback_args: What the function is given after the session, if that is wanted.
 
         Raises:
-            DataError: There is no sample, one does not fit the model, or an activation is NaN or infinite.
+            DataError: There is no sample, one does not fit the model, or an activation is NaN or infinite; or there are
+                data and a callback, or neither.
             CacheMismatchError: The statistics are another model's.
         """
-        statistics = self._gathered(data, progress)
+        statistics = self._gathered(feed_of(data, forward_pass_callback, forward_pass_callback_args), progress)
         wanted = (layer.activation for layer in self._layers.integer if layer.activation not in self._frozen)
         absent = [name for name in wanted if name not in statistics]
         if absent:

@@ -322,7 +322,11 @@ def no_opset(model):
     del model.opset_import[:]
 
 
-@pytest.mark.parametrize("damage", [damaged_weight, unknown_type, no_opset])
+def missing_tensor(model):
+    model.graph.node[0].input[0] = "missing"
+
+
+@pytest.mark.parametrize("damage", [damaged_weight, unknown_type, no_opset, missing_tensor])
 def test_what_the_libraries_fail_at_is_told(damage):
     model = classifier()
     damage(model)

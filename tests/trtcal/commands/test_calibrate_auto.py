@@ -75,7 +75,7 @@ def test_auto_refuses_a_single_image(calibrate, job):
     assert "holds 1 sample" in err
 
 
-@pytest.mark.parametrize("method", [*METHODS, "percentile:99.9", "absmax"])
+@pytest.mark.parametrize("method", [*METHODS, "percentile:99.9", "absmax", "KL"])
 def test_every_method_writes_a_cache(calibrate, job, method):
     code, _, err = calibrate("--method", method)
     assert code == 0, err

@@ -210,6 +210,17 @@ class TestChoices:
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert "give either --images or --statistics-from" in err
 
+    def test_a_method_by_the_name_of_another_tool(self, calibrate, job):
+        code, out, err = calibrate("--method", "tf_enhanced")
+        assert (code, err) == (0, FEW)
+        assert "12 images by sqnr" in out
+        assert Sidecar.beside(job / "model.cache").method == "sqnr"
+        calibrate("--method", "sqnr", output=job / "same.cache")
+        assert (job / "same.cache").read_bytes() == (job / "model.cache").read_bytes()
+        code, out, err = calibrate("--method", "hist", images=job / "nowhere")
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "no range method 'hist': PaddleSlim's is percentile:99.9 here" in err
+
     def test_a_method_that_there_is_not(self, calibrate, job):
         code, out, err = calibrate("--method", "entropie", images=job / "nowhere")
         assert (code, out, err.count("\n")) == (2, "", 1)

@@ -102,7 +102,7 @@ def test_the_winners_cache_is_what_calibrate_gives(compare, command, job):
 
 
 def test_only_some_methods(compare):
-    value = timeless(compare("--methods", "minmax, percentile:99,minmax", "--json")[1])
+    value = timeless(compare("--methods", "minmax, percentile:99,minmax,abs_max", "--json")[1])
     assert sorted(each["method"] for each in value["methods"]) == ["minmax", "percentile:99"]
 
 

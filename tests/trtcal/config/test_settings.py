@@ -1,6 +1,6 @@
 """QuantConfig: which rule counts, what is refused, which rules fit nothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 
 import pytest
@@ -137,6 +137,121 @@ def test_a_skip_goes_before_the_rules_of_its_kind(skip, rule, target, stays, ski
     assert settings(config).precision == ("float" if stays else "fp16")
 
 
+@pytest.mark.parametrize(
+    "how",
+    [{"activation": "mse"}, {"weight": "mse"}, {"weight_bits": 4}, {"symmetric": False}, {"granularity": "tensor"}],
+)
+@pytest.mark.parametrize("default", ["float", "fp16", "fp32"])
+def test_what_is_configured_is_quantized_where_the_default_is_not(how, default):
+    config = QuantConfig(LayerSettings(precision=default)).add_type_config("Conv", **how)
+    found = config.settings(LAYERS)
+    for layer in LAYERS:
+        wanted = replace(LayerSettings(), **how) if layer.type == "Conv" else LayerSettings(precision=default)
+        assert found.layers[layer.name] == wanted
+    assert found.overruled == ()
+
+
+def test_a_stated_precision_goes_before_what_a_rule_implies():
+    config = QuantConfig(LayerSettings(precision="float")).add_name_config("*", weight_bits=4)
+    config.add_type_config("Gemm", precision="fp16").skip(first_convolutions=1)
+    found = config.settings(LAYERS).layers
+    for layer in LAYERS:
+        first = layer.name == next(each.name for each in LAYERS if each.type == "Conv")
+        wanted = "fp16" if layer.type == "Gemm" else "float" if first else "int8"
+        assert found[layer.name].precision == wanted
+
+
+@pytest.mark.parametrize(
+    ("less_specific", "overruled"),
+    [
+        (lambda config: config.skip(types="Conv"), True),
+        (lambda config: config.add_type_config("Conv", precision="fp16"), True),
+        (lambda config: config.add_type_config("Conv", precision="int8"), False),
+        (lambda config: config.skip(names="body/Conv"), False),  # meant: it is as specific as the rule
+        (lambda config: config.add_layer_config("body/Conv", precision="float"), False),
+        (lambda config: config, False),
+    ],
+)
+def test_a_rule_that_quantizes_nothing_is_told(less_specific, overruled):
+    config = less_specific(QuantConfig().add_name_config("body/Conv", weight_bits=4))
+    told = ("name 'body/Conv'",) if overruled else ()
+    assert config.settings(LAYERS).overruled == told
+    assert QuantConfig.parse(config.dumps()).settings(LAYERS).overruled == told
+    config.add_name_config("body/Conv", precision="int8")
+    assert config.settings(LAYERS).overruled == ()
+
+
+def test_a_rule_some_of_whose_layers_are_quantized_is_no_matter():
+    config = QuantConfig().add_name_config("*", weight_bits=4).skip(first_convolutions=1)
+    assert config.settings(LAYERS).overruled == ()
+
+
+class TestPaddleSlimsWords:
+    """`paddle.quantization.QuantConfig`, with names in the place of factories."""
+
+    def test_methods_of_the_default(self):
+        assert QuantConfig(activation="mse", weight="absmax") == QuantConfig(LayerSettings(activation="mse"))
+        assert QuantConfig(activation="kl").default == LayerSettings(activation="entropy")
+        default = LayerSettings(weight_bits=4, activation="minmax")
+        assert QuantConfig(default, activation="lsq", weight="lsq").default == replace(
+            default, activation="lsq", weight="lsq"
+        )
+
+    def test_none_for_both_quantizes_what_is_configured_alone(self):
+        config = QuantConfig(activation=None, weight=None).add_type_config(
+            layer_type="Conv", activation="avg", weight="abs_max"
+        )
+        found = config.settings(LAYERS).layers
+        assert {name for name, each in found.items() if each.precision == "int8"} == {
+            layer.name for layer in LAYERS if layer.type == "Conv"
+        }
+        assert all(each.activation == "mean" for each in found.values() if each.precision == "int8")
+        assert QuantConfig.parse(config.dumps()) == config
+
+    @pytest.mark.parametrize("given", [{"activation": "mse", "weight": None}, {"activation": None, "weight": "absmax"}])
+    def test_none_for_one_is_refused(self, given):
+        with pytest.raises(
+            ConfigError, match=r"is None, and .* is not: INT8 quantizes what a layer reads and its weight"
+        ):
+            QuantConfig(**given)
+
+    def test_words_for_what_a_rule_is_for(self):
+        layer = LAYERS[0]
+        ours = QuantConfig().add_layer_config(layer, weight_bits=4).add_name_config("b*", weight_bits=5)
+        ours.add_type_config(["Conv", "Gemm"], weight_bits=6)
+        theirs = (
+            QuantConfig().add_layer_config(layer=layer, weight_bits=4).add_name_config(layer_name="b*", weight_bits=5)
+        )
+        assert theirs.add_type_config(layer_type=["Conv", "Gemm"], weight_bits=6) == ours
+
+    @pytest.mark.parametrize(
+        ("call", "message"),
+        [
+            (lambda config: config.add_name_config(weight_bits=4), "or layer_name in its place: give one of them"),
+            (lambda config: config.add_name_config("a", layer_name="b", weight_bits=4), "give one of them"),
+            (lambda config: config.add_type_config(weight_bits=4), "or layer_type in its place: give one of them"),
+            (
+                lambda config: config.add_type_config("Conv", activation=None, weight=None),
+                "the rule for type 'Conv' sets nothing: precision='float' leaves layers in float",
+            ),
+            (lambda config: QuantConfig("mse"), "the default is a LayerSettings, not 'mse': name methods, as in"),
+            (lambda config: QuantConfig(activation=AbsmaxObserver()), "activation must be text, such as 'minmax', not"),
+            (lambda config: QuantConfig(activation=LSQ), "activation must be text, such as 'lsq', not"),
+        ],
+    )
+    def test_what_is_left_open_is_answered(self, call, message):
+        with pytest.raises(ConfigError, match=message):
+            call(QuantConfig())
+
+
+class AbsmaxObserver:
+    """As PaddleSlim has one."""
+
+
+class LSQ:
+    """As `trtcal.qat` has one."""
+
+
 def test_rules_that_fit_nothing_are_told_with_what_is_nearest():
     config = QuantConfig().add_layer_config("body/Conf", weight_bits=4).add_name_config("tail/*", weight_bits=4)
     config.add_type_config("conv", weight_bits=4).add_type_config("Gemm", weight_bits=4)
@@ -233,8 +348,17 @@ def test_the_classes_of_quantization_aware_training():
         ({"activation": "percentile:101"}, "activation: "),
         ({"activation": 3}, "activation must be text, such as "),
         (
-            {"weight": "max"},
-            "weight must be one of absmax, mse, lsq, lsq+, learned-range, not 'max' (did you mean 'absmax'?)",
+            {"weight": "absmx"},
+            "weight must be one of absmax, mse, lsq, lsq+, learned-range, not 'absmx' (did you mean 'absmax'?)",
+        ),
+        ({"weight": "kl"}, "learned-range, not 'kl' (that is for activations: of weights, mse "),
+        (
+            {"weight": "moving_average_abs_max"},
+            "not 'moving_average_abs_max' (that is for activations: of weights, mse ",
+        ),
+        (
+            {"activation": "hist"},
+            "activation: there is no range method 'hist': PaddleSlim's is percentile:99.9 here",
         ),
         ({"weight_bits": 1}, "weight_bits must be a whole number from 2 to 16, not 1"),
         ({"activation_bits": 17}, "activation_bits must be a whole number from 2 to 16, not 17"),

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 import trtcal
 from calibrators.errors import ConfigError, ModelError
 from engines.structure.lint import structure_of
-from tests.trtcal.qat.networks import IMAGES, images, settled
+from tests.trtcal.qat.networks import IMAGES, Inverted, Perceptron, Residual, images, settled
 from tests.trtcal.qat.test_ptq import MODELS, minmax, model_and_batch
 from trtcal.config.layer_settings import LayerSettings
 from trtcal.config.settings import QuantConfig
@@ -96,6 +96,51 @@ def test_operators_have_the_names_of_their_modules(tmp_path):
     )
     parameters = {each.name for each in onnx.load(tmp_path / "float.onnx").graph.initializer}
     assert {"conv.weight", "layer1.0.conv1.weight", "layer2.down.0.bias", "fc.bias"} <= parameters
+
+
+class Twins(torch.nn.Module):
+    """Parameters of equal values, and a weight under two names, around an addition."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.tied = (torch.nn.Conv2d(3, 3, 1) for _ in range(3))
+        self.tied.weight = self.first.weight
+        for each in (self.first, self.second):
+            torch.nn.init.constant_(each.weight, 0.3)
+            torch.nn.init.ones_(each.bias)
+        self.scale, self.gain = (torch.nn.Parameter(torch.full((1, 3, 1, 1), 2.0)) for _ in range(2))
+
+    def forward(self, x):
+        x = x + self.second(self.first(x) * self.scale)
+        return self.tied(x * self.gain), self.first.bias
+
+
+UNTRAINED = {"residual": Residual, "inverted": Inverted, "perceptron": Perceptron, "twins": Twins}
+
+
+@pytest.mark.parametrize("name", UNTRAINED)
+@pytest.mark.parametrize("kind", [PTQ, QAT])
+def test_parameters_that_coincide_keep_their_own_names(name, kind, tmp_path):
+    """An exporter makes one of them, and gives it each further name by an Identity."""
+    torch.manual_seed(0)
+    model = UNTRAINED[name]().train(kind is QAT)
+    x = torch.randn(8, 8) if name == "perceptron" else images(2, 3, 12, 12)
+    prepared = kind().quantize(model)
+    prepared(x)
+    made = kind().convert(prepared)
+    export_onnx(made, x, tmp_path / "m.onnx", float_model=tmp_path / "float.onnx", opset=13)
+    onnx.checker.check_model(tmp_path / "m.onnx", full_check=True)
+    graph = onnx.load(tmp_path / "float.onnx").graph
+    read = {name for node in graph.node for name in node.input} - {name for node in graph.node for name in node.output}
+    assert read | {"output_1"} >= {each.name for each in (*graph.initializer, *graph.input)} >= read
+    biases = {name for name, each in made.named_parameters() if name.endswith("bias")}
+    assert biases <= {each.name for each in graph.initializer}
+    with torch.no_grad():
+        expected = made(x)
+    expected = expected[0] if isinstance(expected, tuple) else expected
+    np.testing.assert_allclose(
+        in_onnx_runtime(tmp_path / "m.onnx", x), expected, atol=4 * float(expected.abs().max()) / 127
+    )
 
 
 def test_its_cache_holds_the_scales_of_its_nodes(tmp_path):

@@ -9,9 +9,10 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra [to
 from torch import nn
 
 from calibrators.errors import ConfigError, ModelError
-from tests.trtcal.qat.networks import Attention, Branching, Perceptron, Residual
+from tests.trtcal.qat.networks import IMAGES, Attention, Branching, Perceptron, Residual, settled
 from trtcal.config.layer_settings import LayerSettings
 from trtcal.config.settings import QuantConfig
+from trtcal.qat import PTQ, QAT, left_in_float, quantized_modules
 from trtcal.qat.plan import QuantizationWarning, planned
 
 
@@ -240,3 +241,19 @@ def test_settings_that_mean_nothing_are_refused_when_they_are_made():
         QuantConfig().add_name_config("fc", activation="lsqq")
     with pytest.raises(ConfigError, match="weight must be one of absmax, mse, lsq"):
         QuantConfig().add_name_config("fc", weight="pact")
+
+
+@pytest.mark.parametrize("kind", [PTQ, QAT])
+def test_only_what_is_configured_is_quantized_as_in_paddleslim(kind):
+    how = {"activation": "avg" if kind is PTQ else "moving_average_abs_max", "weight": "abs_max"}
+    config = QuantConfig(activation=None, weight=None).add_type_config(layer_type=nn.Linear, **how)
+    model = settled(Residual(), *IMAGES).train(kind is QAT)
+    made = kind(config).quantize(model)
+    assert [name for name, _ in quantized_modules(made)] == ["fc"]
+    assert "float is what the configuration has for it" in left_in_float(made)["conv"]
+
+
+def test_a_rule_under_a_skip_is_told():
+    config = QuantConfig().skip(types=nn.Linear).add_name_config("fc", weight_bits=4)
+    with pytest.warns(QuantizationWarning, match="rule for name 'fc' quantizes nothing, as a less specific rule or a"):
+        PTQ(config).quantize(settled(Residual(), *IMAGES))

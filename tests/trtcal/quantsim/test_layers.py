@@ -12,18 +12,28 @@ from tests.engines.zoo import ZOO
 from tests.trtcal.simulating import two_products, weights_of
 from trtcal.config.layer_settings import LayerSettings
 from trtcal.config.settings import QuantConfig
-from trtcal.quantsim.layers import SCHEMES
 from trtcal.quantsim.simulator import QuantSim
+
+AIMET = {
+    "tf": "minmax",
+    "min_max": "minmax",
+    "post_training_tf": "minmax",
+    "tf_enhanced": "sqnr",
+    "post_training_tf_enhanced": "sqnr",
+    "percentile": "percentile",
+    "post_training_percentile": "percentile",
+}
+"""Its names of schemes -> the range method."""
 
 
 class TestSchemes:
-    @pytest.mark.parametrize("scheme", ["tf", "tf_enhanced", "percentile", "percentile:99", *SCHEMES, *METHODS])
+    @pytest.mark.parametrize("scheme", ["percentile:99", *AIMET, *METHODS])
     def test_every_scheme(self, scheme):
         model = two_products()
         statistics = collect(model, samples_of(model, 20))
         sim = QuantSim(model, scheme)
         sim.compute_encodings(statistics)
-        expected = encodings(statistics, SCHEMES.get(scheme, scheme))
+        expected = encodings(statistics, AIMET.get(scheme, scheme))
         assert sim.encodings.activations == {name: expected[name] for name in ("x", "rectified")}
 
     def test_they_differ(self):
@@ -40,6 +50,12 @@ class TestSchemes:
     def test_others_are_refused(self, scheme):
         with pytest.raises(RangeError, match=r"no scheme|a scheme is a text"):
             QuantSim(two_products(), scheme)
+
+    def test_what_other_tools_call_them_is_answered(self):
+        with pytest.raises(RangeError, match=r"no scheme 'hist': PaddleSlim's is percentile:99\.9"):
+            QuantSim(two_products(), "hist")
+        with pytest.raises(RangeError, match="learned-range is a quantizer to train a PyTorch model with"):
+            QuantSim(two_products(), "training_range_learning_with_tf_init")
 
     @pytest.mark.parametrize("bits", [1, 17, 0, 8.5])
     def test_widths_that_no_grid_has_are_refused(self, bits):
