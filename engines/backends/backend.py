@@ -152,6 +152,7 @@ class Backend(Protocol):
         strongly_typed: Whether the model itself says the type of each tensor. Otherwise the builder chooses among
             those that it is allowed.
         calibrates: Whether it quantizes float models itself, by calibrators.
+        times_kernels: Whether a build runs kernels to choose among them, which takes minutes.
     """
 
     name: str
@@ -162,6 +163,7 @@ class Backend(Protocol):
     gpu: Gpu | None
     strongly_typed: bool
     calibrates: bool
+    times_kernels: bool
 
     def check(self, options: BuildOptions) -> None:
         """Refuse what cannot be honoured.

@@ -10,7 +10,7 @@ from engines.backends import settings
 from engines.backends.backend import NO_OPTIONS, BuildOptions, Calibration, Log, NumberType, Plan
 from engines.backends.build_monitor import BUILDING, interruptible, monitor_of
 from engines.backends.logger import listening
-from engines.backends.network import add_profile, bound, inputs_of, outputs_of
+from engines.backends.network import add_profile, bound, inputs_of, let_attention_decompose, outputs_of
 from engines.backends.parsing import parse
 from engines.backends.shapes import Profile
 
@@ -68,6 +68,7 @@ class Family(ABC):
                 builder = self._builder(logger, log)
                 network = builder.create_network(self._network_flags())
                 parse(trt.OnnxParser(network, logger), model, label=self.label)
+                let_attention_decompose(trt, network)
                 config = builder.create_builder_config()
                 config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
                 monitor = monitor_of(trt, progress=progress, phase=phase, stop=stop)

@@ -1,4 +1,4 @@
-"""Inputs and outputs of a TensorRT network, and the shapes that it is built for."""
+"""A TensorRT network: its inputs and outputs, the shapes that it is built for, its attention."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +21,22 @@ def outputs_of(network: Any) -> tuple[Any, ...]:
 def bound(tensor: Any) -> BoundTensor:
     """An input or output as a value."""
     return BoundTensor(tensor.name, tensor.dtype.name, tuple(tensor.shape))
+
+
+def let_attention_decompose(trt: Any, network: Any) -> None:
+    """Let TensorRT put Attention together from other kernels where it has none for the whole, as in FP32.
+
+    Left as the parser makes it, such a build fails (TensorRT-RTX 1.7). Where there is a kernel for the whole, it is
+    taken all the same: the engine is the same byte by byte.
+    """
+    kind = getattr(trt.LayerType, "ATTENTION_INPUT", None)
+    if kind is None or not hasattr(trt, "IAttentionInputLayer"):
+        return
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.type == kind:
+            layer.__class__ = trt.IAttentionInputLayer  # the bindings give the base class, and let it be told
+            layer.attention.decomposable = True
 
 
 def add_profile(builder: Any, config: Any, network: Any, profiles: Mapping[str, Profile], *, label: str) -> None:

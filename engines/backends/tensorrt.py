@@ -44,6 +44,7 @@ class TensorRT(Family):
 
     name = "tensorrt"
     compute_capabilities: tuple[str, ...] = ()
+    times_kernels = True
 
     def __init__(self) -> None:
         try:

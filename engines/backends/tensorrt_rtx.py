@@ -34,6 +34,9 @@ _NO_USE = {
 }
 
 
+_FP32_PRODUCT = "(SM75): FP32 GEMM is not supported"
+
+
 class TensorRTRTX(Family):
     """The backend `tensorrt-rtx`; see `engines.backends.backend.Backend`.
 
@@ -50,6 +53,7 @@ class TensorRTRTX(Family):
     gpu: Gpu | None = None
     strongly_typed = True
     calibrates = False
+    times_kernels = False
 
     def __init__(self) -> None:
         try:
@@ -83,5 +87,7 @@ class TensorRTRTX(Family):
     def _serialized(self, builder: Any, network: Any, config: Any, job: Job) -> tuple[Any, None]:
         data = None if job.stop.is_set() else builder.build_serialized_network(network, config)
         if data is None:
-            raise BuildError(f"{self.label} cannot build the engine: {reasons(job.log)}")
+            said = reasons(job.log)
+            remedy = "; build for it with --precision fp16, or INT8 with --rest fp16" if _FP32_PRODUCT in said else ""
+            raise BuildError(f"{self.label} cannot build the engine: {said}{remedy}")
         return data, None

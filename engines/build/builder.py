@@ -19,7 +19,9 @@ from engines.build.calibration import CacheSource, Ranges, ranges_for
 from engines.build.layer_plan import LayerConfig, LayerPlan
 from engines.build.layer_types import constrained, disobeyed, halved, planned_for, told
 from engines.build.request import BackendName, BuildRequest, Precision, Rest, checked_request
+from engines.build.size import size_findings
 from engines.graph.model import ModelSource, digest_of
+from engines.inspection.drawbacks import on_turing, stored_zeros
 from engines.inspection.engine_record import Engine, EngineRecord, sidecar_path
 from engines.inspection.inspect import findings_of, operators_of
 from engines.passes.apart import told_apart
@@ -152,7 +154,8 @@ def fulfil(
     _keep(said, request.log)
     used = ranges.cache if ranges.cache is not None else plan.cache
     file = cache if calibrator is None else calibrator.cache
-    seen = _seen(graph, said, layers)
+    seen = _seen(graph, said, layers, request, len(plan.data))
+    seen["findings"] = (*seen.get("findings", ()), *size_findings(request, len(plan.data), phase=phase))
     with whole_file(sidecar_path(request.output)) as sidecar, whole_file(request.output) as engine:
         engine.write_bytes(plan.data)
         record = EngineRecord(
@@ -222,8 +225,10 @@ def _quantized(request: BuildRequest, ranges: Ranges, layers: LayerPlan | None) 
     return quantized.model, [*left, *quantized.notes]
 
 
-def _seen(graph: "onnx.ModelProto", said: Log, layers: LayerPlan | None) -> dict[str, Any]:
-    """What the log tells of the engine, for its record."""
+def _seen(
+    graph: "onnx.ModelProto", said: Log, layers: LayerPlan | None, request: BuildRequest, size: int
+) -> dict[str, Any]:
+    """What the log tells of the engine of `size` bytes, for its record."""
     try:
         kernels = read_kernels(message for _, message in said)
     except UnknownLogError as error:
@@ -231,6 +236,11 @@ def _seen(graph: "onnx.ModelProto", said: Log, layers: LayerPlan | None) -> dict
     operators, findings = operators_of(graph, kernels), findings_of(graph, kernels)
     if layers is not None:
         findings = (*disobeyed(layers, operators), *findings)
+    findings = (
+        *on_turing(operators, request.compute_capabilities),
+        *stored_zeros(graph, kernels, size),
+        *findings,
+    )
     return {"kernels": kernels, "operators": operators, "findings": findings}
 
 

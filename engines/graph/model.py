@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from calibrators.batches import TensorSpec
 from calibrators.errors import ModelError, repeated
@@ -209,7 +209,7 @@ def scale_groups(model: onnx.ModelProto, *, through: frozenset[str] = COMMUTES |
     """Tensors that share one scale: both sides of operators that move or pool values, all of a concatenation.
 
     A concatenation that also takes what depends on no input, which nobody observes, is a source beside the others: its
-    own values hold the constant's.
+    own values hold the constant's. A Dropout in training scales values up, so its sides share none.
 
     Args:
         model: Any model.
@@ -226,10 +226,11 @@ def scale_groups(model: onnx.ModelProto, *, through: frozenset[str] = COMMUTES |
         return name
 
     for node in model.graph.node:
-        if node.op_type == "Concat" or node.op_type in through:
+        if node.op_type == "Concat" or (node.op_type in through and not _drops(node, model)):
             taken = node.input if node.op_type == "Concat" else node.input[:1]
+            given = node.output if node.op_type == "Split" else node.output[:1]  # others: indices, a mask
             inputs = tuple(name for name in taken if name in floats)
-            outputs = [name for name in node.output if name in floats]
+            outputs = [name for name in given if name in floats]
             if inputs and outputs:
                 beside.update(outputs if len(inputs) < len(taken) else ())
                 for name in (*inputs, *outputs):
@@ -247,6 +248,16 @@ def scale_groups(model: onnx.ModelProto, *, through: frozenset[str] = COMMUTES |
         )
         for members in groups.values()
     )
+
+
+def _drops(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
+    """Whether a node is a Dropout that is told to drop values, or may be: its third input is no constant false."""
+    mode = node.input[2] if node.op_type == "Dropout" and len(node.input) > 2 else ""
+    if not mode:
+        return False
+    found = [tensor for tensor in model.graph.initializer if tensor.name == mode]
+    found += [each.attribute[0].t for each in model.graph.node if each.op_type == "Constant" and mode in each.output]
+    return not found or bool(numpy_helper.to_array(found[0]).any())
 
 
 def with_types(model: onnx.ModelProto) -> onnx.ModelProto:

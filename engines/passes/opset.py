@@ -6,11 +6,12 @@
    - Upsample, and Resize of opset 10, sample at output position / scale: ``coordinate_transformation_mode`` is
      asymmetric. Nearest neighbours are rounded down, and where all scales shrink, up, as ONNX Runtime does.
    - Hardmax below 13 took all axes from its own on for one: a Flatten before it and a Reshape behind it do that.
-2. An opset beyond 21 is lowered as far as its operators have all that the model uses of them: the newest operators,
-   QuantizeLinear among them, are ahead of the runtimes. Nothing is rewritten.
+2. An opset beyond 21 is lowered as far as its operators have all that the model uses of them: inputs, outputs,
+   attributes, and types. The newest operators, QuantizeLinear among them, are ahead of the runtimes. Nothing is
+   rewritten.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -48,23 +49,17 @@ class _Former:
     shrinks: bool
 
 
-def with_opset(model: ir.Model, wanted: int) -> ir.Model:
-    """Give a model an opset of `wanted` at least, and of `SERVES` or `wanted` at most where that serves.
+def raised(model: ir.Model, wanted: int) -> ir.Model:
+    """Give a model an opset of `wanted` at least.
 
     Raises:
         ModelError: Its opset cannot be raised.
     """
-    opset = model.opset_imports.get("", 0)
-    if opset < wanted:
-        return _raised(model, opset, wanted)
-    if opset > max(wanted, SERVES):
-        _lower(model, opset, max(wanted, SERVES))
-    return model
-
-
-def _raised(model: ir.Model, opset: int, wanted: int) -> ir.Model:
     from onnxscript.version_converter import ConvertVersionPass
 
+    opset = model.opset_imports.get("", 0)
+    if opset >= wanted:
+        return model
     former = {node.outputs[0].name: _former(node) for node in model.graph if node.domain in ("", "ai.onnx")}
     model = ConvertVersionPass(wanted, fallback=True)(model).model
     _rename_as_read(model, former)
@@ -136,7 +131,11 @@ def _flatten_around(node: ir.Node, axis: int) -> None:
     final.name, result.name, result.shape = result.name, f"{result.name}_flat", None
 
 
-def _lower(model: ir.Model, opset: int, wanted: int) -> None:
+def lower(model: ir.Model, wanted: int) -> None:
+    """Give a model, whose types are known, an opset of `SERVES` or `wanted` at most where that serves."""
+    opset, wanted = model.opset_imports.get("", 0), max(wanted, SERVES)
+    if opset <= wanted:
+        return
     nodes = [node for node in ir.traversal.RecursiveGraphIterator(model.graph) if node.domain in ("", "ai.onnx")]
     lowest = max((_lowest(node, opset, wanted) for node in nodes), default=opset)
     if lowest < opset:
@@ -151,11 +150,36 @@ def _lowest(node: ir.Node, opset: int, wanted: int) -> int:
             older = onnx.defs.get_schema(node.op_type, since - 1)
         except onnx.defs.SchemaError:  # it came with this opset
             return since
-        fits = len(node.inputs) <= older.max_input and len(node.outputs) <= older.max_output
-        if not fits or not set(node.attributes) <= set(older.attributes):
+        if not _has_all(older, node):
             return since
         opset = since - 1
     return wanted
+
+
+def _has_all(schema: onnx.defs.OpSchema, node: ir.Node) -> bool:
+    """Whether an operator has all that a node uses of its newer form."""
+    if len(node.inputs) > schema.max_input or len(node.outputs) > schema.max_output:
+        return False
+    if node.op_type == "Mod" and _rounds_floats_down(node):
+        return False
+    known = set(node.attributes) <= set(schema.attributes)
+    return known and _takes(schema.inputs, node.inputs) and _takes(schema.outputs, node.outputs)
+
+
+def _rounds_floats_down(node: ir.Node) -> bool:
+    """Whether this is a Mod of floats with ``fmod`` 0, which opset 28 gave a meaning: no type or attribute tells."""
+    data = node.inputs[0]
+    floats = data is not None and data.dtype is not None and data.dtype.is_floating_point()
+    return floats and not node.attributes.get_int("fmod", 0)
+
+
+def _takes(formal: Sequence[onnx.defs.OpSchema.FormalParameter], values: Sequence[ir.Value | None]) -> bool:
+    """Whether parameters, the last of which may stand for several, allow the types of values, as far as known."""
+    return all(
+        f"tensor({value.type.dtype.name.lower()})" in formal[min(place, len(formal) - 1)].types
+        for place, value in enumerate(values)
+        if value is not None and isinstance(value.type, ir.TensorType)
+    )
 
 
 def _since(operator: str, opset: int) -> int:

@@ -15,7 +15,7 @@ from calibrators.errors import ModelError, TrtcalError, one_line
 from engines.graph.model import ModelSource, load_model, loaded
 from engines.graph.operators import label
 from engines.passes.fold import fold
-from engines.passes.opset import IR_VERSION_OF_21, LOWEST_OPSET, with_opset
+from engines.passes.opset import IR_VERSION_OF_21, LOWEST_OPSET, lower, raised
 from engines.passes.proof import proved
 
 UNPROVED = "trtcal.unproved"
@@ -54,9 +54,10 @@ def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET, light: bool = Fal
         common.RemoveInitializersFromInputsPass()(graph)
         for node in graph.graph:  # before a pass numbers those without a name
             node.name = label(node)
-        graph = with_opset(graph, opset)
+        graph = raised(graph, opset)
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
         _infer_types(graph)
+        lower(graph, opset)
         fold_constants(graph, onnx_shape_inference=False)
         _plain_splits(graph)
         fold(graph)

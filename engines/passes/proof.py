@@ -19,6 +19,7 @@ from engines.graph.constants import with_outputs
 from engines.graph.model import ModelSource, captured, files_of, load_model, loaded
 from engines.graph.operators import label
 from engines.graph.runtime import DTYPES, Arrays, Judge
+from engines.passes.opset import LOWEST_OPSET, SERVES
 
 MOST_WEIGHTS = 2**30
 """Bytes: a larger model would take minutes and twice its memory."""
@@ -59,6 +60,12 @@ def proved(model: ModelSource, graph: ir.Model) -> str:
     return _PROVED[key]
 
 
+def _serving(model: onnx.ModelProto) -> str:
+    """The opset with which a model would stay as it is."""
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    return f"{LOWEST_OPSET} or more" if opset <= SERVES else str(SERVES)
+
+
 def _nodes(model: onnx.ModelProto) -> tuple[object, ...]:
     """What a model computes, but for where its constants stand and what its nodes are called."""
     versions = sorted((entry.domain, entry.version) for entry in model.opset_import)
@@ -96,7 +103,7 @@ def _compared(model: ModelSource, original: onnx.ModelProto, made: onnx.ModelPro
     except ModelError as error:
         raise ModelError(
             f"the model cannot be prepared for quantization: ONNX Runtime cannot run what is made of it ({error}); "
-            "export it with opset 13 or more"
+            f"export it with opset {_serving(original)}"
         ) from error
     if any(_difference(expected[name], actual[name]) > ROUNDING for name in expected):
         whole = model if isinstance(model, onnx.ModelProto) else load_model(model, check=False)
@@ -124,8 +131,8 @@ def _blame(original: onnx.ModelProto, made: onnx.ModelProto, feed: Arrays) -> No
                 if found > ROUNDING:
                     raise ModelError(
                         f"the model would compute something else once prepared for quantization, at {label(node)}, as "
-                        f"operators change with the opset: export it with opset 13 or more ({found:.0%} off on random "
-                        "inputs)"
+                        f"operators change with the opset: export it with opset {_serving(original)} ({found:.0%} off "
+                        "on random inputs)"
                     )
 
 

@@ -72,7 +72,7 @@ def planned(model: ir.Model) -> Plan:
             site = "it is inside a branch of control flow" if node.graph is not graph else _weighted(node, live)
             if isinstance(site, Site):
                 sites.append(site)
-            elif site:
+            else:
                 left[label(node)] = site
         elif (reason := why_float(node, constants_of(node))) and _is_live(node, graph, live):
             left[label(node)] = reason
@@ -111,12 +111,12 @@ def _read(node: ir.Node) -> Iterator[ir.Value | None]:
 
 
 def _weighted(node: ir.Node, live: set[ir.Value]) -> Site | str:
-    """The site of a weighted operator, or why it has none ("" where there is nothing to say)."""
+    """The site of a weighted operator, or why it has none."""
     if len(node.inputs) < 2:
         return "it has no weights"
     data, weight = node.inputs[0], node.inputs[1]
     if data not in live:
-        return _left(node, data) if weight in live else ""
+        return _left(node, data) if weight in live else "it works on constants and shapes alone"
     constant = weight.const_value if weight is not None else None
     if weight in live or constant is None:
         convolves = node.op_type in CONVOLUTIONS

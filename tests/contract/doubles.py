@@ -78,6 +78,11 @@ class Double(NonCallableMock):
 
     def __setattr__(self, name: str, value: Any) -> None:
         kind = self.__dict__["_kind"]
+        if name == "__class__":
+            if not issubclass(value, kind):
+                raise TypeError(f"__class__ assignment: {value.__name__} is no {kind.__name__}")
+            self.__dict__["_kind"] = value
+            return
         member = getattr(kind, name, None)
         if not isinstance(member, property):
             if hasattr(kind, name):
@@ -94,6 +99,11 @@ class Double(NonCallableMock):
             before.write(value)
         else:
             self.__dict__["_given"][name] = value
+
+    @property
+    def __class__(self) -> type:
+        """The real class, which may be set to one of its subclasses: the bindings let a layer be told what it is."""
+        return self.__dict__["_kind"]
 
     def __repr__(self) -> str:
         return f"<double of {self.__dict__['_kind'].__name__}>"

@@ -61,6 +61,7 @@ _LAYERS = {
     "QuantizeLinear": "QUANTIZE",
     "DequantizeLinear": "DEQUANTIZE",
     "BatchNormalization": "SCALE",
+    "Attention": "ATTENTION_INPUT",
 }
 
 
@@ -120,12 +121,14 @@ def _layer(trt: Any, node: onnx.NodeProto, tensors: dict[str, Any]) -> Any:
         lenient=True,
         name=node.name,
         metadata="",
-        type=getattr(trt.LayerType, _LAYERS.get(node.op_type, "ELEMENTWISE")),
+        type=getattr(trt.LayerType, _LAYERS.get(node.op_type, "ELEMENTWISE"), trt.LayerType.ELEMENTWISE),
         num_inputs=len(inputs),
         num_outputs=len(outputs),
         precision=Live(lambda: precision[-1] if precision else trt.float32, precision.append),
         precision_is_set=Live(lambda: bool(precision)),
     )
+    if node.op_type == "Attention" and hasattr(trt, "IAttention"):
+        layer.__dict__["_given"]["attention"] = spec_of(trt.IAttention, decomposable=False)
     layer.get_output.side_effect = lambda index: outputs[index] if index < len(outputs) else None
     layer.get_input.side_effect = lambda index: inputs[index] if index < len(inputs) else None
     if hasattr(trt.ILayer, "set_output_type"):

@@ -97,3 +97,16 @@ def classifier(channels=3, size=16, classes=2, seed=0):
     net.weight("w", 16, classes, fan_in=16)
     net.node("MatMul", "flat w", "scores")
     return net.model("scores")
+
+
+def attention(batch="N", *, heads=4, width=64, length=16, opset=23):
+    """Attention of opset 23 over x of batch,length,width between four matrix products."""
+    net = Net(opset=opset, ir_version=10)
+    x = net.input("x", (batch, length, width))
+    for name in ("q", "k", "v", "out"):
+        net.weight(f"{name}_w", width, width)
+    for name in ("q", "k", "v"):
+        net.node("MatMul", f"{x} {name}_w", name)
+    net.node("Attention", "q k v", "attended", q_num_heads=heads, kv_num_heads=heads)
+    net.node("MatMul", "attended out_w", "y")
+    return net.model("y")

@@ -37,6 +37,9 @@ PRESENT = {
         .xxxxx NetworkDefinitionCreationFlag.STRONGLY_TYPED
         x..... Builder.max_batch_size
         .xxxxx INetworkDefinition.get_flag
+        ...xxx IAttentionInputLayer
+        ...xxx LayerType.ATTENTION_INPUT
+        ...xxx IAttention.decomposable
         """,
     "types of tensors and layers": """
         xxxx.. ITensor.dynamic_range

@@ -13,6 +13,7 @@ from calibrators.errors import BuildError, MissingDependencyError
 from engines.backends.backend import BuildOptions, Log, Plan
 from engines.backends.shapes import Profile
 from engines.backends.tensorrt_rtx import TensorRTRTX
+from tests.engines.networks import attention
 
 pytestmark = pytest.mark.usefixtures("rtx")
 
@@ -187,3 +188,9 @@ def test_the_phases_of_a_build_have_names(convolutions: onnx.ModelProto) -> None
     build(convolutions, phase=phases.append)
     assert phases
     assert all(isinstance(name, str) and name for name in phases)
+
+
+@pytest.mark.parametrize("heads", [1, 4, 8])
+def test_attention_in_fp32(heads: int) -> None:
+    lengths = {"x": Profile(*((batch, 16, 64) for batch in (1, 8, 32)))}
+    assert len(build(attention(heads=heads), profiles=lengths).data) > 10000

@@ -353,6 +353,24 @@ class TestScaleGroups:
         (group,) = scale_groups(net.model("y"))
         assert (group.members, group.sources) == (("x", "part", "y"), ("x", "y"))
 
+    @pytest.mark.parametrize("mode, shares", [(None, True), (False, True), (True, False), ("input", False)])
+    def test_dropout_shares_one_unless_it_drops(self, mode, shares):
+        net = Net()
+        names = [net.input(), net.constant("ratio", np.float32(0.5)), "mode"]
+        if mode == "input":
+            net.input("mode", (1,), TensorProto.BOOL)
+        elif mode is not None:
+            net.constant("mode", np.array(mode))
+        net.node("Dropout", " ".join(names[: 2 + (mode is not None)]), "y mask")
+        assert bool(scale_groups(net.model("y"))) == shares
+
+    def test_a_mask_has_none(self):
+        net = Net(opset=9)
+        net.node("Dropout", net.input(), "y mask", ratio=0.5)
+        net.node("Relu", "mask", "z")
+        (group,) = scale_groups(net.model("y", "z"))
+        assert group.members == ("x", "y")
+
     def test_a_model_without_such_operators_has_none(self):
         assert self.groups("conv_bn_relu") == {}
 

@@ -7,7 +7,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
+from calibrators.errors import ModelError
 from engines.passes.prepare import UNPROVED, prepared
+from engines.qdq.write import quantize, save
 from tests.engines.networks import Net
 
 
@@ -117,3 +119,37 @@ def test_an_operator_that_came_late_keeps_its_opset():
     net.conv(net.input("x", ("N", 4, 8, 8)), "c", 4, 4, 1, 1)
     net.node("Swish", "c", "y")
     assert prepared(net.model("y")).opset_imports[""] == 24
+
+
+def of_type(operator, element, inputs=1, **attributes):
+    """An operator of opset 28 on values of a type, beside a convolution."""
+    net = Net(opset=28, ir_version=13)
+    net.conv(net.input("x", ("N", 4, 8, 8)), "c", 4, 4, 1, 1)
+    net.node("Cast", "c", "t", to=element)
+    net.node(operator, " ".join(["t"] * inputs), "o", **attributes)
+    net.node("Cast", "o", "y", to=TensorProto.FLOAT)
+    return net.model("y")
+
+
+@pytest.mark.parametrize(
+    "operator, element, inputs, attributes, lowered",
+    [
+        ("BitShift", TensorProto.UINT8, 2, {"direction": "LEFT"}, 21),
+        ("BitShift", TensorProto.INT8, 2, {"direction": "LEFT"}, 28),
+        ("Celu", TensorProto.FLOAT, 1, {}, 21),
+        ("Celu", TensorProto.FLOAT16, 1, {}, 28),
+        ("Mod", TensorProto.INT32, 2, {}, 21),
+        ("Mod", TensorProto.FLOAT, 2, {"fmod": 1}, 21),
+        ("Mod", TensorProto.FLOAT, 2, {}, 28),
+    ],
+)
+def test_types_and_meanings_that_an_older_opset_lacks_keep_the_opset(operator, element, inputs, attributes, lowered):
+    graph = prepared(of_type(operator, element, inputs, **attributes), light=True)
+    assert graph.opset_imports[""] == lowered
+
+
+def test_a_model_that_needs_a_newer_quantizelinear_than_there_is(tmp_path):
+    model = of_type("Mod", TensorProto.FLOAT, 2)
+    quantized = quantize(model, dict.fromkeys(("x", "c", "t", "o", "y"), 0.1))
+    with pytest.raises(ModelError, match=r"no QuantizeLinear of opset 28.*export it with opset 21$"):
+        save(quantized, tmp_path / "model.onnx")

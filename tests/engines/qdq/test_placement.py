@@ -357,6 +357,15 @@ class TestRefusals:
         message = self.refused(net.model("y"))
         assert message.endswith("; y/MatMul is not one, for both of its operands are activations")
 
+    def test_what_reads_shapes_alone(self):
+        net = Net()
+        net.node("Shape", net.input(), "shape")
+        net.node("Cast", "shape", "sizes", to=TensorProto.FLOAT)
+        net.weight("w", 4, 16)
+        net.node("MatMul", "sizes w", "y")
+        message = self.refused(net.model("y"))
+        assert message.endswith("; y/MatMul is not one, for it works on constants and shapes alone")
+
 
 def test_an_operator_without_weights_is_no_layer():
     """As in a damaged model; the checker knows no operators of opsets to come."""

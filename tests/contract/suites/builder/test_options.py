@@ -1,5 +1,6 @@
 """Whole builds with `tensorrt`, by the doubles of each version: what the builder is told."""
 
+import onnx
 import pytest
 
 from calibrators.errors import (
@@ -9,6 +10,7 @@ from engines.backends.backend import BuildOptions
 from engines.build.builder import build_engine
 from engines.inspection.engine_record import Engine
 from tests.contract.builds import flags, nodes
+from tests.engines.networks import attention
 
 
 def test_a_float_build(trt, world, cuda, plain, target, version):
@@ -29,6 +31,17 @@ def test_a_float_build(trt, world, cuda, plain, target, version):
     assert "no list of layers" in record.kernels_absent
     assert record.inputs == ({"name": "x", "type": "FLOAT", "shape": [-1, 16, 8, 8]},)
     assert Engine.load(target).record == record
+
+
+def test_attention_may_be_taken_apart(trt, world, target, tmp_path):
+    onnx.save(attention("N"), tmp_path / "attention.onnx")
+    build_engine(tmp_path / "attention.onnx", output=target, backend="tensorrt", precision="fp32")
+    (network,) = world.networks
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    assert [layer.name for layer in layers] == ["q/MatMul", "k/MatMul", "v/MatMul", "attended/Attention", "y/MatMul"]
+    if hasattr(trt, "IAttentionInputLayer"):
+        assert isinstance(layers[3], trt.IAttentionInputLayer)
+        assert layers[3].attention.decomposable
 
 
 def test_fp16(world, plain, target, weak):
