@@ -87,7 +87,10 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 @pytest.fixture
 def job(tmp_path: Path) -> Path:
-    """A folder with a small classifier, `model.onnx`, and twelve images of its size, `images/{cat,dog}/*.png`."""
+    """A folder with a small classifier, `model.onnx`, and twelve images of its size, `images/{cat,dog}/*.png`.
+
+    The other folders, of the further classes that it has, hold none.
+    """
     import onnx
     from PIL import Image
 
@@ -100,6 +103,8 @@ def job(tmp_path: Path) -> Path:
         for number in range(6):
             pixels = random.integers(0, 256, (16, 16, 3), np.uint8)
             Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
+    for number in range(2, 16):
+        (tmp_path / "images" / f"other{number}").mkdir()
     return tmp_path
 
 

@@ -1,7 +1,7 @@
 """Where quantization goes in a graph: the operators whose inputs get Q/DQ nodes, and why the others do not."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
@@ -9,6 +9,16 @@ import onnx_ir as ir
 from calibrators.errors import ModelError
 from engines.graph.float_layers import constants_of, why_float
 from engines.graph.operators import ADDITIONS, CONVOLUTIONS, MOVES, QUANTIZERS, WEIGHTED, label, weight_axis
+
+FEWEST = 16
+"""Rows and columns of a matrix that is worth INT8. Integer kernels take channels by 16, so smaller ones gain little
+(NVIDIA's ModelOpt leaves out the same); and eight bits hurt positions times a few frequencies, or scores, the most."""
+
+WHY_SMALL = f"its constant operand has fewer than {FEWEST} rows or columns, where INT8 costs accuracy and gains little"
+"""Why a small product stays in float."""
+
+SMALL = f'{WHY_SMALL}; a rule with precision = "int8" asks for it'
+"""Likewise, where a configuration can ask for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +38,14 @@ class Site:
         activation: Which input is the activation.
         weight: Its constant operand, or None for a residual's skip input.
         partner: Of a skip input: the convolution that the addition is fused into.
+        small: Whether it is a product that stays in float unless it is asked for (`is_small`).
     """
 
     node: ir.Node
     activation: int
     weight: Weight | None = None
     partner: ir.Node | None = None
+    small: bool = False
 
     @property
     def tensor(self) -> str:
@@ -48,7 +60,7 @@ class Plan:
     """What to quantize.
 
     Attributes:
-        sites: In topological order.
+        sites: In topological order, `small` ones included.
         left: The label of each weighted operator that stays in float -> why.
     """
 
@@ -140,7 +152,7 @@ def _by_channel(node: ir.Node, constant: ir.TensorProtocol) -> Site | str:
         return "its constant operand is a vector: with one output channel, INT8 gains nothing"
     if node.op_type == "Gemm" and node.attributes.get_int("transA", False):
         return "it transposes its activation"
-    return Site(node, 0, Weight(1, weight_axis(node, rank=rank)))
+    return Site(node, 0, Weight(1, weight_axis(node, rank=rank)), small=is_small(constant.shape.numpy()))
 
 
 def _left(node: ir.Node, operand: ir.Value | None) -> Site | str:
@@ -155,7 +167,12 @@ def _left(node: ir.Node, operand: ir.Value | None) -> Site | str:
         return f"its weights are {constant.dtype.name}"
     if rank < 2:
         return "its constant operand is a vector: with one output channel, INT8 gains nothing"
-    return Site(node, 1, Weight(0, weight_axis(node, place=0, rank=rank)))
+    return Site(node, 1, Weight(0, weight_axis(node, place=0, rank=rank)), small=is_small(constant.shape.numpy()))
+
+
+def is_small(matrix: Sequence[int]) -> bool:
+    """Whether a product with a constant operand of this shape, a matrix or a stack of them, is too small for INT8."""
+    return min(matrix[-2:]) < FEWEST
 
 
 def _skip(node: ir.Node, live: set[ir.Value], fusible: set[ir.Node]) -> Site | None:

@@ -30,7 +30,7 @@ from engines.passes.opset import LOWEST_OPSET
 from engines.passes.prepare import UNPROVED, prepared
 from engines.qdq.cache_scales import ReadCache, foreign, none_usable, unusable
 from engines.qdq.insert import Pairs
-from engines.qdq.placement import Site, planned
+from engines.qdq.placement import SMALL, Site, planned
 from engines.qdq.save import saving
 from engines.qdq.weights import (
     BLOCK_OPSET,
@@ -142,6 +142,7 @@ def quantize(
             of it; "block:N", N neighbours along the axis that MatMul or Gemm sums over, for ONNX Runtime. For blocks
             the model's opset is raised to 21.
         layers: By label (`engines.graph.operators.label`), the layers that are quantized otherwise, or stay in float.
+            Small matrix products (`engines.qdq.placement.is_small`) stay in float unless they are among these.
         caches: By label, the cache that the layer's activation has its scale from, instead of `cache`. An activation
             that several layers read with several scales is quantized with each.
 
@@ -156,7 +157,7 @@ def quantize(
     graph = prepared(model, opset=BLOCK_OPSET if blocks else LOWEST_OPSET)
     unproved = graph.meta.get(UNPROVED)
     plan = planned(graph)
-    chosen = {site: choices.get(label(site.node), options) for site in plan.sites}
+    chosen = {site: choices.get(label(site.node), SMALL if site.small else options) for site in plan.sites}
     require_blocks_possible(site for site, choice in chosen.items() if _block_size(choice) is not None)
     light, given = ir.to_proto(graph), caches or {}
     main, own = ReadCache(cache, light), {id(each): ReadCache(each, light) for each in given.values()}
@@ -183,8 +184,8 @@ def quantize(
             read[site] = scale
     if not read:
         raise ModelError(
-            f"every layer stays in float ({len(left)}, such as {next(iter(left))}): quantize one at least, or build "
-            "the float model with --precision fp16"
+            f"every layer stays in float ({len(left)}, such as {next(iter(left))}, for {next(iter(left.values()))}): "
+            "quantize one at least, or build the float model with --precision fp16"
         )
     common.TopologicalSortPass()(graph)
     common.RemoveUnusedNodesPass()(graph)

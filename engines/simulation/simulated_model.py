@@ -41,6 +41,7 @@ class Layer:
         shape: The weight's; () for a skip input.
         axis: The weight's output channels; None for a skip input.
         partner: Of a skip input: the name of the convolution that the addition is fused into.
+        small: Whether it is a product that stays in float unless a configuration asks for it.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Layer:
     shape: tuple[int, ...] = ()
     axis: int | None = None
     partner: str | None = None
+    small: bool = False
 
     @property
     def left(self) -> bool:
@@ -203,7 +205,7 @@ def layer_of(site: Site) -> Layer:
     value = node.inputs[site.weight.input]
     assert value is not None and value.const_value is not None
     shape = tuple(value.const_value.shape.numpy())
-    return Layer(name, kind, site.tensor, output, _weight_name(site), shape, site.weight.axis)
+    return Layer(name, kind, site.tensor, output, _weight_name(site), shape, site.weight.axis, small=site.small)
 
 
 def _weight_name(site: Site) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from engines.graph.float_layers import why_float
 from engines.graph.operators import ADDITIONS, CONVOLUTIONS, WEIGHTED, label, weight_axis
+from engines.qdq.placement import WHY_SMALL, is_small
 from engines.qdq.read import DEQUANTIZE, QUANTIZE, Graph, Quantizer
 from engines.structure.dynamic import dynamic_findings, dynamic_operators
 from engines.structure.findings import Finding, WeightedOperator
@@ -50,11 +51,13 @@ class Structure:
         operators: Every weighted operator, in the model's order.
         quantizers: Every DequantizeLinear.
         findings: What breaks or weakens the engine; worst first.
+        left_float: As `float_layers` tells.
     """
 
     operators: tuple[WeightedOperator, ...]
     quantizers: tuple[Quantizer, ...]
     findings: tuple[Finding, ...]
+    left_float: Mapping[str, str]
 
     @property
     def quantized(self) -> bool:
@@ -88,19 +91,26 @@ def structure_of(model: "onnx.ModelProto") -> Structure:
         findings += _judge_groups(model, quantizers)
     order = ("error", "warning", "hint")
     findings.sort(key=lambda finding: order.index(finding.severity))
-    return Structure((*operators, *dynamic_operators(model, graph)), tuple(pairs.values()), tuple(findings))
+    return Structure((*operators, *dynamic_operators(model, graph)), tuple(pairs.values()), tuple(findings), floats)
 
 
 def float_layers(model: "onnx.ModelProto", graph: Graph | None = None) -> dict[str, str]:
-    """Labels of the operators with weights that no Q/DQ nodes make INT8 of -> why."""
+    """Labels of the operators with weights that Q/DQ nodes do not make INT8 of, or not by default -> why."""
     graph = graph or Graph(model)
     found = {}
     for node in model.graph.node:
         operands = [graph.constants[name] for name in node.input if name in graph.constants]
-        why = why_float(node, [(tensor.data_type, tensor.dims) for tensor in operands])
+        why = why_float(node, [(tensor.data_type, tensor.dims) for tensor in operands]) or _why_small(node, graph)
         if why and any(name in graph.activations for name in node.input):
             found[label(node)] = why
     return found
+
+
+def _why_small(node: "onnx.NodeProto", graph: Graph) -> str:
+    if node.op_type not in WEIGHTED or node.op_type in CONVOLUTIONS:
+        return ""
+    factors = [graph.constants[name].dims for name in node.input[:2] if name in graph.constants]
+    return WHY_SMALL if any(len(sizes) > 1 and is_small(sizes) for sizes in factors) else ""
 
 
 def has_quantizers(model: "onnx.ModelProto") -> bool:

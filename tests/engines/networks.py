@@ -83,7 +83,7 @@ def samples_of(model, count, *, seed=0, batch=1):
     ]
 
 
-def classifier(channels=3, size=16, classes=2, seed=0):
+def classifier(channels=3, size=16, classes=16, seed=0):
     """Scores of images N,channels,size,size: two convolutions, the second behind a pooling, and a matrix product."""
     net = Net(seed=seed)
     net.conv(net.input("image", ("N", channels, size, size)), "a", 16, channels, 3, 3, bias=False)

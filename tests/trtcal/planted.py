@@ -1,5 +1,7 @@
 """A small network in which things can be broken on purpose, and images for it."""
 
+from copy import deepcopy
+
 import numpy as np
 from onnx import numpy_helper
 
@@ -9,6 +11,7 @@ from engines.sessions.onnxruntime import OnnxRuntimeSession
 from engines.simulation.simulated_model import Simulation
 from tests.engines.networks import Net
 from trtcal.config.layer_forms import layer_forms
+from trtcal.config.settings import QuantConfig
 from trtcal.data.images import open_images
 
 
@@ -68,8 +71,9 @@ def opened(model, path, batch_size=8):
 
 
 def formed(model, values, method="minmax", config=None):
-    """The model's simulation, statistics and forms, calibrated on some samples."""
+    """The model's simulation, statistics and forms, calibrated on some samples; small products are asked for."""
     simulation = Simulation(model)
     statistics = collect(model, [{"image": values}], tensors="quantizable")
-    settings = None if config is None else config.settings(simulation.layers).layers
+    asked = deepcopy(config or QuantConfig()).add_type_config("MatMul", precision="int8")
+    settings = asked.settings(simulation.layers).layers
     return simulation, statistics, layer_forms(simulation, statistics, method, settings)

@@ -9,6 +9,7 @@ from calibrators.grid import TENSORRT_INT8
 from calibrators.ranges import encodings
 from calibrators.statistics.file import Statistics
 from engines.graph.operators import CONVOLUTIONS
+from engines.qdq.placement import SMALL
 from engines.simulation.simulated_model import FLOAT, Layer, LayerForm, Simulation
 from trtcal.config.layer_settings import LayerSettings, require_untrained
 
@@ -40,7 +41,8 @@ def layer_forms(
         simulation: The model.
         statistics: Of its activations.
         method: The range method of layers whose settings name none.
-        settings: By layer name, as `QuantConfig.settings` gives them; layers without any have the defaults.
+        settings: By layer name, as `QuantConfig.settings` gives them; layers without any have the defaults: small
+            matrix products are in float.
 
     Raises:
         ConfigError: A setting is one to train with.
@@ -52,7 +54,7 @@ def layer_forms(
     quantized = list[str]()
     require_untrained(settings or {})
     for layer in simulation.layers:
-        wanted = (settings or {}).get(layer.name, LayerSettings())
+        wanted = (settings or {}).get(layer.name, LayerSettings("float" if layer.small else "int8"))
         form = _form(simulation, layer, wanted, activations)
         if isinstance(form, LayerForm):
             forms[layer.name] = form
@@ -85,6 +87,8 @@ class _Activations:
 
 def _form(simulation: Simulation, layer: Layer, wanted: LayerSettings, activations: _Activations) -> LayerForm | str:
     """The form of a quantized layer, or why it is not quantized."""
+    if wanted.precision == "float" and layer.small:
+        return SMALL
     if wanted.precision != "int8":
         return f"the configuration has it in {wanted.precision}"
     activation = activations.of(layer.activation, wanted)

@@ -21,7 +21,7 @@ def plan_of(resolved: Resolved, layers: Sequence[Layer]) -> LayerPlan:
     weighted = {layer.name: int8[layer.name] for layer in layers if layer.weight is not None and layer.name in int8}
     _require_possible(int8, weighted)
     return LayerPlan(
-        {name: settings.precision for name, settings in resolved.layers.items()},
+        {name: settings.precision for name, settings in resolved.layers.items() if name not in resolved.small},
         {name: settings.weight_options() for name, settings in weighted.items()},
         {name: settings.activation for name, settings in int8.items() if settings.activation is not None},
         tuple(_notes(resolved, weighted)),

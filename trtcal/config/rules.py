@@ -98,11 +98,13 @@ class Resolved:
         unused: Rules that no layer fits, as a reader would write them.
         overruled: Likewise, rules that say how layers are quantized, all of which a less specific rule or a skip has in
             another precision.
+        small: Products that are in float for their size alone (`engines.qdq.placement.is_small`).
     """
 
     layers: Mapping[str, LayerSettings]
     unused: tuple[str, ...] = ()
     overruled: tuple[str, ...] = ()
+    small: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -124,7 +126,8 @@ class LayerRules:
     precision for a layer, it is in INT8 if any rule fits it. So what is configured is quantized, and no more.
 
     A residual addition of whose precision no rule says anything, and which is fused into a convolution that is not
-    INT8, takes that one's: quantizing its other input would cost accuracy and gain nothing.
+    INT8, takes that one's: quantizing its other input would cost accuracy and gain nothing. A matrix product too small
+    to gain by INT8 (`engines.qdq.placement.is_small`) stays in float unless a rule gives it a precision.
 
     Attributes:
         default: Of what no rule sets.
@@ -211,11 +214,19 @@ class LayerRules:
         ends = self.skipped.ends(layers)
         chosen = {layer.name: self._of(layer, ends) for layer in layers}
         found = {name: replace(self.default, **settings) for name, settings in chosen.items()}
+        small = frozenset(
+            layer.name
+            for layer in layers
+            if getattr(layer, "small", False)
+            and self.default.precision == "int8"
+            and "precision" not in chosen[layer.name]
+        )
+        found |= {name: replace(found[name], precision="float") for name in small}
         for layer in layers:
             partner = found.get(getattr(layer, "partner", None) or "")
             if partner is not None and partner.precision != "int8" and "precision" not in chosen[layer.name]:
                 found[layer.name] = replace(found[layer.name], precision=partner.precision)
-        return Resolved(found, tuple(self._unused(layers)), tuple(self._overruled(layers, ends)))
+        return Resolved(found, tuple(self._unused(layers)), tuple(self._overruled(layers, ends)), small)
 
     def _add(self: Rules, kind: Kind, targets: Any, settings: Mapping[str, Any]) -> Rules:
         stated = {key: value for key, value in settings.items() if value is not None}

@@ -1,8 +1,10 @@
 """What each command can do with what a machine has, and what it lacks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trtcal.machine.doctor import Library, Machine
+from trtcal.machine.nvml import Gpu
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def _engines(machine: Machine, command: str, needs: tuple[str, ...]) -> Ability:
     if reasons:
         return Ability(command, ready=False, remark="; ".join(reasons), install=" && ".join(filter(None, installs)))
     usable = [each for each in families if each.usable]
-    if not _runs_rtx(machine):
+    if not _may_run_rtx(machine):
         usable = [each for each in usable if each.name != _RTX]
         if not usable:
             return Ability(command, ready=False, remark=f"TensorRT for RTX has no engines for {_gpus(machine)}")
@@ -109,7 +111,7 @@ def _engines(machine: Machine, command: str, needs: tuple[str, ...]) -> Ability:
 def _rtx_remark(machine: Machine) -> str:
     version = machine.libraries[_RTX].version
     remark = f"TensorRT for RTX {version}: engines for RTX GPUs, built on the CPU; INT8 by Q/DQ nodes"
-    return remark if _runs_rtx(machine) else f"{remark}; they do not run on {_gpus(machine)}"
+    return remark if _may_run_rtx(machine) else f"{remark}; they do not run on {_gpus(machine)}"
 
 
 def _torch_remark(machine: Machine) -> str:
@@ -122,10 +124,14 @@ _NO_RTX = ("9.", "10.", "11.")
 """Compute capabilities, by how they begin, that TensorRT for RTX has no engines for; an H100 (9.0) refused them."""
 
 
-def _runs_rtx(machine: Machine) -> bool:
-    """Whether there is no GPU, or one among them that may run engines of TensorRT for RTX."""
-    found = machine.nvidia.gpus
-    return not found or any(not gpu.compute_capability.startswith(_NO_RTX) for gpu in found)
+def runs_rtx(gpus: Sequence[Gpu]) -> bool:
+    """Whether there is a GPU among these that may run engines of TensorRT for RTX."""
+    return any(not gpu.compute_capability.startswith(_NO_RTX) for gpu in gpus)
+
+
+def _may_run_rtx(machine: Machine) -> bool:
+    """Whether no GPU speaks against engines of TensorRT for RTX."""
+    return not machine.nvidia.gpus or runs_rtx(machine.nvidia.gpus)
 
 
 def _gpus(machine: Machine) -> str:

@@ -132,7 +132,8 @@ def ladders(
     own = layer_forms(simulation, statistics, method, configured)
     free = [layer for layer in simulation.layers if layer.name in set(own.quantized)]
     if not free:
-        raise ModelError("the configuration leaves every layer in float: there is nothing to choose")
+        name, why = next(iter(own.left.items()))
+        raise ModelError(f"every layer stays in float, such as {name}, for {why}: there is nothing to choose")
     finer = {**configured, **{layer.name: at_least_int8(configured[layer.name]) for layer in free}}
     better = layer_forms(simulation, statistics, method, finer)
     coarse = {layer.name for layer in free if own.forms[layer.name] != better.forms[layer.name]}

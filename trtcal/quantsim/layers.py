@@ -65,7 +65,8 @@ def settled(
     default = config.default
     default = default if output_bits is None else replace(default, activation_bits=output_bits)
     default = default if weight_bits is None else replace(default, weight_bits=weight_bits)
-    resolved = replace(config, default=default).settings(layers)
+    every = [replace(layer, small=False) for layer in layers]  # small products are simulated like any others
+    resolved = replace(config, default=default).settings(every)
     found = dict(resolved.layers)
     for layer in layers:
         if layer.weight is None and found[layer.name] == default:

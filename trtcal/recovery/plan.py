@@ -16,6 +16,7 @@ from engines.build.layer_plan import METHOD, method_of
 from engines.graph.model import ModelSource, loaded
 from engines.qdq import write as qdq
 from engines.qdq.cache_scales import foreign
+from engines.qdq.placement import SMALL
 from engines.qdq.weights import WeightOptions
 from trtcal.analysis.judging import Step
 from trtcal.data.split import Parts
@@ -117,7 +118,9 @@ def recover(
         model, parts, ranges or partial(_by_method_of, cache), labelled=labelled, seed=seed, step=step or _silent
     )
     choices: dict[str, qdq.LayerChoice] = {
-        layer.name: weights or WeightOptions() for layer in run.simulation.layers if layer.weight is not None
+        layer.name: SMALL if layer.small else weights or WeightOptions()
+        for layer in run.simulation.layers
+        if layer.weight is not None
     }
     plain = run.state(run.simulation.floats, cache, caches or {}, {**choices, **(layers or {})})
     state, unbiased, attempts = plain, plain, list[Attempt]()

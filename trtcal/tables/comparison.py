@@ -9,6 +9,7 @@ from trtcal.analysis.selection import Compared
 from trtcal.measure.accuracy import score_as_dict
 from trtcal.tables import console
 from trtcal.tables.images import images_as_dict, say_if_few, say_what_was_read
+from trtcal.tables.left_float import left_in_float
 from trtcal.tables.scores import cells
 
 
@@ -58,8 +59,7 @@ def remarks(found: Compared) -> list[str]:
         for each in comparison.ranking
         if each.score.nonfinite and not each.same_as
     ]
-    told += [f"left in float: {name}, for {why}" for name, why in winner.left_float.items()]
-    return told
+    return told + left_in_float(winner.left_float)
 
 
 def say_notes(found: Compared, *, stated: bool) -> None:

@@ -1,19 +1,41 @@
 """The demo: FP32 against INT8, and where each file is."""
 
 import math
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtcal.demo.run import METHOD, Outcome
+from trtcal.demo.run import MAX_DROP, METHOD, Outcome
+from trtcal.demo.verdict import Figures, next_step, verdict
 from trtcal.tables import console
 
 if TYPE_CHECKING:
     from engines.inspection.engine_record import Engine
 
 
-def show(outcome: Outcome) -> None:
-    """Print what came of it, FP32 and INT8 side by side."""
+def show(outcome: Outcome, *, gpu: bool) -> None:
+    """Print what came of it, FP32 and INT8 side by side, what that means, and what to do next.
+
+    Args:
+        outcome: Of the demo.
+        gpu: Whether its engines run here.
+    """
+    figures = _figures(outcome)
     console.table(_title(outcome), ("", "FP32", "INT8"), _rows(outcome), whole=("",))
+    console.say(verdict(figures))
+    console.say(f"what each file is: {outcome.places.about}")
+    console.say(f"next: trtcal {shlex.join(next_step(figures, outcome.places, gpu=gpu))}")
+
+
+def _figures(outcome: Outcome) -> Figures:
+    places, scores, latencies = outcome.places, outcome.accuracy.scores, outcome.latencies
+    engines = outcome.fp32_engine.path, outcome.int8_engine.path
+    return Figures(
+        scores=(scores[places.fp32.name], scores[places.int8.name]),
+        latencies=(latencies[places.fp32.name].median, latencies[places.int8.name].median),
+        engines=(engines[0].stat().st_size, engines[1].stat().st_size),
+        allowed=MAX_DROP,
+    )
 
 
 def _title(outcome: Outcome) -> str:
@@ -82,6 +104,7 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
         "quantized": list(outcome.quantized.quantized),
         "left_float": dict(outcome.quantized.left_float),
         "accuracy": outcome.accuracy.to_dict(),
+        "verdict": verdict(_figures(outcome)),
         "benchmark": {
             "threads": outcome.threads,
             "models": [{"name": name, **each.to_dict()} for name, each in outcome.latencies.items()],

@@ -13,6 +13,7 @@ from trtcal.precision.run import PrecisionRun
 from trtcal.precision.search import changed
 from trtcal.tables import console
 from trtcal.tables.images import images_as_dict
+from trtcal.tables.left_float import left_in_float
 from trtcal.tables.scores import cells, decibels
 
 
@@ -132,8 +133,7 @@ def remarks(found: PrecisionRun) -> Iterator[str]:
     yield from found.notes
     for rule in result.unused:
         yield f"no layer fits the rule of --config for {rule}"
-    for name, why in result.ladders.left.items():
-        yield f"left in float: {name}, for {why}"
+    yield from left_in_float(result.ladders.left)
     for name in ("int8", "fp16"):
         groups = [each for each in result.ladders.groups if _dropped(each, name)]
         if groups:

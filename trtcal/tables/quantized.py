@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engines.build.layer_plan import some
 from engines.qdq.dynamic import DynamicModel
 from engines.qdq.write import QuantizedModel
 from trtcal.tables import console
+from trtcal.tables.left_float import left_in_float
 
 
 def report(output: Path, result: QuantizedModel, *, json: bool, more: Mapping[str, Any] | None = None) -> None:
@@ -62,8 +62,5 @@ def _common(output: Path, result: QuantizedModel | DynamicModel) -> dict[str, An
 
 
 def _say_the_rest(result: QuantizedModel | DynamicModel) -> None:
-    for why in dict.fromkeys(result.left_float.values()):
-        names = [name for name, reason in result.left_float.items() if reason == why]
-        console.note(f"left in float: {some(names)}, for {why}")
-    for note in result.notes:
-        console.note(f"note: {note}")
+    for line in (*left_in_float(result.left_float), *(f"note: {note}" for note in result.notes)):
+        console.note(line)

@@ -12,6 +12,7 @@ from trtcal.analysis.sensitivity import LayerSensitivity, Sensitivity, drop_inte
 from trtcal.measure.measures import Score
 from trtcal.tables import console
 from trtcal.tables.images import images_as_dict
+from trtcal.tables.left_float import left_in_float
 from trtcal.tables.scores import cells
 
 
@@ -20,8 +21,7 @@ def remarks(found: LayerAnalysis) -> Iterator[str]:
     yield from found.judging.notes
     for rule in found.unused:
         yield f"no layer fits the rule of --config for {rule}"
-    for name, why in found.forms.left.items():
-        yield f"left in float: {name}, for {why}"
+    yield from left_in_float(found.forms.left)
     for what, score in (("float", found.errors.reference), ("INT8", found.errors.score)):
         if score.nonfinite:
             yield f"the {what} model gives NaN or infinity for {score.nonfinite} of {score.samples} images"

@@ -8,6 +8,7 @@ from engines.structure.findings import WeightedOperator
 from engines.structure.lint import Structure
 from trtcal.tables import console
 from trtcal.tables.findings import show_findings
+from trtcal.tables.left_float import left_in_float
 
 
 def as_dict(path: Path, structure: Structure) -> dict[str, Any]:
@@ -23,6 +24,7 @@ def as_dict(path: Path, structure: Structure) -> dict[str, Any]:
             }
             for operator in structure.operators
         ],
+        "left_float": dict(structure.left_float),
         "quantizers": [quantizer.to_dict() for quantizer in structure.quantizers],
         "findings": [finding.to_dict() for finding in structure.findings],
     }
@@ -55,6 +57,9 @@ def show(path: Path, structure: Structure) -> None:
         console.say(f"ranges are found when the model runs: it is for ONNX Runtime, {NO_DYNAMIC}")
     elif not structure.quantizers:
         console.say("a float model: trtcal quantize writes Q/DQ nodes from a calibration cache")
+    if structure.quantizers or structure.dynamic:
+        for line in left_in_float(structure.left_float):
+            console.say(line)
     show_findings(structure.findings)
 
 

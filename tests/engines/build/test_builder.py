@@ -250,6 +250,7 @@ def test_real_models_in_every_precision(shared_data: Path, target: Path, name: s
     }
     for precision, options in builds.items():
         record = build_engine(model, output=target, **options).record
-        assert record.operators_by_precision == {precision: count}
+        head = {"FP16": 1} if precision == "INT8" else {}  # the scores of ten or twelve classes
+        assert record.operators_by_precision == {precision: count - len(head), **head}
         assert record.warnings == ()
         assert not any(finding.rule == "float-despite-qdq" for finding in record.findings)

@@ -92,7 +92,7 @@ class TestBadData:
         assert "the model's inputs are extra, image" in message
 
     def test_different_numbers_of_samples(self):
-        batch = {"image": np.zeros((2, 8, 8, 8), np.float32), "extra": np.zeros((3, 4), np.float32)}
+        batch = {"image": np.zeros((2, 8, 8, 8), np.float32), "extra": np.zeros((3, 8), np.float32)}
         assert "different numbers of samples" in self.refused(ZOO["two_inputs"]().model, [batch])
 
     def test_a_sample_that_the_model_cannot_run(self):

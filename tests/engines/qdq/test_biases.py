@@ -21,10 +21,12 @@ CHANNELS, DEAD = 16, 2
 def layer(kind, *, dead=1e-9):
     """A layer whose first channels have weights near zero and a bias, and one behind it."""
     random = np.random.default_rng(0)
-    weight = random.standard_normal((8, CHANNELS)).astype(np.float32)
-    weight[:, :DEAD] *= dead
     images = kind.startswith("Conv")
-    constants = {"b": np.full(CHANNELS, 0.5, np.float32), "v": random.standard_normal((CHANNELS, 4)).astype(np.float32)}
+    inputs, outputs = (8, 4) if images else (16, 16)
+    weight = random.standard_normal((inputs, CHANNELS)).astype(np.float32)
+    weight[:, :DEAD] *= dead
+    last = random.standard_normal((CHANNELS, outputs)).astype(np.float32)
+    constants = {"b": np.full(CHANNELS, 0.5, np.float32), "v": last}
     if kind == "Conv":
         constants["w"] = weight.T.reshape(CHANNELS, 8, 1, 1)
     elif kind == "ConvTranspose":
@@ -39,12 +41,12 @@ def layer(kind, *, dead=1e-9):
         turned = {"transB": 1} if kind == "Gemm transB" else {}
         nodes = [helper.make_node(kind.split()[0], ["x", "w", "b"], ["c"], "a", **turned)]
     nodes.append(helper.make_node("Conv" if images else "MatMul", ["c", "v"], ["y"], "z"))
-    shape, last = (["N", 8, 5, 5], ["N", 4, 5, 5]) if images else (["N", 8], ["N", 4])
+    size = [5, 5] if images else []
     graph = helper.make_graph(
         nodes,
         "layer",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, last)],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", inputs, *size])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", outputs, *size])],
         [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -17,11 +17,11 @@ def weights(*shape):
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
-def network(operator, constants, *, domain="", shape=("N", 6, 8), outputs="last", **attributes):
+def network(operator, constants, *, domain="", shape=("N", 6, 16), outputs="last", **attributes):
     """A MatMul, and behind it one operator more."""
     net = Net()
     net.input("x", shape)
-    net.node("MatMul", f"x {net.weight('w', 8, 8)}", "m")
+    net.node("MatMul", f"x {net.weight('w', 16, 16)}", "m")
     for name, value in constants.items():
         net.constant(name, value)
     read = ["m", *constants]
@@ -33,18 +33,18 @@ def network(operator, constants, *, domain="", shape=("N", 6, 8), outputs="last"
 
 
 def recurrent(operator, gates):
-    constants = {"W": weights(1, gates * 4, 8), "R": weights(1, gates * 4, 4)}
-    return network(operator, constants, shape=(3, "N", 8), hidden_size=4)
+    constants = {"W": weights(1, gates * 4, 16), "R": weights(1, gates * 4, 4)}
+    return network(operator, constants, shape=(3, "N", 16), hidden_size=4)
 
 
 CASES = {
     "LSTM": lambda: recurrent("LSTM", 4),
     "GRU": lambda: recurrent("GRU", 3),
     "RNN": lambda: recurrent("RNN", 1),
-    "Einsum": lambda: network("Einsum", {"k": weights(8, 4)}, equation="abc,cd->abd"),
-    "FusedMatMul": lambda: network("FusedMatMul", {"k": weights(4, 8)}, domain=ONNX_RUNTIME, transB=1),
+    "Einsum": lambda: network("Einsum", {"k": weights(16, 4)}, equation="abc,cd->abd"),
+    "FusedMatMul": lambda: network("FusedMatMul", {"k": weights(4, 16)}, domain=ONNX_RUNTIME, transB=1),
     "Attention": lambda: network(
-        "Attention", {"k": weights(8, 24), "b": weights(24)}, domain=ONNX_RUNTIME, num_heads=2
+        "Attention", {"k": weights(16, 24), "b": weights(24)}, domain=ONNX_RUNTIME, num_heads=2
     ),
 }
 

@@ -40,7 +40,7 @@ def test_weights_by_layer():
     assert np.abs(found["a_w_quantized"]).max() == 7
     assert np.abs(found["b_w_quantized"]).max() == 127
     assert found["b_w_scale"].shape == ()
-    assert (found["a_w_scale"].shape, found["w_scale"].shape) == ((16,), (2,))
+    assert (found["a_w_scale"].shape, found["w_scale"].shape) == ((16,), (16,))
     assert made.quantized == ("a/Conv", "b/Conv", "scores/MatMul")
 
 

@@ -5,6 +5,7 @@ import pytest
 
 import trtcal
 from engines.graph.model import load_model
+from engines.qdq.placement import SMALL
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from trtcal.pipeline import collect_images
 
@@ -37,13 +38,11 @@ def test_resnet20(resnet20, shared_data):
     test = trtcal.ImageLoader(shared_data / "images" / "cifar10_test_2000.npz", preprocess="cifar10", batch_size=250)
     assert top1(path, test) == pytest.approx(91.55)
     assert top1(result.model, test) >= 91.05
-    assert result.left_float == {}
+    assert list(result.left_float.values()) == [SMALL]  # the classifier, of ten classes
     kinds = [node.op_type for node in result.model.graph.node]
     assert "BatchNormalization" not in kinds
     assert kinds.count("Conv") == 19
-    assert (
-        kinds.count("QuantizeLinear") == len(result.scales) == 20
-    )  # the input of each convolution, and the classifier's
+    assert kinds.count("QuantizeLinear") == len(result.scales) == 19  # the input of each convolution
 
 
 def test_resnet8(shared_data):
@@ -122,10 +121,9 @@ def test_lenet_quantized_with_the_cache_that_tensorrt_wrote(shared_data):
         "data": theirs["data"],
         "pool1": theirs["pool1"],
         "ip1_flatten": theirs["pool2"],
-        "ip2_flatten": theirs["ip1"],
     }
-    assert (result.left_float, result.internal, result.unused) == ({}, (), ())
-    assert result.shared == ("ip1_flatten", "ip2_flatten")
+    assert (list(result.left_float.values()), result.internal, result.unused) == ([SMALL], (), ())
+    assert result.shared == ("ip1_flatten",)
     test = trtcal.ImageLoader(shared_data / "images" / "mnist_test_2000.npz", preprocess="mnist", batch_size=250)
     assert top1(path, test) == pytest.approx(96.15)
     assert top1(result.model, test) >= 95.9

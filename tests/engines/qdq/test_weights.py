@@ -69,7 +69,7 @@ def product(*, inner=64, outer=32, transposed=False, rank=2, then="Relu", opset=
     net = Net(opset=opset)
     net.input(shape=("N", inner) if rank == 2 else ("N", 5, inner))
     net.weight("w", *((outer, inner) if transposed else (inner, outer)), fan_in=inner)
-    net.weight("v", outer, 8, fan_in=outer)
+    net.weight("v", outer, 16, fan_in=outer)
     net.node("Gemm" if transposed else "MatMul", "x w", "a", **({"transB": 1} if transposed else {}))
     net.node(then, "a", "b")
     net.node("MatMul", "b v", "y")
@@ -100,7 +100,10 @@ def test_blocks_run_in_onnx_runtime_as_they_are_meant(case, method):
     """
     options, size = BLOCKS[case]
     model = product(**options)
-    result = quantized(model, weights=method, granularity=f"block:{size}")
+    options_of_all = dict.fromkeys(
+        ("a/Gemm", "a/MatMul", "y/MatMul"), WeightOptions(method, Granularity("block", size))
+    )
+    result = quantized(model, weights=method, granularity=f"block:{size}", layers=options_of_all)  # small ones, too
     onnx.checker.check_model(result.model, full_check=True)
     assert next(each.version for each in result.model.opset_import if not each.domain) >= 21
     axis = 1 if options.get("transposed") else 0

@@ -27,7 +27,7 @@ def test_its_operators_are_described(dynamic):
     assert (convolution.node, convolution.op_type, convolution.dynamic) == ("a/Conv", "ConvInteger", True)
     assert (product.node, product.op_type, product.dynamic) == ("y/MatMul", "MatMulInteger", True)
     assert [str(each) for each in convolution.inputs] == ["UINT8, scale computed", "INT8 per channel (8, axis 0)"]
-    assert [str(each) for each in product.inputs] == ["UINT8, scale computed", "INT8 per channel (4, axis 1)"]
+    assert [str(each) for each in product.inputs] == ["UINT8, scale computed", "INT8 per channel (16, axis 1)"]
     assert [each.tensor for each in convolution.inputs] == ["image", "a_w_quantized"]
     assert structure.dynamic
     assert not structure.quantizers

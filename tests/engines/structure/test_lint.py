@@ -230,4 +230,4 @@ def test_a_deep_model(network: Any) -> None:
             built.nodes, "deep", built.inputs, [helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None)]
         )
     )
-    assert structure_of(model) == Structure((), (), ())
+    assert structure_of(model) == Structure((), (), (), {})

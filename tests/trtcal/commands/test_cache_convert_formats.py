@@ -133,7 +133,7 @@ class TestAimetWithAModel:
         """AIMET's 1.0.0, with a weight whose axis the file does not tell."""
         entry = {"dtype": "INT", "bw": 8, "is_sym": True}
         one = {**entry, "name": "image", "enc_type": "PER_TENSOR", "scale": [0.5], "offset": [-128]}
-        several = {**entry, "name": "w", "enc_type": "PER_CHANNEL", "scale": [0.5, 0.25], "offset": [-128, -128]}
+        several = {**entry, "name": "w", "enc_type": "PER_CHANNEL", "scale": [0.5, 0.25] * 8, "offset": [-128] * 16}
         values = {"version": "1.0.0", "activation_encodings": [one], "param_encodings": [several]}
         (job / "e.encodings").write_text(json.dumps(values))
         return job / "e.encodings"

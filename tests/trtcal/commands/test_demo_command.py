@@ -36,10 +36,10 @@ def test_the_demo_does_the_main_job_and_can_be_run_again(command: Command, tmp_p
     assert int8["agreement"]["percent"] >= 99
     assert int8["sqnr_db"] > 20
     assert result["calibration"]["images"] == 500
-    assert result["left_float"] == {}
+    assert list(result["left_float"]) == ["classifier"]  # of ten classes
     engines = {engine["name"]: engine for engine in result["engines"]}
     assert engines["digits.fp32.engine"]["operators_by_precision"] == {"FP32": 18}  # 17 convolutions and the classifier
-    assert engines["digits.int8.engine"]["operators_by_precision"] == {"INT8": 18}
+    assert engines["digits.int8.engine"]["operators_by_precision"] == {"FP16": 1, "INT8": 17}
 
     places = run.Places(folder)
     cache = CalibrationCache.load(places.cache)
@@ -61,8 +61,12 @@ def test_the_demo_does_the_main_job_and_can_be_run_again(command: Command, tmp_p
     assert code == 0
     assert all(Path(path).name in out for path in result["files"].values())
     assert f"{int8['top1']['percent']:.2f} %" in out
-    assert "18 INT8" in out
-    assert out.splitlines()[-1] == f"next: see {folder / 'README.txt'}"
+    assert "17 INT8" in out
+    *_, said, about, last = out.splitlines()
+    assert said.startswith("INT8 loses no accuracy: ") and said.endswith(" with a model of your own.")
+    assert about == f"what each file is: {folder / 'README.txt'}"
+    assert last == f"next: trtcal inspect {places.int8_engine}"
+    assert command(*last.split()[2:])[0] == 0
     assert CalibrationCache.load(places.cache) == cache
     assert (folder / "notes.txt").read_text() == "mine"
 
@@ -78,7 +82,8 @@ def test_an_int8_model_that_loses_too_much_leaves_with_1(
     monkeypatch.setattr(trtcal, "calibrate", badly)
     code, out, err = command("demo", "--output", tmp_path)
     assert code == 1
-    assert "top-1" in out
+    assert "So look first for the layers that lose the accuracy." in out
+    assert f"next: trtcal sensitivity {tmp_path / 'digits.onnx'} --images" in out
     assert "trtcal: digits.int8.onnx drops top-1 by" in err
 
 

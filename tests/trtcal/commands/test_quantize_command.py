@@ -163,7 +163,7 @@ class TestWeights:
 
     def test_blocks_of_a_matrix_product(self, command, job):
         net = Net()
-        net.weight("w", 32, 4, fan_in=32)
+        net.weight("w", 32, 16, fan_in=32)
         net.node("MatMul", net.input("x", ("N", 32)) + " w", "y")
         onnx.save(net.model("y"), job / "product.onnx")
         CalibrationCache({"x": 0.02}).save(job / "product.cache")

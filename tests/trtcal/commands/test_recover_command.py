@@ -207,4 +207,4 @@ def test_folders_that_are_no_classes(recover, command, job):
     code, out, err = recover("--json", "--preprocess", "unit")
     assert code == 0
     assert json.loads(out)["recovery"]["criterion"] == "agreement"
-    assert "note: the sub-folders are not taken for classes: there are 2 class names" in err
+    assert "note: the sub-folders are not taken for classes: there are 16 class names" in err

@@ -221,4 +221,4 @@ class TestLoading:
         notes = sim.load_encodings(cache)
         assert any("are 0 or no number" in note for note in notes)
         assert list(sim.left_float) == [sim.layers[0].name]
-        assert sim.run(samples_of(model, 1)[0])["scores"].shape == (1, 2)
+        assert sim.run(samples_of(model, 1)[0])["scores"].shape == (1, 16)

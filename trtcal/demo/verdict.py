@@ -1,0 +1,89 @@
+"""What the demo's figures mean, in words for whoever sees INT8 for the first time."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trtcal.demo.run import Places
+from trtcal.measure.measures import Score
+
+ALIKE = 1.1
+"""Up to this ratio two medians of a short benchmark count as the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was measured of the FP32 model and of the INT8 one: pairs are (FP32, INT8).
+
+    Attributes:
+        scores: On the test images, against the FP32 model.
+        latencies: Median of a run on the CPU, in milliseconds.
+        engines: Sizes of the engines, in bytes.
+        allowed: Points of top-1 that INT8 may lose.
+    """
+
+    scores: tuple[Score, Score]
+    latencies: tuple[float, float]
+    engines: tuple[int, int]
+    allowed: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether INT8 loses no more than it may."""
+        return self.scores[1].drop <= self.allowed
+
+
+def verdict(figures: Figures) -> str:
+    """A sentence on accuracy, one on speed and size, and what follows."""
+    return f"{_accuracy(figures)} {_cost(figures)} {_meaning(figures)}"
+
+
+def next_step(figures: Figures, places: Places, *, gpu: bool) -> tuple[str, ...]:
+    """The command to type next: what is said to a shell after `trtcal`.
+
+    Args:
+        figures: Of the demo.
+        places: Its files.
+        gpu: Whether its engines run here.
+    """
+    words: tuple[str | Path, ...]
+    if not figures.passed:
+        words = ("sensitivity", places.fp32, "--images", places.calibration, "--test-images", places.test)
+    elif gpu:
+        words = ("benchmark", places.fp32_engine, places.int8_engine)
+    else:
+        words = ("inspect", places.int8_engine)
+    return tuple(map(str, words))
+
+
+def _accuracy(figures: Figures) -> str:
+    fp32, int8 = figures.scores
+    said = "INT8 loses no accuracy"
+    if not figures.passed:
+        said = f"INT8 loses {int8.drop:.2f} points of top-1, more than the {figures.allowed:.2f} allowed"
+    elif int8.drop > 0:
+        said = f"INT8 loses {int8.drop:.2f} points of top-1, of the {figures.allowed:.2f} allowed"
+    return f"{said}: {int8.top1.percent:.2f} % of the images are right, {fp32.top1.percent:.2f} % with FP32."
+
+
+def _cost(figures: Figures) -> str:
+    (fp32, int8), reasons = figures.latencies, list[str]()
+    if int8 > fp32 * ALIKE:
+        speed = f"takes {int8 / fp32:.1f} times as long"
+        reasons.append("what computes INT8 fast are units of the GPU")
+    elif fp32 > int8 * ALIKE:
+        speed = f"is {fp32 / int8:.1f} times as fast"
+    else:
+        speed = "takes as long as FP32"
+    before, after = figures.engines
+    size = "larger" if after > before else "smaller" if after < before else "of the same size"
+    if after > before:
+        reasons.append("in a network this small, INT8 adds more code than it saves in weights")
+    sizes = f"{after / 1000:,.0f} kB against {before / 1000:,.0f} kB"
+    why = f": {', and '.join(reasons)}" if reasons else ""
+    return f"On this CPU it {speed}, and its engine is {size} ({sizes}){why}."
+
+
+def _meaning(figures: Figures) -> str:
+    if not figures.passed:
+        return "So look first for the layers that lose the accuracy."
+    return "What INT8 gains in speed shows on a GPU, with a model of your own."
