@@ -8,8 +8,8 @@ from typing import Protocol
 
 from calibrators.statistics.file import Statistics
 from engines.simulation.simulated_model import FLOAT, LayerForm, Simulation
-from trtcal.analysis.trials import Criterion
 from trtcal.config.settings import QuantConfig
+from trtcal.measure.chance import Criterion
 from trtcal.measure.measures import Score
 from trtcal.precision.ladders import Candidate, Costs, Ladders, ladders
 from trtcal.precision.search import Found, Levels, Phase, at_most, search

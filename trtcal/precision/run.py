@@ -17,11 +17,12 @@ from engines.simulation.simulated_model import LayerForm, Simulation
 from trtcal.analysis.comparison import Singles
 from trtcal.analysis.judging import Judging, Step, calibrated
 from trtcal.analysis.trial_cache import TrialCache, trial_context, trial_key
-from trtcal.analysis.trials import Criterion, Trials
+from trtcal.analysis.trials import Trials
 from trtcal.config.settings import QuantConfig
 from trtcal.data.images import ImageLoader, OnBadImage, PathLike
 from trtcal.data.preprocess import Preprocess
 from trtcal.data.split import COUNT, TEST_COUNT, ImageChoice, further
+from trtcal.measure.chance import Criterion
 from trtcal.measure.measures import Score
 from trtcal.precision.ladders import Candidate, Costs, modelled
 from trtcal.precision.result import CANDIDATES, MixedPrecision, mixed_precision

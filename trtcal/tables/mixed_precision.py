@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from trtcal.analysis.comparison import REFERENCE
-from trtcal.analysis.sensitivity import drop_interval, measured
+from trtcal.analysis.sensitivity import measured
+from trtcal.measure.chance import drop_interval
 from trtcal.measure.measures import Score
 from trtcal.precision.ladders import Ladder
 from trtcal.precision.result import MixedPrecision, Point

@@ -8,7 +8,8 @@ from trtcal.analysis.comparison import REFERENCE
 from trtcal.analysis.error_report import ErrorReport
 from trtcal.analysis.layer_analysis import LayerAnalysis
 from trtcal.analysis.layer_error import LayerError
-from trtcal.analysis.sensitivity import LayerSensitivity, Sensitivity, drop_interval, measured
+from trtcal.analysis.sensitivity import LayerSensitivity, Sensitivity, measured
+from trtcal.measure.chance import drop_interval
 from trtcal.measure.measures import Score
 from trtcal.tables import console
 from trtcal.tables.images import images_as_dict
