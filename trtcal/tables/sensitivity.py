@@ -33,7 +33,7 @@ def remarks(found: LayerAnalysis) -> Iterator[str]:
     """What a reader of the analysis should know."""
     yield from found.judging.notes
     for rule in found.unused:
-        yield f"no layer fits the rule of --config for {rule}"
+        yield f"no layer fits the rule for {rule}"
     for name, why in found.forms.left.items():
         yield f"left in float: {name}, for {why}"
     for what, score in (("float", found.errors.reference), ("INT8", found.errors.score)):

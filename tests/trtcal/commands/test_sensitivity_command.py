@@ -141,6 +141,15 @@ def test_one_number_for_all_images(sensitivity, job):
     assert (value["reference"]["samples"], value["sensitivity"]["criterion"]) == (6, "SQNR")
 
 
+def test_what_is_skipped_is_not_tried(sensitivity):
+    code, out, err = sensitivity("--json", "--skip", "names=b/*", "--skip", "types=MatMul")
+    assert code == 0, err
+    value = json.loads(out)
+    assert set(value["left_float"]) == {"b/Conv", "scores/MatMul"}
+    assert [each["layer"] for each in value["sensitivity"]["layers"]] == ["a/Conv"]
+    refused(sensitivity("--skip", "b/*"), "names=b/*")
+
+
 def test_what_the_configuration_says(sensitivity, job):
     config = QuantConfig().add_name_config("b/*", precision="float")
     config.add_type_config(["Gelu", "MatMul"], weight_bits=4).save(job / "quant.toml")
