@@ -1,6 +1,6 @@
 """Encodings: the affine map between real numbers and a grid."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -87,6 +87,16 @@ class Encoding:
             raise RangeError("a range that holds only 0 has no scale: leave the tensor in float")
         zero_point = np.clip(np.rint(grid.minimum - represented.minimum / scale), grid.minimum, grid.maximum)
         return cls(np.asarray(scale, np.float32), np.asarray(zero_point, np.int32), grid)
+
+    def with_powers_of_two(self) -> "Encoding":
+        """The same with the next power of two for each scale, which represents all that this one does, and more."""
+        grid = replace(self.grid, power_of_two=True)
+        before = self.scale.astype(np.float64)
+        scale, zero_point = grid.allowed(before), self.zero_point
+        if not grid.symmetric:
+            lowest = (grid.minimum - self.zero_point) * before
+            zero_point = np.clip(np.rint(grid.minimum - lowest / scale), grid.minimum, grid.maximum).astype(np.int32)
+        return replace(self, scale=scale.astype(np.float32), zero_point=zero_point, grid=grid)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Encoding) and (

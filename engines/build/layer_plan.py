@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from calibrators.cache.powers import with_powers_of_two
 from calibrators.cache.text import CalibrationCache
 from calibrators.errors import CacheError
 from calibrators.methods.names import canonical
@@ -38,12 +39,14 @@ class LayerPlan:
         weights: By name of the INT8 layers that have a weight.
         methods: By name of the INT8 layers that want a range method of their own for what they read.
         notes: What a reader should know, a line each.
+        powers: Names of the INT8 layers whose scales are powers of two.
     """
 
     precisions: Mapping[str, LayerPrecision]
     weights: Mapping[str, WeightOptions] = field(default_factory=dict)
     methods: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    powers: frozenset[str] = frozenset()
 
     @property
     def choices(self) -> dict[str, LayerChoice]:
@@ -90,6 +93,8 @@ class LayerPlan:
                 "weight_bits": options.bits,
                 "granularity": str(options.granularity),
             }
+        if name in self.powers:
+            about["power_of_two"] = True
         return about
 
 
@@ -136,7 +141,7 @@ def scales_for(
         wanted = {each: canonical(plan.methods.get(each, method)) for each in plan.named("int8")}
         others = {each: chosen for each, chosen in wanted.items() if chosen != canonical(common)}
         caches |= {chosen: calibrate(ranges, chosen) for chosen in sorted(set(others.values()))}
-        return caches[common], {each: caches[chosen] for each, chosen in others.items()}
+        return _in_powers(plan, caches[common], {each: caches[chosen] for each, chosen in others.items()})
     theirs = method_of(ranges)
     for layer, chosen in plan.methods.items():
         if theirs is None or canonical(chosen) != canonical(theirs):
@@ -144,7 +149,25 @@ def scales_for(
             raise CacheError(
                 f"the configuration wants ranges by {chosen} for {layer}, and {name} {made}: {FROM_STATISTICS}"
             )
-    return ranges, {}
+    return _in_powers(plan, ranges, {})
+
+
+def _in_powers(
+    plan: LayerPlan, cache: CalibrationCache, others: Mapping[str, CalibrationCache]
+) -> tuple[CalibrationCache, dict[str, CalibrationCache]]:
+    """The cache of most layers and those of others, with powers of two where a plan wants them.
+
+    The first has them where all INT8 layers do.
+    """
+    if not plan.powers:
+        return cache, dict(others)
+    rounded = {id(each): with_powers_of_two(each) for each in (cache, *others.values())}
+    main = rounded[id(cache)] if plan.powers >= set(plan.named("int8")) else cache
+    chosen = {
+        name: rounded[id(own)] if name in plan.powers else own
+        for name, own in ((name, others.get(name, cache)) for name in plan.named("int8"))
+    }
+    return main, {name: own for name, own in chosen.items() if own is not main}
 
 
 def some(names: Iterable[str]) -> str:

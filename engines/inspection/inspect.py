@@ -133,10 +133,9 @@ def _round_trips(model: "onnx.ModelProto", kernels: tuple[Kernel, ...]) -> Itera
         if len(naming) == 1 and naming[0].generated and quantize in naming[0].nodes:
             message = (
                 f"{quantize} and {dequantize} are a round trip within the {naming[0].precision} kernel "
-                f"{naming[0].name}: no INT8 comes of them, which costs a little time and is harmless otherwise; "
-                "nothing needs to be done"
+                f"{naming[0].name}: no INT8 comes of them, which costs a little time and is harmless otherwise"
             )
-            yield Finding("hint", "round-trip", (quantize, dequantize), message)
+            yield Finding("note", "round-trip", (quantize, dequantize), message)
 
 
 def _lone_quantizers(model: "onnx.ModelProto", kernels: tuple[Kernel, ...]) -> Iterator[Finding]:
@@ -164,15 +163,15 @@ def _lone_quantizers(model: "onnx.ModelProto", kernels: tuple[Kernel, ...]) -> I
             message = (
                 f"{entry[0]} quantizes an input of the engine, and is a kernel of its own ({kernel.name}): {_COSTS}"
             )
-            yield Finding("hint", "lone-quantize", (entry[0],), message)
+            yield Finding("note", "lone-quantize", (entry[0],), message)
         elif lone and writes and quantizes == found:
             message = (
                 f"{', '.join(found)} is a kernel of its own ({kernel.name}): it reads {kernel.inputs[0]}; {_COSTS}"
             )
-            yield Finding("hint", "lone-quantize", found, message)
+            yield Finding("note", "lone-quantize", found, message)
 
 
-_COSTS = "that costs a little time, and nothing needs to be done"
+_COSTS = "that costs a little time"
 
 
 def _dequantized(model: "onnx.ModelProto") -> set[str]:

@@ -44,6 +44,7 @@ def with_room_for_bias(node: ir.Node, encoding: Encoding, activation: Encoding) 
         return encoding
     steps = _by_channel(bias, encoding.scale.size) / (ROOM * float(activation.scale.min()))
     scale = np.maximum(encoding.scale, steps.astype(np.float32).reshape(encoding.scale.shape))
+    scale = encoding.grid.allowed(scale.astype(np.float64)).astype(np.float32)
     if np.array_equal(scale, encoding.scale) or not np.isfinite(scale).all():
         return encoding
     return replace(encoding, scale=scale)

@@ -68,16 +68,18 @@ class WeightOptions:
         method: Of `calibrators.weights.weight_encoding`.
         granularity: What shares a scale.
         bits: Of the levels; fewer than 8 make coarser INT8 weights, more are for simulation alone.
+        power_of_two: Scales are powers of two: each the next one that holds the range, or by "mse" the best of them.
     """
 
     method: WeightMethod = "absmax"
     granularity: Granularity = Granularity()
     bits: int = 8
+    power_of_two: bool = False
 
     @property
     def grid(self) -> Grid:
         """The levels: -127 to 127 for 8 bits, as TensorRT has them."""
-        return replace(TENSORRT_WEIGHTS, bits=self.bits)
+        return replace(TENSORRT_WEIGHTS, bits=self.bits, power_of_two=self.power_of_two)
 
     def __post_init__(self) -> None:
         if self.method not in get_args(WeightMethod):

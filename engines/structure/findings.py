@@ -8,7 +8,7 @@ from engines.qdq.read import Quantizer
 INTEGER = frozenset({"ConvInteger", "MatMulInteger"})
 """Weighted operators on integers, as dynamic quantization writes them."""
 
-Severity = Literal["error", "warning", "hint"]
+Severity = Literal["error", "warning", "hint", "note"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Finding:
 
     Attributes:
         severity: "error": no engine comes of it, or a wrong one; "warning": speed or accuracy is lost; "hint": worth a
-            look.
+            look; "note": worth knowing, and nothing needs to be done.
         rule: A short name for its kind.
         nodes: The ONNX nodes it is about.
         message: What is so and what follows.

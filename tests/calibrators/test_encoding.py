@@ -292,3 +292,21 @@ def test_a_power_of_two_grid_rounds_the_scale_up() -> None:
 def test_a_range_of_only_zero_has_no_scale() -> None:
     with pytest.raises(RangeError, match="leave the tensor in float"):
         Encoding.of_range(Range(0.0, 0.0), Grid(symmetric=False))
+
+
+def test_the_next_powers_of_two_hold_what_was_held() -> None:
+    each = Encoding([0.3, 0.5, 0.5001, 3e-9], np.zeros(4, np.int32), axis=0)
+    raised = each.with_powers_of_two()
+    assert raised.scale.tolist() == [0.5, 0.5, 1.0, 2.0**-28]
+    assert raised.grid == Grid(power_of_two=True)
+    assert raised.with_powers_of_two() == raised
+    whole = Encoding.symmetric(127.0 * 0.3).with_powers_of_two()
+    assert (float(whole.scale), whole.scale.shape, int(whole.zero_point)) == (0.5, (), 0)
+
+
+@pytest.mark.parametrize("ends", [(-1.0, 3.0), (0.0, 255.0 * 3), (-7.0, 0.0), (-100.0, 1.0)])
+def test_the_next_power_of_two_of_an_asymmetric_range_keeps_its_ends(ends: tuple[float, float]) -> None:
+    raised = Encoding.of_range(Range(*ends), Grid(symmetric=False)).with_powers_of_two()
+    step = float(raised.scale)
+    assert np.frexp(step)[0] == 0.5
+    assert np.allclose(raised.fake_quantize(np.array(ends, np.float32)), ends, atol=step)

@@ -21,20 +21,9 @@ TRAINING = [page.name for page in PAGES if any(block.needs == "torch" for block 
 
 @pytest.mark.parametrize("name", [page.name for page in PAGES if any(block.runs for block in page.blocks)])
 def test_the_page_does_what_it_says(walked: Walk, name: str) -> None:
-    walked(name)
-
-
-@pytest.mark.parametrize("name", [page.name for page in PAGES if page.of("sh")])
-def test_the_page_leaves_what_it_says(walked: Walk, name: str) -> None:
-    scripts = [
-        block.text for block in Page.read(name).of("sh") if "||" not in block.text
-    ]  # what may fail writes nothing
-    done = [words for script in scripts for words in commands(script)]
-    removed = {word for words in done if words[0] == "rm" for word in words[1:]}
-    for words in done:
-        for option, file in pairwise(words):
-            if words[0] == "trtcal" and option in ("-o", "--output") and file not in removed:
-                assert (walked(name) / file).exists(), f"{name}: {' '.join(words)}"
+    folder = walked(name)
+    for command, file in _written(Page.read(name)):
+        assert (folder / file).exists(), f"{name}: {command}"
 
 
 @pytest.mark.torch
@@ -47,3 +36,16 @@ def test_the_page_does_what_it_says_with_pytorch(workshop: Workshop, name: str) 
 @pytest.mark.parametrize("block", NOT_RUN)
 def test_what_cannot_be_run_here_calls_what_exists(block) -> None:
     assert check(block) > 0, "nothing in it is trtcal's"
+
+
+def _written(page: Page) -> list[tuple[str, str]]:
+    """Commands of a page, and the files that they write and that no later one removes."""
+    scripts = [block.text for block in page.of("sh") if "||" not in block.text]  # what may fail writes nothing
+    done = [words for script in scripts for words in commands(script)]
+    removed = {word for words in done if words[0] == "rm" for word in words[1:]}
+    return [
+        (" ".join(words), file)
+        for words in done
+        for option, file in pairwise(words)
+        if words[0] == "trtcal" and option in ("-o", "--output") and file not in removed
+    ]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,6 +24,7 @@ from engines.qdq import write as qdq
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from trtcal.data.images import ImageLoader
 from trtcal.measure.accuracy import evaluate, score_as_dict
+from trtcal.measure.chance import Criterion, in_tiers
 from trtcal.measure.measures import Score
 from trtcal.pipeline import require_same_model
 
@@ -33,8 +34,6 @@ REFERENCE = "FP32"
 AT_ONCE = 2**31
 """Bytes of float models whose INT8 versions are open at once: each takes about half of its own."""
 
-Criterion = Literal["top-1", "agreement", "SQNR"]
-
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
@@ -42,7 +41,7 @@ class Ranked:
 
     Attributes:
         method: Its name.
-        rank: 1 for the best; methods that do equally well share one.
+        rank: 1 for the best; methods whose difference may be chance share one, and SQNR orders them.
         cache: Its calibration cache.
         seconds: That deriving every range took.
         score: Of the Q/DQ model in ONNX Runtime, against the float model.
@@ -92,17 +91,13 @@ class Comparison:
 
     @property
     def winner(self) -> Ranked:
-        """The best method; of those that do equally well, the first."""
+        """The best method; of those that are tied, the one of the highest SQNR."""
         return self.ranking[0]
 
     @property
-    def close(self) -> int:
-        """How many methods lie within the 95 % interval of the winner's top-1 (or agreement), itself left out."""
-        if self.criterion == "SQNR":
-            return 0
-        shares = [each.score.top1 if self.criterion == "top-1" else each.score.agreement for each in self.ranking]
-        low, _ = shares[0].interval()
-        return sum(share.percent >= low for share in shares[1:])
+    def tied(self) -> tuple[Ranked, ...]:
+        """Methods whose difference from the winner may be chance; those of the very same ranges are left out."""
+        return tuple(each for each in self.ranking[1:] if each.rank == self.winner.rank and each.same_as is None)
 
 
 def compare(
@@ -118,7 +113,8 @@ def compare(
 
     Each method's ranges are derived from the statistics and written into the model as Q/DQ nodes, which run in ONNX
     Runtime beside the float model. Samples run one at a time (a model of fixed batch size n: n at a time), so that the
-    result does not depend on how they were batched.
+    result does not depend on how they were batched. Methods whose difference in top-1 (or agreement) may be chance are
+    tied (`trtcal.measure.chance.in_tiers`): SQNR orders them.
 
     Args:
         model: The float model, as a path or in memory.
@@ -160,11 +156,11 @@ def compare(
             scores |= report.scores
     criterion = _criterion(scores[REFERENCE])
     places = {name: same_as[name] or name for name in names}
-    keys = {name: _key(scores[places[name]], criterion) for name in names}
+    tiers = in_tiers({name: scores[places[name]] for name in names}, criterion)
     ranking = tuple(
         Ranked(
             method=name,
-            rank=1 + sum(key < keys[name] for key in keys.values()),
+            rank=1 + sum(map(len, tiers[:place])),
             cache=derived[name].cache,
             seconds=derived[name].seconds,
             score=scores[places[name]],
@@ -172,7 +168,8 @@ def compare(
             left_float=left[places[name]],
             picks=derived[name].picks,
         )
-        for name in sorted(names, key=keys.__getitem__)
+        for place, tier in enumerate(tiers)
+        for name in tier
     )
     return Comparison(ranking, criterion, scores[REFERENCE])
 
@@ -279,10 +276,3 @@ def _criterion(reference: Score) -> Criterion:
     if not reference.classes:
         return "SQNR"
     return "top-1" if reference.top1.total else "agreement"
-
-
-def _key(score: Score, criterion: Criterion) -> tuple[float, float]:
-    """What a score is ranked by, the least first."""
-    hits = {"top-1": score.top1.hits, "agreement": score.agreement.hits, "SQNR": 0}[criterion]
-    sqnr = score.distortion.sqnr
-    return -hits, math.inf if math.isnan(sqnr) else -sqnr

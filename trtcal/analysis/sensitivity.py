@@ -1,6 +1,5 @@
 """Which layers quantization hurts: each alone in INT8, and each alone left out."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -8,12 +7,12 @@ from typing import Any, Literal, get_args
 
 from calibrators.errors import DataError
 from engines.simulation.simulated_model import Layer, LayerForm
-from trtcal.analysis.comparison import Criterion
 from trtcal.analysis.trial_cache import TrialCache, trial_key
 from trtcal.analysis.trials import Trials
 from trtcal.config.layer_forms import LayerForms
 from trtcal.measure.accuracy import score_as_dict
-from trtcal.measure.measures import Z95, Score, Share
+from trtcal.measure.chance import Criterion, beyond_chance, drop_interval, lost, sqnr_of
+from trtcal.measure.measures import Score, Share
 
 Part = Literal["alone", "activation", "weight", "rest"]
 """A trial of a layer: only it in INT8, only its input, only its weight; or all layers but it."""
@@ -77,8 +76,11 @@ class Sensitivity:
 
     @property
     def by_chance(self) -> int:
-        """How many layers have lost top-1 alone, and no more than may be chance."""
-        return sum(lost(each.alone) > 0 and not beyond_chance(each.alone) for each in self.layers)
+        """How many layers have lost top-1 (or agreement) alone, and no more than may be chance; 0 by SQNR."""
+        return sum(
+            _kept(each.alone, self.criterion) < 0 and not beyond_chance(each.alone, self.criterion)
+            for each in self.layers
+        )
 
     @property
     def close(self) -> int:
@@ -172,28 +174,6 @@ def rank_layers(
     return Sensitivity(ranked, criterion, trials.reference, whole, forms.left)
 
 
-def lost(score: Score) -> int:
-    """Images that top-1 loses against the float model, less those that it gains."""
-    return score.lost - score.gained
-
-
-def drop_interval(score: Score, z: float = Z95) -> tuple[float, float]:
-    """The 95 % interval of a drop in top-1, in points: of a difference between two models on the same images.
-
-    With b images lost and c gained of n, ``d = (b - c) / (n + 2)`` and its standard error is ``sqrt(b + c + 1 - (b -
-    c)² / (n + 2)) / (n + 2)``: Wald's interval after half an image is added to each cell (A. Agresti and Y. Min, 2005).
-    """
-    n, difference = score.top1.total + 2, lost(score)
-    error = math.sqrt(score.lost + score.gained + 1 - difference**2 / n) / n
-    return 100 * (difference / n - z * error), 100 * (difference / n + z * error)
-
-
-def beyond_chance(score: Score) -> bool:
-    """Whether the 95 % interval of a drop in top-1 leaves out 0."""
-    low, high = drop_interval(score)
-    return not low <= 0 <= high
-
-
 def measured(score: Score) -> dict[str, Any]:
     """A score for JSON, with the interval of its drop."""
     found = score_as_dict("", score, is_reference=not score.distortions)
@@ -229,8 +209,9 @@ def _share(score: Score, criterion: Criterion) -> Share:
 
 def _key(score: Score, criterion: Criterion) -> tuple[float, float]:
     """What a score is ranked by, the worst first."""
-    sqnr = score.distortion.sqnr
-    hits = {"top-1": -lost(score), "agreement": score.agreement.hits, "SQNR": 0}[criterion]
-    if criterion == "top-1" and not beyond_chance(score):
-        hits = 0
-    return hits, -math.inf if math.isnan(sqnr) else sqnr
+    return _kept(score, criterion) if beyond_chance(score, criterion) else 0, sqnr_of(score)
+
+
+def _kept(score: Score, criterion: Criterion) -> int:
+    """Images that a model gains against the float model, less those that it loses."""
+    return {"top-1": -lost(score), "agreement": score.agreement.hits - score.agreement.total, "SQNR": 0}[criterion]

@@ -1,9 +1,10 @@
 """Which tensors of a quantized model look wrong, and why."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from calibrators.grid import TENSORRT_INT8
 from calibrators.methods.percentile import percentile_range
 from calibrators.statistics.file import Statistics
 from calibrators.statistics.tensor import TensorStatistics
+from trtcal.analysis.advice import Reason, advice
 from trtcal.analysis.layer_error import LayerError
 
 USUAL = 99.9
@@ -42,22 +44,6 @@ SPREAD = 16.0
 JUMP = 10.0
 """dB by which a layer's output may be worse than what it reads: the noise is ten times as much then, by the signal."""
 
-Reason = Literal[
-    "outliers",
-    "wide range",
-    "saturation",
-    "few levels",
-    "dead channels",
-    "lost channels",
-    "channel spread",
-    "weight channel spread",
-    "dead weights",
-    "noisy weight",
-    "lost weights",
-    "error jump",
-    "not finite",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
@@ -69,6 +55,7 @@ class Suspicion:
         why: The same with its figures.
         layers: The layers that it concerns: those that read it, or that give it.
         harms: Whether it costs accuracy as the model is quantized now; else it is worth knowing.
+        sqnr: How bad it is: what is left of it, in dB over its own error; less is worse, infinity costs nothing.
     """
 
     tensor: str
@@ -76,6 +63,12 @@ class Suspicion:
     why: str
     layers: tuple[str, ...] = ()
     harms: bool = True
+    sqnr: float = math.inf
+
+    @property
+    def advice(self) -> str:
+        """What to try about it."""
+        return advice(self.reason, harms=self.harms)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -85,11 +78,13 @@ class Suspicion:
             "why": self.why,
             "layers": list(self.layers),
             "harms": self.harms,
+            "sqnr_db": self.sqnr,
+            "advice": self.advice,
         }
 
 
 def suspicions(errors: Sequence[LayerError], statistics: Statistics | None = None) -> tuple[Suspicion, ...]:
-    """What looks wrong in a model's layers, in their order, what harms first; of a tensor that several read, once.
+    """What looks wrong in a model's layers, the worst first, what harms before the rest; of what several read, once.
 
     Args:
         errors: Of the layers, in topological order.
@@ -101,15 +96,17 @@ def suspicions(errors: Sequence[LayerError], statistics: Statistics | None = Non
         for each in (*_of_input(error, known), *_of_weight(error), *_of_output(error)):
             earlier = found.get((each.tensor, each.reason, each.why))
             layers = (error.layer.name,) if earlier is None else (*earlier.layers, error.layer.name)
-            found[each.tensor, each.reason, each.why] = replace(each, layers=layers)
-    return tuple(sorted(found.values(), key=lambda each: not each.harms))
+            worst = each.sqnr if earlier is None else min(each.sqnr, earlier.sqnr)
+            found[each.tensor, each.reason, each.why] = replace(each, layers=layers, sqnr=worst)
+    return tuple(sorted(found.values(), key=lambda each: (not each.harms, each.sqnr)))  # else in the layers' order
 
 
 def _of_input(error: LayerError, known: TensorStatistics | None) -> Iterator[Suspicion]:
-    named = partial(Suspicion, error.layer.activation)
+    named = partial(Suspicion, error.layer.activation, sqnr=error.rounded.sqnr)
     use, channels, own, count = error.use, error.channels, error.rounded, len(error.channels.amax)
     if error.arrives.nonfinite:
-        yield named("not finite", f"{error.arrives.nonfinite} of its values are NaN or infinite in one of the models")
+        why = f"{error.arrives.nonfinite} of its values are NaN or infinite in one of the models"
+        yield named("not finite", why, sqnr=-math.inf)
     if known is not None and known.amax > 0:
         yield from _of_range(named, known, use.encoding)
     part = use.clipped / own.noise if own.noise else 0.0
@@ -130,10 +127,11 @@ def _of_input(error: LayerError, known: TensorStatistics | None) -> Iterator[Sus
             f"channel {int(channels.amax.argmax())} reaches {channels.amax.max():.4g}, {channels.spread:.3g} times the "
             f"median channel: one scale for all leaves that one {channels.sqnr:.1f} dB",
             harms=channels.sqnr < POOR,
+            sqnr=channels.sqnr,
         )
     if channels.dead:
         why = f"{_listed(channels.dead, count)} zero on every image, in the float model too"
-        yield named("dead channels", why, harms=False)
+        yield named("dead channels", why, harms=False, sqnr=math.inf)
 
 
 def _of_range(named: Callable[..., Suspicion], known: TensorStatistics, encoding: Encoding) -> Iterator[Suspicion]:
@@ -160,11 +158,12 @@ def _of_weight(error: LayerError) -> Iterator[Suspicion]:
     weight = error.weight
     if weight is None or error.layer.weight is None:
         return
-    named = partial(Suspicion, error.layer.weight)
+    named = partial(Suspicion, error.layer.weight, sqnr=weight.fidelity.sqnr)
     worst, sqnr = weight.worst
     if sqnr < POOR:
         whole = f"the whole {weight.fidelity.sqnr:.1f} dB"
-        yield named("noisy weight", f"output channel {worst} is {sqnr:.1f} dB over its rounding error, {whole}")
+        why = f"output channel {worst} is {sqnr:.1f} dB over its rounding error, {whole}"
+        yield named("noisy weight", why, sqnr=sqnr)
     count = error.layer.shape[error.layer.summed]
     dead = error.channels.dead if len(error.channels.amax) == count else ()  # what they are multiplied by is 0 anyway
     if lost := [each for each in weight.lost if each not in dead]:
@@ -180,13 +179,15 @@ def _of_weight(error: LayerError) -> Iterator[Suspicion]:
             harms=not weight.apart,
         )
     if weight.dead:
-        yield named("dead weights", f"{_listed(weight.dead, len(weight.amax))} all zero", harms=False)
+        why = f"{_listed(weight.dead, len(weight.amax))} all zero"
+        yield named("dead weights", why, harms=False, sqnr=math.inf)
 
 
 def _of_output(error: LayerError) -> Iterator[Suspicion]:
-    named = partial(Suspicion, error.layer.output)
+    named = partial(Suspicion, error.layer.output, sqnr=error.gives.sqnr)
     if error.gives.nonfinite:
-        yield named("not finite", f"{error.gives.nonfinite} of its values are NaN or infinite in one of the models")
+        why = f"{error.gives.nonfinite} of its values are NaN or infinite in one of the models"
+        yield named("not finite", why, sqnr=-math.inf)
     if error.weight is not None and error.gives.sqnr < min(GOOD, error.reads.sqnr - JUMP):
         read = f"what {error.layer.name} reads at {error.reads.sqnr:.1f} dB"
         yield named("error jump", f"it is at {error.gives.sqnr:.1f} dB, and {read}")

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 import onnx
 
@@ -13,6 +12,7 @@ from engines.simulation.simulated_model import LayerForm, Simulation
 from trtcal.analysis.comparison import REFERENCE, Singles
 from trtcal.data.images import ImageLoader
 from trtcal.measure.accuracy import require_labels
+from trtcal.measure.chance import Criterion
 from trtcal.measure.measures import Score, score
 
 GROUP = 32
@@ -20,8 +20,6 @@ GROUP = 32
 
 MOST_BYTES = 2**30
 """Of preprocessed images that are held; more are read again for each trial."""
-
-Criterion = Literal["top-1", "agreement", "SQNR"]
 
 
 class Trials:

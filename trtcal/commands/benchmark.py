@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def benchmark(
+    context: typer.Context,
     models: Annotated[
         list[Path], typer.Argument(metavar="MODEL...", help="ONNX models and engines.", show_default=False)
     ],
@@ -33,6 +34,19 @@ def benchmark(
         ),
     ] = None,
     duration: Annotated[float, typer.Option(help="Seconds of runs per model.", metavar="SECONDS")] = 3.0,
+    runs: Annotated[
+        int | None,
+        typer.Option(
+            help="So many runs of each model instead of --duration, which then holds for the throughput of engines "
+            "alone.",
+            metavar="N",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
+    repeat: Annotated[
+        int, typer.Option(help="Repeat --runs so often; the mean of each repeat is listed.", metavar="N", min=1)
+    ] = 1,
     threads: Annotated[
         int | None, typer.Option(help="Threads that each ONNX model uses (default: every core).", metavar="N")
     ] = None,
@@ -50,7 +64,8 @@ def benchmark(
 
     Inputs are random numbers. The models run in turn, in an order shuffled anew each round, so that a processor that
     slows down slows all of them; the first runs, which warm up, are not counted. The speed-up compares medians with the
-    first model's on the same processor. Percentiles interpolate linearly between the two nearest runs.
+    first model's on the same processor. Percentiles interpolate linearly between the two nearest runs. --runs 2000
+    --repeat 3 is what TVM's time_evaluator does with number=2000, repeat=3: means are those of each repeat.
 
     ONNX models run in ONNX Runtime; samples per second are those at the median latency. Of engines the GPU's own time
     is listed, by CUDA events and without copies, as trtexec has it; apart from it the latency with copies, the copies
@@ -63,13 +78,16 @@ def benchmark(
     from trtcal.measure.benchmark import random_batches, require_settings
     from trtcal.tables.benchmark import Benchmark, as_dict, remarks, show
 
-    require_settings(duration, seed)
+    require_settings(duration, seed, runs=runs, repeat=repeat)
     names = display_names(models)
     engines = [name for name, path in zip(names, models, strict=True) if is_engine(path)]
     if not engines and (streams is not None or cuda_graph is not None):
         raise TrtcalError(
             "--streams and --cuda-graph are for engines, and there is none among the models: leave them out"
         )
+    if runs is not None and not engines and _is_given(context, "duration"):
+        raise TrtcalError("--duration and --runs both say how long to measure: leave one of them out")
+    length = f"{duration:g} s each" if runs is None else f"{f'{repeat} x ' if repeat > 1 else ''}{runs} runs each"
     given = {name: profile.optimum for name, profile in (parse_shapes(shapes) if shapes else {}).items()}
     with opened(models, threads=threads) as sessions:
         size, feeds = random_batches(sessions, batch_size=batch_size, shapes=given, seed=seed)
@@ -77,7 +95,7 @@ def benchmark(
         for name, session in on_gpu.items():
             session.profile_for(feeds[name])
         # No progress bar: drawing one takes the cores that are being measured.
-        said = f"Measuring {len(models)} model(s) for {duration:g} s each, after a warm-up"
+        said = f"Measuring {len(models)} model(s) for {length}, after a warm-up"
         latencies: dict[str, Latency] = {}
         times: dict[str, EngineTimes] = {}
         gpu = None
@@ -85,9 +103,16 @@ def benchmark(
             from trtcal.measure.benchmark import benchmark_on
 
             latencies = benchmark_on(
-                on_cpu, feeds, size, duration=duration, seed=seed, begun=lambda: console.note(said)
+                on_cpu,
+                feeds,
+                size,
+                duration=duration,
+                runs=runs,
+                repeat=repeat,
+                seed=seed,
+                begun=lambda: console.note(said),
             )
-            said = f"Measuring {len(on_gpu)} engine(s) on the GPU for {duration:g} s each, and again for the throughput"
+            said = f"Measuring {len(on_gpu)} engine(s) on the GPU for {length}, and again for the throughput"
         if on_gpu:
             from trtcal.measure.gpu_timing import benchmark_engines, gpu_facts
 
@@ -95,6 +120,8 @@ def benchmark(
                 on_gpu,
                 feeds,
                 duration=duration,
+                runs=runs,
+                repeat=repeat,
                 seed=seed,
                 streams=1 if streams is None else streams,
                 cuda_graph=bool(cuda_graph),
@@ -108,7 +135,8 @@ def benchmark(
     found = Benchmark(runtimes, latencies, times, precisions, quantized, gpu)
     notes = [*computed, *remarks(found)]
     if json:
-        console.emit_json(as_dict(found, notes, threads=threads, duration=duration, seed=seed))
+        settings = {"duration_s": duration, "runs": runs, "repeat": repeat, "seed": seed}
+        console.emit_json(as_dict(found, notes, threads=threads, settings=settings))
     else:
         show(found, threads=threads)
     for line in notes:
@@ -122,6 +150,11 @@ def _apart(
 
     on_gpu = {name: session for name, session in sessions.items() if isinstance(session, TensorRTSession)}
     return {name: session for name, session in sessions.items() if name not in engines}, on_gpu
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _runtime(session: "Session") -> dict[str, str]:

@@ -11,7 +11,7 @@ from trtcal.commands import options
 from trtcal.tables import console
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from calibrators.statistics.file import Statistics
     from calibrators.tensorrt.calibrator import Calibrator
@@ -52,6 +52,7 @@ def build(
     ] = None,
     statistics: options.KeptStatistics = None,
     config: options.Config = None,
+    skip: options.Skip = None,
     precision: Annotated[
         Literal["int8", "fp16", "fp32"],
         typer.Option(
@@ -120,7 +121,7 @@ def build(
 
     A configuration says which layers are INT8, and which compute in FP16 or FP32 instead: also for a model with Q/DQ
     nodes, which is to be quantized with the same. Where it wants what TensorRT's calibrators cannot do, Q/DQ nodes are
-    written for TensorRT 8.6 to 10, too.
+    written for TensorRT 8.6 to 10, too. --skip leaves layers in float without a file.
 
     tensorrt builds on the GPU that the engine is for, tensorrt-rtx on any machine's CPU.
     """
@@ -161,11 +162,7 @@ def build(
     )
     if source in ("--images", "--statistics-from"):
         _require_use(request, source, method)
-    settings = (
-        None
-        if config is None
-        else _settings(context, config, method if source in ("--images", "--statistics-from") else None)
-    )
+    settings = _settings(context, config, skip or (), method if source in ("--images", "--statistics-from") else None)
     layers = None if settings is None else planned_for(request, settings)
     ranges: Path | Statistics | None = cache
     calibration = _Calibration(model, preprocess, count, batch_size, seed, method, on_bad_image)
@@ -226,19 +223,21 @@ def _require_use(request: "BuildRequest", source: str, method: str) -> None:
         )
 
 
-def _settings(context: typer.Context, config: Path, method: str | None) -> "QuantConfig":
-    """A configuration, in which --method, where there are images, is what it does not say.
+def _settings(
+    context: typer.Context, config: Path | None, skip: "Sequence[str]", method: str | None
+) -> "QuantConfig | None":
+    """A configuration, in which --method, where there are images, is what it does not say; None where there is none.
 
     Raises:
         ConfigError: It says another method.
     """
     from calibrators.methods.names import canonical
-    from trtcal.config.settings import QuantConfig
+    from trtcal.config.skipping import configured
 
-    settings = QuantConfig.load(config)
-    theirs, source = settings.default.activation, context.get_parameter_source("method")
-    if method is None:
+    settings = configured(config, skip)
+    if settings is None or method is None:
         return settings
+    theirs, source = settings.default.activation, context.get_parameter_source("method")
     if theirs is None:
         settings.default = replace(settings.default, activation=method)
     elif source is not None and source.name == "COMMANDLINE" and canonical(method) != canonical(theirs):

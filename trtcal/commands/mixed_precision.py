@@ -67,6 +67,16 @@ def mixed_precision(
             show_default=False,
         ),
     ] = None,
+    choose: Annotated[
+        int | None,
+        typer.Option(
+            help="Take this row of the table of choices instead of the cheapest that reaches the target; with --resume "
+            "of the same file nothing is measured again.",
+            metavar="ROW",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
     resume: options.Resume = None,
     method: options.Method = "entropy",
     preprocess: options.Preprocess = None,
@@ -119,8 +129,10 @@ def mixed_precision(
     luck on a few of them, so one that does on those of --test-count must reach it on these and those of
     --confirm-count together. Exit code 1, and no settings are written, where no choice reaches the target.
 
-    The table shows the choices that no other one beats in both accuracy and cost. drop is in points of top-1 against
-    the float model, cost in percent of the model in FP32 (in milliseconds with --profile).
+    The last table shows the choices that no other one beats in both accuracy and cost: switched are the groups, by
+    their numbers in the table before, that are in higher precision. --choose takes another row than the cheapest that
+    reaches the target. drop is in points of top-1 against the float model, cost in percent of the model in FP32 (in
+    milliseconds with --profile); operators count as quantize counts them, residual additions among them.
     """
     from calibrators.files import require_outputs
     from calibrators.ranges import calibrate
@@ -151,6 +163,7 @@ def mixed_precision(
         test_images=test_images,
         config=None if config is None else QuantConfig.load(config),
         candidates=chosen,
+        choose=choose,
         profiles=profiles,
         trials_file=resume,
         method=method,

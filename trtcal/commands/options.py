@@ -63,6 +63,15 @@ Config = Annotated[
         show_default=False,
     ),
 ]
+Skip = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Leave layers in float, beside what --config says: names=A,B* (globs), types=Gemm,MatMul, "
+        "first-convolutions=N or last-convolutions=N; may be repeated.",
+        metavar="KEY=VALUE",
+        show_default=False,
+    ),
+]
 Resume = Annotated[
     Path | None,
     typer.Option(

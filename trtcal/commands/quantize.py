@@ -30,6 +30,7 @@ def quantize(
     ] = None,
     statistics: options.KeptStatistics = None,
     config: options.Config = None,
+    skip: options.Skip = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The model to write.", metavar="MODEL.int8.onnx", show_default=False)
     ],
@@ -106,7 +107,8 @@ def quantize(
     infinity stays in float and is named.
 
     A configuration says which layers are quantized, with how many bits, and by which methods; those that it has in FP16
-    or FP32 stay in float here, and trtcal build --config gives them that type.
+    or FP32 stay in float here, and trtcal build --config gives them that type. --skip leaves layers in float without a
+    file.
 
     With --recover the float model's weights and biases are changed so that less is lost. equalization rescales channels
     so that one scale fits all of a weight, and finds ranges anew; bias-correction takes out the mean error of each
@@ -119,6 +121,9 @@ def quantize(
     from calibrators.cache.sidecar import sidecar_path
     from calibrators.files import require_apart
     from calibrators.statistics.file import merged_files
+    from trtcal.config.layer_settings import LayerSettings
+    from trtcal.config.settings import QuantConfig
+    from trtcal.config.skipping import configured
     from trtcal.pipeline import quantize as quantized
     from trtcal.pipeline import quantize_dynamic
     from trtcal.tables.quantized import report, report_dynamic
@@ -127,7 +132,7 @@ def quantize(
     if recover is None:
         options.require_no_calibration(context, _RECOVERY, goes_with="--recover: name steps of recovery")
     if dynamic:
-        unused = {"--config": config, "--recover": recover}
+        unused = {"--config": config, "--skip": skip, "--recover": recover}
         for name in (*ranges, *(name for name, given in unused.items() if given is not None)):
             raise CacheError(
                 f"--dynamic finds the ranges when the model runs and has no use for {name}: leave one of them out"
@@ -143,7 +148,12 @@ def quantize(
             "give --cache MODEL.cache, the model's calibration cache (trtcal calibrate writes it); or --dynamic, which "
             "needs none, for ONNX Runtime"
         )
-    require_apart([output, sidecar_path(output)], statistics or ())
+    require_apart([output, sidecar_path(output)], [*(statistics or ()), *([] if config is None else [config])])
+    settings: QuantConfig | Path | None = config
+    if skip:
+        settings = configured(config, skip, default=LayerSettings(weight=weights, granularity=granularity))
+        if config is None:
+            weights, granularity = "absmax", "channel"  # said by the settings
     if recover is not None:
         from trtcal.recovery.run import quantize_recovered
         from trtcal.tables.recovery import report_recovery
@@ -158,7 +168,7 @@ def quantize(
             output=output,
             weights=weights,
             granularity=granularity,
-            config=config,
+            config=settings,
             method=method,
             test_images=test_images,
             preprocess=preprocess,
@@ -172,5 +182,5 @@ def quantize(
         )
         report_recovery(output, run, json=json)
         return
-    result = quantized(model, source, output=output, weights=weights, granularity=granularity, config=config)
+    result = quantized(model, source, output=output, weights=weights, granularity=granularity, config=settings)
     report(output, result, json=json)

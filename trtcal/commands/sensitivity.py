@@ -33,6 +33,7 @@ def sensitivity(
     resume: options.Resume = None,
     method: options.Method = "entropy",
     config: options.Config = None,
+    skip: options.Skip = None,
     preprocess: options.Preprocess = None,
     count: options.CalibrationCount = 500,
     test_count: options.TestCount = 500,
@@ -64,13 +65,13 @@ def sensitivity(
     from trtcal.analysis.judging import calibrated
     from trtcal.analysis.layer_analysis import analyse_layers
     from trtcal.analysis.trial_cache import TrialCache
-    from trtcal.config.settings import QuantConfig
+    from trtcal.config.skipping import configured
     from trtcal.data.split import ImageChoice
     from trtcal.tables.images import say_if_few, say_what_was_read
     from trtcal.tables.sensitivity import remarks
 
     method_named(method)
-    settings = None if config is None else QuantConfig.load(config)
+    settings = configured(config, skip or ())
     read = [Path(path) for path in (images, test_images, labels, preprocess, config) if path is not None]
     written = [path for path in (output, resume) if path is not None]
     require_outputs(written, inputs=[*files_of(model), *read])

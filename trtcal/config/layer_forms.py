@@ -71,17 +71,20 @@ class _Activations:
     def __init__(self, statistics: Statistics, method: str) -> None:
         self._statistics = statistics
         self._method = method
-        self._known: dict[tuple[str, int, bool], Mapping[str, Encoding]] = {}
+        self._known: dict[tuple[str, int, bool, bool], Mapping[str, Encoding]] = {}
 
     def of(self, tensor: str, wanted: LayerSettings) -> Encoding | str:
         """A tensor's encoding, or why it has none."""
         if tensor not in self._statistics:
             return "has no statistics"
         method = wanted.activation or self._method
-        key = method, wanted.activation_bits, wanted.symmetric
+        key = method, wanted.activation_bits, wanted.symmetric, wanted.power_of_two
         if key not in self._known:
             grid = replace(TENSORRT_INT8, bits=wanted.activation_bits, symmetric=wanted.symmetric)
-            self._known[key] = encodings(self._statistics, method, grid)
+            found = encodings(self._statistics, method, grid)
+            if wanted.power_of_two:
+                found = {name: encoding.with_powers_of_two() for name, encoding in found.items()}
+            self._known[key] = found
         return self._known[key].get(tensor, "was always zero, and has no scale")
 
 

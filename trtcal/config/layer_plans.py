@@ -25,6 +25,7 @@ def plan_of(resolved: Resolved, layers: Sequence[Layer]) -> LayerPlan:
         {name: settings.weight_options() for name, settings in weighted.items()},
         {name: settings.activation for name, settings in int8.items() if settings.activation is not None},
         tuple(_notes(resolved, weighted)),
+        frozenset(name for name, settings in int8.items() if settings.power_of_two),
     )
 
 

@@ -33,6 +33,7 @@ class LayerSettings:
         weight_bits: 2 to 16; fewer than 8 are INT8 weights of fewer levels.
         symmetric: Whether its input has zero point 0, as TensorRT wants it.
         granularity: What of its weight shares a scale: "channel", "tensor" or "block:N".
+        power_of_two: Whether its scales, of input and weight, are powers of two: the next one that holds the range.
 
     Raises:
         ConfigError: A value means nothing; the message names the key.
@@ -45,6 +46,7 @@ class LayerSettings:
     weight_bits: int = 8
     symmetric: bool = True
     granularity: str = "channel"
+    power_of_two: bool = False
 
     def __post_init__(self) -> None:
         for key, named in (("activation", activation_named), ("weight", weight_named)):
@@ -56,8 +58,9 @@ class LayerSettings:
             bits = getattr(self, key)
             if not isinstance(bits, int) or isinstance(bits, bool) or not 2 <= bits <= 16:
                 raise ConfigError(f"{key} must be a whole number from 2 to 16, not {bits!r}")
-        if not isinstance(self.symmetric, bool):
-            raise ConfigError(f"symmetric must be true or false, not {self.symmetric!r}")
+        for key in ("symmetric", "power_of_two"):
+            if not isinstance(getattr(self, key), bool):
+                raise ConfigError(f"{key} must be true or false, not {getattr(self, key)!r}")
         if self.activation is not None and self.activation not in TRAINED_ACTIVATIONS:
             known = (*METHODS, "absmax", "percentile:99.9", *TRAINED_ACTIVATIONS)
             _require_known("activation", self.activation, known, method_named)
@@ -66,7 +69,7 @@ class LayerSettings:
     def weight_options(self, bits: int | None = None) -> WeightOptions:
         """How scales of its weight are found without training, with another number of bits where one is given."""
         method = cast(WeightMethod, self.weight)  # others are refused by `require_untrained`
-        return WeightOptions(method, Granularity.parse(self.granularity), bits or self.weight_bits)
+        return WeightOptions(method, Granularity.parse(self.granularity), bits or self.weight_bits, self.power_of_two)
 
 
 KEYS = tuple(each.name for each in fields(LayerSettings))

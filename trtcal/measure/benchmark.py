@@ -21,6 +21,9 @@ WARM_UP = 0.5
 FEWEST_RUNS = 10
 """Runs of each model, however short the duration."""
 
+MOST_RUNS = 10_000_000
+"""Of each model: their times are held in memory."""
+
 STEADY = 2.5
 """Percent of variation above which something disturbed the runs; trtexec warns from there on too."""
 
@@ -36,6 +39,7 @@ class Latency:
         runs: How many.
         batch_size: Samples in each.
         variation: Standard deviation (of the runs, not of a sample: divided by n) over mean, in percent.
+        repeats: The mean of each repeat, where the runs were repeated; what TVM's time_evaluator gives.
     """
 
     runs: int
@@ -48,6 +52,7 @@ class Latency:
     minimum: float
     maximum: float
     variation: float
+    repeats: tuple[float, ...] = ()
 
     @property
     def throughput(self) -> float:
@@ -61,10 +66,10 @@ class Latency:
 
     def times(self) -> dict[str, float]:
         """The times alone, as in `to_dict`."""
-        times = {
-            f"{key}_ms": value for key, value in asdict(self).items() if key not in ("runs", "batch_size", "variation")
-        }
-        return {**times, "variation_percent": self.variation}
+        others = ("runs", "batch_size", "variation", "repeats")
+        times = {f"{key}_ms": value for key, value in asdict(self).items() if key not in others}
+        repeats = {"repeat_means_ms": list(self.repeats)} if self.repeats else {}
+        return {**times, "variation_percent": self.variation, **repeats}
 
 
 def benchmark(
@@ -73,6 +78,8 @@ def benchmark(
     batch_size: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     duration: float = 3.0,
+    runs: int | None = None,
+    repeat: int = 1,
     seed: int = 0,
     begun: Callable[[], None] | None = None,
 ) -> dict[str, Latency]:
@@ -83,6 +90,8 @@ def benchmark(
         batch_size: Samples per run; None for what the models fix, or 1.
         shapes: By input name, the whole shape, for inputs that leave more than the batch size open.
         duration: Seconds of runs per model.
+        runs: So many runs of each model instead, and as many in each repeat.
+        repeat: How often; more than once with `runs` alone. `Latency.repeats` has the mean of each.
         seed: Of the inputs and of the order of the runs, 0 or more.
         begun: Is called when all is checked and every model has run once.
 
@@ -90,11 +99,11 @@ def benchmark(
         DataError: A model has no input.
         ModelError: An input has open dimensions and no shape or does not fit in memory, or a model does not take the
             batch size.
-        TrtcalError: A shape, duration or seed that means nothing.
+        TrtcalError: A shape, duration, number of runs or seed that means nothing.
     """
-    require_settings(duration, seed)
+    require_settings(duration, seed, runs=runs, repeat=repeat)
     size, feeds = random_batches(models, batch_size=batch_size, shapes=shapes, seed=seed)
-    return benchmark_on(models, feeds, size, duration=duration, seed=seed, begun=begun)
+    return benchmark_on(models, feeds, size, duration=duration, runs=runs, repeat=repeat, seed=seed, begun=begun)
 
 
 def benchmark_on(
@@ -103,6 +112,8 @@ def benchmark_on(
     batch_size: int,
     *,
     duration: float = 3.0,
+    runs: int | None = None,
+    repeat: int = 1,
     seed: int = 0,
     begun: Callable[[], None] | None = None,
 ) -> dict[str, Latency]:
@@ -113,6 +124,8 @@ def benchmark_on(
         feeds: By model, arrays by input name.
         batch_size: Samples in each.
         duration: Seconds of runs per model.
+        runs: As in `benchmark`.
+        repeat: Likewise.
         seed: Of the order of the runs, 0 or more.
         begun: Is called when every model has run once.
     """
@@ -121,11 +134,17 @@ def benchmark_on(
         call()
     if begun is not None:
         begun()
-    return {name: summary(times, batch_size) for name, times in measure(calls, duration=duration, seed=seed).items()}
+    taken = measure(calls, duration=duration, runs=total_of(runs, repeat), seed=seed)
+    return {name: summary(times, batch_size, repeat=repeat) for name, times in taken.items()}
 
 
-def require_settings(duration: float, seed: int) -> None:
-    """Refuse a duration or a seed that means nothing, before any work is done.
+def total_of(runs: int | None, repeat: int) -> int | None:
+    """All runs of a model; None where it is a duration that counts."""
+    return None if runs is None else runs * repeat
+
+
+def require_settings(duration: float, seed: int, *, runs: int | None = None, repeat: int = 1) -> None:
+    """Refuse a duration, a seed or a number of runs that means nothing, before any work is done.
 
     Raises:
         TrtcalError: It does.
@@ -134,6 +153,10 @@ def require_settings(duration: float, seed: int) -> None:
         raise TrtcalError(f"the duration must be a number of seconds greater than 0, not {duration:g}")
     if seed < 0:
         raise TrtcalError(f"the seed must be 0 or more, not {seed}")
+    if runs is None and repeat != 1:
+        raise TrtcalError("repeats are of so many runs each: give --runs N beside --repeat")
+    if runs is not None and not (runs >= 1 and repeat >= 1 and runs * repeat <= MOST_RUNS):
+        raise TrtcalError(f"runs and repeats are from 1 on, and {MOST_RUNS} in all at most, not {runs} x {repeat}")
 
 
 def random_batches(
@@ -158,17 +181,19 @@ def measure(
     calls: Mapping[str, Callable[[], object]],
     *,
     duration: float,
+    runs: int | None = None,
     seed: int = 0,
     clock: Callable[[], int] = time.perf_counter_ns,
 ) -> dict[str, npt.NDArray[np.int64]]:
     """Time calls, interleaved run by run in a shuffled order, so that whatever drifts meets all of them alike.
 
     After a warm-up that is not counted, all are called equally often, until the runs of one have taken `duration` on
-    average and there are `FEWEST_RUNS` of each. Python's garbage collector pauses meanwhile.
+    average and there are `FEWEST_RUNS` of each; or `runs` times. Python's garbage collector pauses meanwhile.
 
     Args:
         calls: By name.
         duration: Seconds per call.
+        runs: So many of each instead.
         seed: Of the order.
         clock: Nanoseconds.
 
@@ -195,19 +220,20 @@ def measure(
     gc.disable()
     try:
         rounds(min(WARM_UP, duration), 2)
-        taken = rounds(duration, FEWEST_RUNS)
+        taken = rounds(duration, FEWEST_RUNS) if runs is None else rounds(0.0, runs)
     finally:
         if collecting:
             gc.enable()
     return {name: np.array(times, np.int64) for name, times in zip(names, taken, strict=True)}
 
 
-def summary(nanoseconds: npt.ArrayLike, batch_size: int) -> Latency:
+def summary(nanoseconds: npt.ArrayLike, batch_size: int, *, repeat: int = 1) -> Latency:
     """Sum up the times of one model's runs.
 
     Args:
         nanoseconds: Of each run, one or more.
         batch_size: Samples in each run.
+        repeat: Into how many parts of equal length they fall, one after the other.
     """
     times = np.asarray(nanoseconds, np.float64) / 1e6
     median, p90, p95, p99 = np.percentile(times, [50, 90, 95, 99])
@@ -222,6 +248,7 @@ def summary(nanoseconds: npt.ArrayLike, batch_size: int) -> Latency:
         minimum=float(times.min()),
         maximum=float(times.max()),
         variation=float(100 * times.std() / times.mean()) if times.any() else 0.0,
+        repeats=tuple(times.reshape(repeat, -1).mean(axis=1).tolist()) if repeat > 1 else (),
     )
 
 
@@ -252,7 +279,7 @@ def remarks(latencies: Mapping[str, Latency], quantized: Sequence[str]) -> list[
         said.append(f"timings vary (CV up to {most:.{0 if most >= 10 else 1}f} %): compare medians")
     fewest = min(each.runs for each in latencies.values())
     if fewest < 100:
-        said.append(f"p99 of {fewest} runs is next to the slowest one: a longer --duration gives more runs")
+        said.append(f"p99 of {fewest} runs is next to the slowest one: a longer --duration or more --runs help")
     fastest = min(latencies, key=lambda name: latencies[name].median)
     if quantized:
         slower = f"{', '.join(quantized)} is INT8, yet {fastest} is the fastest here: "

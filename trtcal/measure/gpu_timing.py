@@ -15,7 +15,7 @@ from engines.sessions.closing import Closing
 from engines.sessions.execution import Execution
 from engines.sessions.tensorrt import TensorRTSession
 from trtcal.machine.nvml import clocks, nvidia
-from trtcal.measure.benchmark import WARM_UP, Latency, measure, summary
+from trtcal.measure.benchmark import WARM_UP, Latency, measure, summary, total_of
 
 ENQUEUE_BOUND = 0.8
 """Part of the GPU's time that launching may take on the CPU before it is likely to hold the GPU up; trtexec's bound."""
@@ -73,6 +73,8 @@ def benchmark_engines(
     feeds: Mapping[str, Mapping[str, Array]],
     *,
     duration: float = 3.0,
+    runs: int | None = None,
+    repeat: int = 1,
     seed: int = 0,
     streams: int = 1,
     cuda_graph: bool = False,
@@ -85,6 +87,8 @@ def benchmark_engines(
         sessions: Engines by name.
         feeds: By engine, arrays by input name, which one of its profiles takes in one run.
         duration: Seconds per engine for the latency, and again for the throughput.
+        runs: So many runs of each engine for the latency instead, and as many in each repeat.
+        repeat: How often; more than once with `runs` alone.
         seed: Of the order, 0 or more.
         streams: Streams for the throughput; the latency is that of one alone.
         cuda_graph: Launch through CUDA graphs, where an engine can be captured.
@@ -109,13 +113,13 @@ def benchmark_engines(
             begun()
         cuda = {name: session.cuda for name, session in sessions.items()}
         timers = {name: stack.enter_context(_Timer(each[0], cuda[name], clock)) for name, each in ways.items()}
-        taken = measure(timers, duration=duration, seed=seed, clock=clock)
+        taken = measure(timers, duration=duration, runs=total_of(runs, repeat), seed=seed, clock=clock)
         pumps = {name: stack.enter_context(_Pump(each, cuda[name], clock)) for name, each in ways.items()}
         rates = _runs_per_second(pumps, duration=duration, seed=seed)
     results = {}
     for name, timer in timers.items():
         size = len(next(iter(feeds[name].values())))
-        parts = {part: summary(times, size) for part, times in timer.parts(len(taken[name])).items()}
+        parts = {part: summary(times, size, repeat=repeat) for part, times in timer.parts(len(taken[name])).items()}
         reasons = [way.no_graph for way in ways[name] if way.no_graph]
         results[name] = EngineTimes(
             **parts,

@@ -1,6 +1,6 @@
 """What each group of layers can be switched to: levels of precision, their settings, forms and costs."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -31,7 +31,6 @@ class Ladder:
 
     Attributes:
         layers: Their names.
-        weighted: How many of them have weights: the others are skip inputs of residual additions.
         ties: Why they switch together.
         levels: Rising, and so are their costs: a level at which the group costs more than at a higher one is none.
         names: Of each level: "config", "int8", "fp16" or "fp32". The lowest is "int8" where the configuration says no
@@ -42,7 +41,6 @@ class Ladder:
     """
 
     layers: tuple[str, ...]
-    weighted: int
     ties: tuple[str, ...]
     levels: tuple[int, ...]
     names: Mapping[int, str]
@@ -85,12 +83,12 @@ class Ladders:
         return self.fixed_cost + sum(self.cost(group, level) for group, level in enumerate(levels))
 
     def counts(self, levels: Levels) -> dict[str, int]:
-        """How many layers with weights are at each level, by its name."""
+        """How many operators are at each level, by its name: layers with weights, and residual additions."""
         found: dict[str, int] = {}
         for name in ("config", *LEVELS):
             for group, level in zip(self.groups, levels, strict=True):
                 if group.names[level] == name:
-                    found[name] = found.get(name, 0) + group.weighted
+                    found[name] = found.get(name, 0) + len(group.layers)
         return found
 
     def config(self, configured: QuantConfig, levels: Levels) -> QuantConfig:
@@ -146,9 +144,8 @@ def ladders(
         if name in candidates:
             settings = {layer: {"precision": name} for layer in own.quantized}
             rungs[LEVELS[name]] = _Rung(name, dict.fromkeys(own.quantized, form), settings)
-    weighted = {layer.name for layer in free if layer.weight is not None}
     groups = tuple(
-        _ladder(group, rungs, costs, coarse=not coarse.isdisjoint(group.layers), weighted=weighted)
+        _ladder(group, rungs, costs, coarse=not coarse.isdisjoint(group.layers))
         for group in switch_groups(simulation.floats, free)
     )
     fixed = {name: form for name, form in own.forms.items() if name not in own.quantized}
@@ -192,9 +189,7 @@ class _Rung:
     settings: Mapping[str, Mapping[str, object]]
 
 
-def _ladder(
-    group: SwitchGroup, rungs: Mapping[int, _Rung], costs: Costs, *, coarse: bool, weighted: Set[str]
-) -> Ladder:
+def _ladder(group: SwitchGroup, rungs: Mapping[int, _Rung], costs: Costs, *, coarse: bool) -> Ladder:
     possible = [level for level in rungs if level != LEVELS["int8"] or coarse]
     totals = {
         level: sum(costs[layer].get(rungs[level].name, costs[layer]["int8"]) for layer in group.layers)
@@ -204,7 +199,6 @@ def _ladder(
     names[CONFIGURED] = "config" if coarse else "int8"
     return Ladder(
         layers=group.layers,
-        weighted=len(weighted & set(group.layers)),
         ties=group.ties,
         levels=tuple(low for low in possible if all(totals[low] <= totals[high] for high in possible if high > low)),
         names=names,

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Protocol
 
+from calibrators.errors import DataError
 from calibrators.statistics.file import Statistics
 from engines.simulation.simulated_model import FLOAT, LayerForm, Simulation
-from trtcal.analysis.trials import Criterion
 from trtcal.config.settings import QuantConfig
+from trtcal.measure.chance import Criterion
 from trtcal.measure.measures import Score
 from trtcal.precision.ladders import Candidate, Costs, Ladders, ladders
 from trtcal.precision.search import Found, Levels, Phase, at_most, search
@@ -67,7 +68,8 @@ class MixedPrecision:
     """What a search for precisions found.
 
     Attributes:
-        best: The cheapest choice that was found to reach the target; None where none does.
+        best: The cheapest choice that was found to reach the target, or the one that was asked for by its row; None
+            where none reaches it.
         points: Every choice that was evaluated, the cheapest first.
         ladders: The groups of layers, and what each could be switched to.
         found: How the search went.
@@ -77,7 +79,8 @@ class MixedPrecision:
         further: How many choices were measured on further images.
         passed: Choices that reach the target, but not as `quantize` writes them.
         written: The score of `best` on the same images as `quantize` writes it: its FP16 layers are float ones in the
-            model, which ONNX Runtime computes in FP32. That of `best` where it has none.
+            model, which ONNX Runtime computes in FP32. That of `best` where it has none; None where `best` was asked
+            for, which measures nothing.
         config: The settings of `best`, which `quantize` and `build` obey; None where there is none.
         unused: Rules of the configuration that no layer fits.
     """
@@ -112,6 +115,33 @@ class MixedPrecision:
         names = {level: {group.names[level] for group in groups if level in group.levels} for level in heights}
         return {min(names[level]): point for level, levels in alike.items() if (point := self.at(levels)) is not None}
 
+    @property
+    def rows(self) -> tuple[Point, ...]:
+        """The points to choose among, the cheapest first: the front, all groups alike, and what the search found."""
+        kept = {*(point.levels for point in self.uniform.values()), self.found.best}
+        return tuple(point for point in self.points if point.front or point.levels in kept)
+
+    def row_of(self, point: Point) -> int:
+        """The number of a point among `rows`, from 1; 0 for one that is not there."""
+        return next((number for number, row in enumerate(self.rows, 1) if row.levels == point.levels), 0)
+
+    def taking(self, row: int, configured: QuantConfig) -> "MixedPrecision":
+        """The same with another of the rows for the best.
+
+        Args:
+            row: Its number, from 1.
+            configured: What the search began with.
+
+        Raises:
+            DataError: There is no such row.
+        """
+        if not 1 <= row <= len(self.rows):
+            raise DataError(f"there is no row {row} to choose: the search found {len(self.rows)}, from 1 on")
+        point = self.rows[row - 1]
+        if point.levels == self.found.best:
+            return self
+        return replace(self, best=point, written=None, config=self.ladders.config(configured, point.levels))
+
     def at(self, levels: Levels) -> Point | None:
         """The point of a choice; None where it was not evaluated."""
         return next((point for point in self.points if point.levels == levels), None)
@@ -128,6 +158,7 @@ def mixed_precision(
     method: str = "entropy",
     config: QuantConfig | None = None,
     candidates: Sequence[Candidate] = CANDIDATES,
+    choose: int | None = None,
     phase: Phase = lambda name, most: None,
 ) -> MixedPrecision:
     """Find the cheapest choice of precisions for groups of layers that reaches a target (`trtcal.precision.search`).
@@ -149,9 +180,11 @@ def mixed_precision(
         method: The range method of layers whose settings name none.
         config: What the search begins with; layers that it leaves in float stay there.
         candidates: What groups may be switched to.
+        choose: The row (`MixedPrecision.rows`) to take instead of the cheapest that reaches the target.
         phase: Is told what begins, and how many evaluations it takes at most.
 
     Raises:
+        DataError: There is no row of that number.
         TrtcalError: The target is not one that the images tell of this model; or as `ladders`.
     """
     target.require_measured(judge.criterion)
@@ -173,7 +206,7 @@ def mixed_precision(
         scores.passed.append(found.best)
     points = scores.points()
     best = next((point for point in points if point.levels == found.best), None)
-    return MixedPrecision(
+    result = MixedPrecision(
         best,
         points,
         choices,
@@ -187,6 +220,7 @@ def mixed_precision(
         None if best is None else choices.config(configured, best.levels),
         resolved.unused,
     )
+    return result if choose is None else result.taking(choose, configured)
 
 
 def noise(found: Score) -> float:

@@ -17,11 +17,12 @@ from engines.simulation.simulated_model import LayerForm, Simulation
 from trtcal.analysis.comparison import Singles
 from trtcal.analysis.judging import Judging, Step, calibrated
 from trtcal.analysis.trial_cache import TrialCache, trial_context, trial_key
-from trtcal.analysis.trials import Criterion, Trials
+from trtcal.analysis.trials import Trials
 from trtcal.config.settings import QuantConfig
 from trtcal.data.images import ImageLoader, OnBadImage, PathLike
 from trtcal.data.preprocess import Preprocess
 from trtcal.data.split import COUNT, TEST_COUNT, ImageChoice, further
+from trtcal.measure.chance import Criterion
 from trtcal.measure.measures import Score
 from trtcal.precision.ladders import Candidate, Costs, modelled
 from trtcal.precision.result import CANDIDATES, MixedPrecision, mixed_precision
@@ -66,6 +67,7 @@ def choose_precisions(
     config: QuantConfig | None = None,
     candidates: Sequence[Candidate] = CANDIDATES,
     profiles: Sequence[tuple[PathLike, Precision | None]] = (),
+    choose: int | None = None,
     trials_file: str | os.PathLike[str] | None = None,
     method: str = "entropy",
     preprocess: PathLike | Preprocess | None = None,
@@ -94,6 +96,8 @@ def choose_precisions(
         candidates: What layers may be switched to.
         profiles: Files of measured layer times, each with the precision of its engine (`read_times`); none models costs
             as multiply-accumulates times bits.
+        choose: The number of the row (`MixedPrecision.rows`, from 1) to take instead of the cheapest that reaches the
+            target. With the trials file of an earlier run it is not measured again.
         trials_file: Where scores are kept, and taken from on the next run.
         method: The range method of layers whose settings name none.
         preprocess: As `ImageLoader` has it.
@@ -149,6 +153,7 @@ def choose_precisions(
             method=method,
             config=config,
             candidates=candidates,
+            choose=choose,
             phase=lambda name, most: steps.begin(name, most * (test.count if name == BY_ITSELF else images_in_all)),
         )
     if result.config is not None:

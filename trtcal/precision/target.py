@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from calibrators.errors import DataError, ModelError, TrtcalError
-from trtcal.analysis.sensitivity import drop_interval
-from trtcal.analysis.trials import Criterion
 from trtcal.measure.accuracy import require_bound
+from trtcal.measure.chance import Criterion, drop_interval
 from trtcal.measure.measures import Score
 
 Kind = Literal["max-drop", "target-accuracy", "target-sqnr"]

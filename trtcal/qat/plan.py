@@ -8,7 +8,7 @@ from typing import get_args
 
 from torch import fx, nn
 
-from calibrators.errors import ModelError
+from calibrators.errors import ConfigError, ModelError
 from trtcal.config.layer_settings import LayerSettings
 from trtcal.config.rules import OVERRULED, Kind, Resolved, Rule
 from trtcal.config.settings import QuantConfig
@@ -103,6 +103,12 @@ def planned(model: nn.Module, config: QuantConfig, *, modes: Collection[bool]) -
         why = next(iter(left.items()), None)
         found = f"; {why[0] or 'the model'} is none: {why[1]}" if why else ""
         raise ModelError(f"the model has nothing to quantize (convolutions, nn.Linear, matrix products){found}")
+    for each in chosen:
+        if resolved.layers[each.name].power_of_two:
+            raise ConfigError(
+                f"power_of_two of {each.name or 'the model'}: PyTorch models have other scales; leave it out, and give "
+                "it to trtcal quantize or trtcal.QuantSim with the exported float model"
+            )
     for name, reason in warned.items():
         warnings.warn(f"{name} stays in float: {reason}", QuantizationWarning, stacklevel=4)
     for rule in resolved.unused:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from types import MappingProxyType
+from typing import Any
 
 from calibrators.codecs.encodings import Encodings
 from calibrators.encoding import Encoding
@@ -76,16 +78,16 @@ def settled(
                 if other.activation == layer.activation and other.weight and found[other.name].precision == "int8"
             }
             if len(others) == 1:
-                activation, bits, symmetric = others.pop()
-                found[layer.name] = replace(default, activation=activation, activation_bits=bits, symmetric=symmetric)
+                found[layer.name] = replace(default, **dict(others.pop()))
     for name, each in found.items():
         found[name] = replace(each, activation=each.activation or method)
     notes = [f"no layer fits the rule: {rule}" for rule in resolved.unused]
     return found, (*notes, *(f"the rule for {rule} {OVERRULED}" for rule in resolved.overruled))
 
 
-def _of_activation(settings: LayerSettings) -> tuple[str | None, int, bool]:
-    return settings.activation, settings.activation_bits, settings.symmetric
+def _of_activation(settings: LayerSettings) -> tuple[tuple[str, Any], ...]:
+    keys = ("activation", "activation_bits", "symmetric", "power_of_two")
+    return tuple((key, getattr(settings, key)) for key in keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,11 @@ class SimulatedLayers:
         for kind in dict.fromkeys(wanted.values()):
             tensors = {layer.activation for layer in self.integer if wanted.get(layer.name) == kind}
             assert statistics is not None
-            computed[kind] = encodings(statistics, *kind, names=tensors)
+            method, grid = kind
+            found = encodings(statistics, method, replace(grid, power_of_two=False), names=tensors)
+            if grid.power_of_two:
+                found = {name: encoding.with_powers_of_two() for name, encoding in found.items()}
+            computed[kind] = found
         forms, left, missing = dict[str, LayerForm](), dict[str, str](), dict[str, None]()
         for layer in self.simulation.layers:
             tensor, precision = layer.activation, self.settings[layer.name].precision
@@ -177,7 +183,8 @@ class SimulatedLayers:
         settings = self.settings[layer.name]
         width = bits.get(layer.activation, settings.activation_bits)
         assert settings.activation is not None
-        return settings.activation, Grid(width, signed=settings.symmetric, symmetric=settings.symmetric)
+        grid = Grid(width, signed=settings.symmetric, symmetric=settings.symmetric, power_of_two=settings.power_of_two)
+        return settings.activation, grid
 
     def _weight(self, layer: Layer, given: Mapping[str, Encoding | None], bits: Mapping[str, int]) -> Encoding | None:
         if layer.weight is None or layer.weight in given:
@@ -198,7 +205,7 @@ def arithmetic_of(forms: Iterable[LayerForm]) -> Arithmetic:
     """
     for form in forms:
         weight, activation = form.weight, form.activation
-        if activation is not None and activation.grid != TENSORRT_INT8:
+        if activation is not None and replace(activation.grid, power_of_two=False) != TENSORRT_INT8:
             return "literal"
         if weight is not None and (weight.grid.bits, weight.grid.signed, weight.grid.symmetric) != (8, True, True):
             return "literal"

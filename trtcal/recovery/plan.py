@@ -86,9 +86,8 @@ def recover(
 ) -> Recovered:
     """Take the steps of recovery, each kept if the quantized model then does better on images that none rests on.
 
-    Better is more top-1 (or agreement, without labels) and no less SQNR against the float model, or the other way
-    round: what gains a few images by chance, or decibels where they do not count, is left out. A gain of top-1 beyond
-    the 95 % interval of what was before counts whatever the SQNR.
+    Better is more top-1 (or agreement, without labels), by more than chance; where the difference may be chance, it is
+    more SQNR against the float model (`trtcal.measure.chance.better`).
 
     1. Equalization (`engines.recovery.equalization`). It changes activations, so ranges are found anew. Where a Clip
        such as ReLU6 stands between layers, all three ways to treat it are measured.
@@ -131,8 +130,7 @@ def recover(
             found = [run.correction(state)]
         else:
             found = [run.adaround(unbiased, state)]
-        better = (made for _, made in found if made is not None and run.is_better(made.score, state.score))
-        best = max(better, key=lambda made: run.key(made.score), default=state)
+        best = run.best(state, [made for _, made in found if made is not None])
         attempts += [replace(attempt, kept=best is made and best is not state) for attempt, made in found]
         state, unbiased = best, unbiased if name == "bias-correction" or best is state else best
     # By the model as it is given: batch normalization has names, too.

@@ -1,7 +1,7 @@
 """The steps of recovery, one at a time: taken, measured, and told."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, get_args
@@ -26,6 +26,7 @@ from trtcal.analysis.judging import Step
 from trtcal.analysis.trials import MOST_BYTES, Trials
 from trtcal.data.split import Parts
 from trtcal.measure.accuracy import score_as_dict
+from trtcal.measure.chance import better, in_tiers
 from trtcal.measure.measures import Score
 
 StepName = Literal["equalization", "bias-correction", "adaround"]
@@ -147,18 +148,15 @@ class Steps:
     def _advance(self, done: int) -> None:
         self._told(done)
 
-    def key(self, score: Score) -> tuple[float, float]:
-        """What a score counts, the more the better."""
-        sqnr = score.distortion.sqnr
-        return self.trials.worth(score), -np.inf if np.isnan(sqnr) else sqnr
+    def best(self, before: State, found: Sequence[State]) -> State:
+        """The best of what a step led to; what was before it, where none is better."""
+        improved = {place: each for place, each in enumerate(found) if self.is_better(each.score, before.score)}
+        tiers = in_tiers({place: each.score for place, each in improved.items()}, self.trials.criterion)
+        return improved[tiers[0][0]] if tiers else before
 
     def is_better(self, after: Score, before: Score) -> bool:
         """Whether a step is kept that leads from one score to the other."""
-        now, then = self.key(after), self.key(before)
-        share = {"top-1": before.top1, "agreement": before.agreement}.get(self.trials.criterion)
-        if share is not None and now[0] > share.interval()[1]:
-            return True
-        return now != then and all(new >= old for new, old in zip(now, then, strict=True))
+        return better(after, before, self.trials.criterion)
 
     def state(
         self,

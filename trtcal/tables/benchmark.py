@@ -43,7 +43,7 @@ def show(found: Benchmark, *, threads: int | None) -> None:
 
 
 def as_dict(
-    found: Benchmark, notes: Sequence[str], *, threads: int | None, duration: float, seed: int
+    found: Benchmark, notes: Sequence[str], *, threads: int | None, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     """All of it, for JSON."""
     rows = {**_cpu_rows(found.latencies), **_gpu_rows(found.times, found.precisions)}
@@ -52,7 +52,7 @@ def as_dict(
         "runtime": next(iter(runtimes.values())),
         "threads": (threads or usable_cores()) if found.latencies else None,
     }
-    rest = {"duration_s": duration, "seed": seed, "percentiles": "linear", "steady_percent": STEADY, "gpu": found.gpu}
+    rest = {**settings, "percentiles": "linear", "steady_percent": STEADY, "gpu": found.gpu}
     described = [
         {"name": name, "quantized": name in found.quantized, "runtime": runtimes[name], **rows[name]}
         for name in runtimes
@@ -99,12 +99,13 @@ def _print_cpu(latencies: Mapping[str, Latency], threads: int | None) -> None:
     import onnxruntime
 
     first = next(iter(latencies.values()))
+    means = [MEANS] if first.repeats else []
     console.table(
         f"Latency in ms, batch size {first.batch_size}: ONNX Runtime {onnxruntime.__version__} on the CPU, "
         f"{threads or usable_cores()} thread(s), random inputs; samples/s at the median",
-        _COLUMNS,
+        [*_COLUMNS, *means],
         [
-            [name, *_times(each), f"{each.throughput:.1f}", f"{first.median / each.median:.2f}x"]
+            [name, *_times(each), f"{each.throughput:.1f}", f"{first.median / each.median:.2f}x", *_means(each)]
             for name, each in latencies.items()
         ],
         numeric=_COLUMNS[1:],
@@ -120,17 +121,18 @@ def _print_gpu(
     gpu: Mapping[str, Any],
 ) -> None:
     first = next(iter(times.values()))
+    means = [MEANS] if first.compute.repeats else []
     libraries = dict.fromkeys(f"{each['name']} {each['version']}" for each in runtimes.values())
     launched = ", CUDA graphs" if any(each.cuda_graph for each in times.values()) else ""
     clocks = f", {gpu['clocks_mhz']['sm']} MHz" if gpu.get("clocks_mhz") else ""
     console.table(
         f"GPU time in ms, batch size {first.compute.batch_size}: {', '.join(libraries)} on {gpu['name']}{clocks}, "
         f"random inputs{launched}; samples/s with copies, {first.streams} stream(s)",
-        _GPU_COLUMNS,
+        [*_GPU_COLUMNS, *means],
         [
             [name, precisions[name] or "?", *_times(each.compute)]
             + [f"{part.median:.3f}" for part in (each.latency, each.copy_in, each.copy_out, each.enqueue)]
-            + [f"{each.throughput:.1f}", f"{first.compute.median / each.compute.median:.2f}x"]
+            + [f"{each.throughput:.1f}", f"{first.compute.median / each.compute.median:.2f}x", *_means(each.compute)]
             for name, each in times.items()
         ],
         numeric=_GPU_COLUMNS[2:],
@@ -146,6 +148,12 @@ def _times(each: Latency) -> list[str]:
     return [str(each.runs), *(f"{time:.3f}" for time in parts), f"{each.variation:.1f} %"]
 
 
+def _means(each: Latency) -> list[str]:
+    """The cell of the means of repeats, where there are any."""
+    return [", ".join(f"{mean:.3f}" for mean in each.repeats)] if each.repeats else []
+
+
+MEANS = "means of repeats"
 _SPREAD = ("runs", "median", "p90", "p95", "p99", "mean", "min", "max", "variation")
 _COLUMNS = ("model", *_SPREAD, "samples/s", "speed-up")
 _GPU_COLUMNS = ("model", "precision", *_SPREAD, "latency", "H2D", "D2H", "enqueue", "samples/s", "speed-up")

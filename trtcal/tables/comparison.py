@@ -43,12 +43,8 @@ def remarks(found: Compared) -> list[str]:
     winner = comparison.winner
     told = list(found.notes)
     told += [f"{each.method} has the same ranges as {each.same_as}" for each in comparison.ranking if each.same_as]
-    if comparison.close:
-        others = "1 other method is" if comparison.close == 1 else f"{comparison.close} other methods are"
-        told.append(
-            f"{others} within the 95 % interval of {winner.method}'s {comparison.criterion}: so small a difference may "
-            "be chance; SQNR tells finer, and more images to rank on make the interval narrower"
-        )
+    if comparison.tied and comparison.criterion != "SQNR":
+        told.append(_tie(comparison))
     if comparison.reference.nonfinite:
         told.append(
             f"the float model itself gives NaN or infinity for {comparison.reference.nonfinite} of "
@@ -62,6 +58,16 @@ def remarks(found: Compared) -> list[str]:
     return told + left_in_float(winner.left_float)
 
 
+def _tie(comparison: Comparison) -> str:
+    """Which methods are tied with the winner, and why it is the winner all the same."""
+    others = [each.method for each in comparison.tied]
+    verb = "is" if len(others) == 1 else "are"
+    return (
+        f"{', '.join(others)} {verb} tied with {comparison.winner.method}: the difference in {comparison.criterion} "
+        "may be chance, so SQNR decides; more images to rank on tell finer"
+    )
+
+
 def say_notes(found: Compared, *, stated: bool) -> None:
     """Tell, on standard error, what a user should know."""
     say_what_was_read(found.parts.calibration, stated=stated)
@@ -73,7 +79,7 @@ def say_notes(found: Compared, *, stated: bool) -> None:
 
 def show(found: Compared) -> None:
     """Print the ranking."""
-    comparison = found.comparison
+    comparison, winner = found.comparison, found.comparison.winner.method
     rows = [{"rank": "-", **cells(REFERENCE, comparison.reference, REFERENCE), "ranges": ""}]
     rows += [_row(each) for each in comparison.ranking]
     columns = [heading for heading in rows[-1] if any(row[heading] for row in rows)]
@@ -85,9 +91,11 @@ def show(found: Compared) -> None:
         [[row[heading] or "-" for heading in columns] for row in rows],
         numeric=[heading for heading in columns if heading != "model"],
         optional=("top-5", "lost", "gained"),
-        styles=[None, *("green" if each.rank == 1 else None for each in comparison.ranking)],
+        styles=[None, *("green" if winner in (each.method, each.same_as) else None for each in comparison.ranking)],
     )
-    console.say(f"winner: {comparison.winner.method}")
+    tied = comparison.tied and comparison.criterion != "SQNR"
+    ahead = ", of the highest SQNR among those tied in rank 1" if tied else ""
+    console.say(f"winner: {winner}{ahead}")
     for each in comparison.ranking:
         if each.picks:
             console.say(picked(each.picks))

@@ -42,7 +42,7 @@ def report(engine: Engine) -> None:
             console.note(f"note: {remark}")
     for note in record.notes:
         console.note(f"note: {note}")
-    for line in grouped(tuple(finding for finding in record.findings if finding.severity != "hint")):
+    for line in grouped(tuple(finding for finding in record.findings if finding.severity not in ("hint", "note"))):
         console.note(f"{line}; trtcal inspect {engine.path} lists all")
     for warning in record.warnings:
         console.note(f"{record.backend} warns: {warning}")
@@ -112,7 +112,7 @@ def _summary(record: EngineRecord) -> None:
     if folded:
         console.say(f"of unknown precision: {', '.join(folded)}")
     console.say(f"kernels: {in_words(record.kernels_by_precision)}")
-    kinds = Counter(finding.severity for finding in record.findings)
+    kinds = Counter(finding.severity for finding in record.findings if finding.severity != "note")
     said = (f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in kinds.items())
     console.say(f"findings: {', '.join(said) or 'none'}")
     if remark := measure(record):

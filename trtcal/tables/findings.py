@@ -6,7 +6,7 @@ from trtcal.tables import console
 LONGEST_NAME = 40
 """Characters of a node or kernel in a line for readers; --json has whole names."""
 
-_STYLES = {"error": "red", "warning": "yellow", "hint": None}
+_STYLES = {"error": "red", "warning": "yellow", "hint": None, "note": None}
 
 
 def grouped(findings: tuple[Finding, ...]) -> list[str]:
@@ -22,12 +22,20 @@ def grouped(findings: tuple[Finding, ...]) -> list[str]:
 
 
 def show_findings(findings: tuple[Finding, ...]) -> None:
-    """A table of them, where there are any."""
-    if findings:
+    """A table of them, and one of those that ask for nothing; each where there are any."""
+    notes = [finding for finding in findings if finding.severity == "note"]
+    if others := [finding for finding in findings if finding.severity != "note"]:
         console.table(
             "Findings",
             ("Severity", "Rule", "What"),
-            [(finding.severity, finding.rule, finding.message) for finding in findings],
+            [(finding.severity, finding.rule, finding.message) for finding in others],
             optional=("Rule",),
-            styles=[_STYLES[finding.severity] for finding in findings],
+            styles=[_STYLES[finding.severity] for finding in others],
+        )
+    if notes:
+        console.table(
+            "Worth knowing; nothing needs to be done",
+            ("Rule", "What"),
+            [(finding.rule, finding.message) for finding in notes],
+            optional=("Rule",),
         )

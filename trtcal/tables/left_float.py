@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping
 
-from engines.build.layer_plan import some
-
 
 def left_in_float(left: Mapping[str, str]) -> list[str]:
-    """A line for each reason, with the first of the layers that it holds for.
+    """A line for each reason, with the layers that it holds for: none stays in float unnamed.
 
     Args:
         left: Label of each layer that stays in float -> why.
@@ -14,4 +12,4 @@ def left_in_float(left: Mapping[str, str]) -> list[str]:
     layers = dict[str, list[str]]()
     for name, why in left.items():
         layers.setdefault(why, []).append(name)
-    return [f"left in float: {some(names)}, for {why}" for why, names in layers.items()]
+    return [f"left in float: {', '.join(names)}, for {why}" for why, names in layers.items()]

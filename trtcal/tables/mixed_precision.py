@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from trtcal.analysis.comparison import REFERENCE
-from trtcal.analysis.sensitivity import drop_interval, measured
+from trtcal.analysis.sensitivity import measured
+from trtcal.measure.chance import drop_interval
 from trtcal.measure.measures import Score
 from trtcal.precision.ladders import Ladder
 from trtcal.precision.result import MixedPrecision, Point
@@ -15,6 +16,9 @@ from trtcal.tables import console
 from trtcal.tables.images import images_as_dict
 from trtcal.tables.left_float import left_in_float
 from trtcal.tables.scores import cells, decibels
+
+NAMED = 3
+"""Layers of a group that are named; JSON has them all."""
 
 
 def show(found: PrecisionRun) -> None:
@@ -31,7 +35,8 @@ def show(found: PrecisionRun) -> None:
     _print_groups(found)
     _print_choices(found)
     if result.best is not None:
-        console.say(f"chosen: {layers_of(result, result.best)}, {in_words(result.best.score)}")
+        row = f"row {result.row_of(result.best)}"
+        console.say(f"chosen: {row}, {layers_of(result, result.best)}, {in_words(result.best.score)}")
         if result.written is not None and result.written != result.best.score:
             console.say(f"as quantize writes it, FP16 layers in FP32 in ONNX Runtime: {in_words(result.written)}")
 
@@ -42,26 +47,25 @@ def _counted(evaluations: int) -> str:
 
 def _print_choices(found: PrecisionRun) -> None:
     result = found.result
-    uniform = {point.levels for point in result.uniform.values()}
-    points = [each for each in result.points if each.front or each.levels in uniform or each is result.best]
     whole = _cost(found, result.ladders.whole["fp32"])
     images = str(result.reference.samples)
-    rows = [{**cells("FP32", result.reference, REFERENCE), "cost": whole, "images": images, "target": ""}]
-    for each in points:
+    told = {"row": "", "switched": "", "cost": whole, "images": images, "target": ""}
+    rows = [{**cells("FP32", result.reference, REFERENCE), **told}]
+    for number, each in enumerate(result.rows, 1):
         reached = {True: "yes", False: "no", None: "at first"}[each.reaches]
         row = cells(layers_of(result, each), each.score, REFERENCE)
-        told = {"cost": _cost(found, each.cost), "images": str(each.score.samples), "target": reached}
-        rows.append({**row, **told})
-    first = ("model", "cost", "images")
+        told = {"row": str(number), "switched": _switched(result, each), "cost": _cost(found, each.cost)}
+        rows.append({**row, **told, "images": str(each.score.samples), "target": reached})
+    first = ("row", "model", "switched", "cost", "images")
     columns = [*first, *(heading for heading in rows[-1] if heading not in first)]
     columns = [heading for heading in columns if any(row[heading] for row in rows)]
     console.table(
         "Choices that no other beats in accuracy and cost, and all layers alike",
-        ["layers" if heading == "model" else heading for heading in columns],
+        ["operators" if heading == "model" else heading for heading in columns],
         [[row[heading] or "-" for heading in columns] for row in rows],
-        numeric=[heading for heading in columns if heading not in ("model", "target")],
-        optional=("images", "top-5", "lost", "gained", "agree"),
-        styles=[None, *("green" if each is result.best else None for each in points)],
+        numeric=[heading for heading in columns if heading not in ("model", "switched", "target")],
+        optional=("images", "95 % CI", "top-5", "lost", "gained", "agree"),
+        styles=[None, *("green" if each is result.best else None for each in result.rows)],
     )
 
 
@@ -69,24 +73,57 @@ def _print_groups(found: PrecisionRun) -> None:
     result, top, floor = found.result, found.result.found.top, found.result.found.floor
     if top is None or not result.found.order:
         return
-    places = {step.group: place for place, step in reversed(list(enumerate(result.found.order)))}
     rows = []
-    for group in sorted(places, key=lambda each: places[each]):
+    for group, number in _numbers(result).items():
         ladder = result.ladders.groups[group]
         alone, lifted = (result.at(changed(top, group, floor[group])), result.at(changed(floor, group, top[group])))
         assert alone is not None and lifted is not None  # the search measures each group both ways
         share = 100 * ladder.costs[floor[group]] / result.ladders.total(floor)
         chosen = "" if result.best is None else ladder.names[result.best.levels[group]]
-        rows.append([_group(ladder), f"{share:.1f} %", *_effect(result, alone), *_effect(result, lifted), chosen])
+        rows.append(
+            [str(number), _group(ladder), f"{share:.1f} %", *_effect(result, alone), *_effect(result, lifted), chosen]
+        )
     drop = [] if result.criterion == "SQNR" else ["drop"]
-    headings = ["switch together", "cost", *drop, "SQNR", *(f"{each} if lifted" for each in (*drop, "SQNR")), "chosen"]
+    measures = [*drop, "SQNR"]
+    headings = ["group", "layers", "cost", *measures, *(f"{each} without" for each in measures), "chosen"]
     console.table(
-        "Groups in the order of noise removed for cost added: each alone at its lowest, and alone lifted",
+        "Groups of layers that switch together, first those that gain most for their cost in higher precision",
         headings,
         rows,
-        numeric=headings[1:-1],
+        numeric=[heading for heading in headings if heading not in ("layers", "chosen")],
         optional=("cost",),
     )
+    console.say(
+        f"{', '.join(measures)}: with this group alone in lower precision; without: with all groups but this one in it"
+    )
+
+
+def _numbers(result: MixedPrecision) -> dict[int, int]:
+    """By group, its number in the table: from 1, in the order in which lifting them pays."""
+    return {group: number for number, group in enumerate(dict.fromkeys(step.group for step in result.found.order), 1)}
+
+
+def _switched(result: MixedPrecision, point: Point) -> str:
+    """The groups in higher precision than the lowest, by their numbers, such as "fp16 1-4, 7"."""
+    numbers, groups = _numbers(result), result.ladders.groups
+    found: dict[str, list[int]] = {}
+    for group, (level, lowest) in enumerate(zip(point.levels, result.found.floor, strict=True)):
+        if level != lowest:
+            found.setdefault(groups[group].names[level], []).append(numbers.get(group, 0))
+    if len(found) == 1 and len(*found.values()) == len(groups):
+        return f"{next(iter(found))} all"
+    return "; ".join(f"{name} {_ranges(sorted(each))}" for name, each in found.items())
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Rising numbers, such as "1-4, 7"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _effect(result: MixedPrecision, point: Point) -> list[str]:
@@ -98,12 +135,12 @@ def _effect(result: MixedPrecision, point: Point) -> list[str]:
 
 
 def _group(ladder: Ladder) -> str:
-    others = len(ladder.layers) - 1
-    return ladder.layers[0] + (f" and {others} more" if others else "")
+    others = len(ladder.layers) - NAMED
+    return ", ".join(ladder.layers[:NAMED]) + (f" and {others} more" if others > 0 else "")
 
 
 def layers_of(result: MixedPrecision, point: Point) -> str:
-    """How many layers are in what, such as "13 int8, 7 fp16"."""
+    """How many operators are in what, such as "13 int8, 7 fp16"; as `quantize` counts them."""
     return ", ".join(f"{count} {name}" for name, count in result.ladders.counts(point.levels).items())
 
 
@@ -160,9 +197,16 @@ def _of_best(found: PrecisionRun, best: Point) -> Iterator[str]:
     result, score = found.result, best.score
     if not {"config", "int8"} & set(result.ladders.counts(best.levels)):
         yield "no layer is left in INT8: build the float model with --precision fp16 and no cache"
-    if unsure := result.target.within_noise(score):
+    if not best.reaches:
+        reached = (
+            "does not reach the target"
+            if best.reaches is False
+            else ("reaches the target on the first images, and was not measured on the further ones")
+        )
+        yield f"row {result.row_of(best)}, which was asked for, {reached}"
+    elif unsure := result.target.within_noise(score):
         yield f"{unsure}: more images to judge by make the interval narrower"
-    if found.further is None and result.found.top is not None:
+    if found.further is None and result.found.top is not None and best.levels == result.found.best:
         yield (
             f"the choice is the best of {result.evaluations} on these {score.samples} images, and luck is on its side: "
             "give more images, or --test-count and --confirm-count"
@@ -182,7 +226,8 @@ def failure(found: PrecisionRun) -> str:
     return (
         f"none of {result.evaluations} choices evaluated reaches {result.target}: the nearest is "
         f"{layers_of(result, nearest)}, with {in_words(nearest.score)}; the float model itself has "
-        f"{in_words(result.reference)}; ask for less, or give other --candidates, --method or --config"
+        f"{in_words(result.reference)}; ask for less, take a row with --choose, or give other --candidates, --method "
+        "or --config"
     )
 
 
@@ -232,6 +277,7 @@ def _point(result: MixedPrecision, point: Point) -> dict[str, Any]:
         "cost": point.cost,
         "reaches": point.reaches,
         "front": point.front,
+        "row": result.row_of(point) or None,
         **measured(point.score),
     }
 
@@ -245,6 +291,7 @@ def _group_dict(result: MixedPrecision, group: int) -> dict[str, Any]:
             if point is not None:
                 ways[way][ladder.names[level]] = measured(point.score)
     return {
+        "number": _numbers(result).get(group),
         "layers": list(ladder.layers),
         "ties": list(ladder.ties),
         "costs": {ladder.names[level]: ladder.costs[level] for level in ladder.levels},

@@ -1,6 +1,6 @@
 """Errors layer by layer, and sensitivity: which layers hurt."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +8,33 @@ from trtcal.analysis.comparison import REFERENCE
 from trtcal.analysis.error_report import ErrorReport
 from trtcal.analysis.layer_analysis import LayerAnalysis
 from trtcal.analysis.layer_error import LayerError
-from trtcal.analysis.sensitivity import LayerSensitivity, Sensitivity, drop_interval, measured
+from trtcal.analysis.sensitivity import LayerSensitivity, Sensitivity, measured
+from trtcal.measure.chance import drop_interval
 from trtcal.measure.measures import Score
 from trtcal.tables import console
 from trtcal.tables.images import images_as_dict
 from trtcal.tables.left_float import left_in_float
 from trtcal.tables.scores import cells
 
+MOST = 10
+"""Tensors of a kind that are named, the worst; JSON has them all."""
+
+ERRORS_LEGEND = (
+    "input, output: SQNR of what arrives at the layer and of what it gives; rounding: of rounding its input alone\n"
+    "clipped: share of its input beyond the range; reach: the largest level in use, of all there are\n"
+    "levels: how many of them are in use; suspicious: what looks wrong, the worst first"
+)
+RANKING_LEGEND = (
+    "rank: 1 does most harm; drop (or agree), SQNR: with the layer alone in INT8; input, weight: with that part alone\n"
+    "all but: with all layers but it; its rank: 1 for the layer whose absence helps most"
+)
+
 
 def remarks(found: LayerAnalysis) -> Iterator[str]:
     """What a reader of the analysis should know."""
     yield from found.judging.notes
     for rule in found.unused:
-        yield f"no layer fits the rule of --config for {rule}"
+        yield f"no layer fits the rule for {rule}"
     yield from left_in_float(found.forms.left)
     for what, score in (("float", found.errors.reference), ("INT8", found.errors.score)):
         if score.nonfinite:
@@ -56,13 +70,22 @@ def show(found: LayerAnalysis) -> None:
         f"calibrated on {calibration.count} images of {calibration.source}, judged by {test.count} of {test.source}"
     )
     console.say(f"preprocessing: {calibration.preprocess}")
-    scores = {REFERENCE: found.errors.reference, "INT8": found.errors.score}
-    rows = [cells(name, score, REFERENCE) for name, score in scores.items()]
-    headings = [heading for heading in rows[0] if any(row[heading] for row in rows)]
-    console.table("", headings, [[row[each] or "-" for each in headings] for row in rows], numeric=headings[1:])
+    _print_scores({REFERENCE: found.errors.reference, "INT8": found.errors.score})
     _print_errors(found.errors)
     if found.sensitivity is not None:
         _print_ranking(found.sensitivity)
+
+
+def _print_scores(scores: Mapping[str, Score]) -> None:
+    rows = [cells(name, score, REFERENCE) for name, score in scores.items()]
+    headings = [heading for heading in rows[0] if any(row[heading] for row in rows)]
+    console.table(
+        "",
+        headings,
+        [[row[each] or "-" for each in headings] for row in rows],
+        numeric=headings[1:],
+        optional=("top-5", "lost", "gained"),
+    )
 
 
 def _print_errors(report: ErrorReport) -> None:
@@ -78,10 +101,14 @@ def _print_errors(report: ErrorReport) -> None:
         optional=("operator", "cosine", "levels"),
         styles=["yellow" if any(named.get(error.layer.name, {}).values()) else None for error in report.layers],
     )
+    console.say(ERRORS_LEGEND)
     for heading, harms in (("suspicious", True), ("worth knowing", False)):
-        for each in report.suspicions:
-            if each.harms == harms:
-                console.say(f"{heading}: {each.tensor} ({', '.join(each.layers)}): {each.reason}: {each.why}")
+        found = [each for each in report.suspicions if each.harms == harms]
+        for each in found[:MOST]:
+            console.say(f"{heading}: {each.tensor} ({', '.join(each.layers)}): {each.reason}: {each.why}")
+            console.say(f"    to try: {each.advice}")
+        if len(found) > MOST:
+            console.say(f"{heading}: {len(found) - MOST} more, less bad: --json and -o FILE.json have them all")
 
 
 def _error_cells(each: LayerError) -> list[str]:
@@ -107,6 +134,7 @@ def _print_ranking(ranking: Sensitivity) -> None:
         numeric=[heading for heading in headings if heading not in ("layer", "operator")],
         optional=("operator", "its rank"),
     )
+    console.say(RANKING_LEGEND)
 
 
 def _headings(ranking: Sensitivity) -> list[str]:

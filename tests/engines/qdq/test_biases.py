@@ -9,6 +9,7 @@ from calibrators.encoding import Encoding
 from calibrators.ranges import calibrate
 from engines.collection.collect import collect
 from engines.qdq.biases import ROOM, overflowing_biases
+from engines.qdq.weights import WeightOptions
 from engines.qdq.write import quantize
 from engines.sessions.exactness import default_is_exact
 from engines.sessions.onnxruntime import OnnxRuntimeSession
@@ -102,6 +103,15 @@ def test_no_scale_is_finer_than_its_bias_allows_nor_coarser_than_it_must(granula
     own = np.abs(floats).max(axis=(1, 2, 3) if granularity == "channel" else None) / 127
     least = 0.5 / (cache["x"] * ROOM)
     np.testing.assert_allclose(arrays["w_scale"], np.maximum(own, least), rtol=1e-6)
+
+
+def test_room_is_left_in_powers_of_two_as_well():
+    model = layer("Conv")
+    layers = {"a": WeightOptions(power_of_two=True)}
+    result = quantize(model, cache_of(model), layers=layers).model
+    scales = next(numpy_helper.to_array(each) for each in result.graph.initializer if each.name == "w_scale")
+    assert (np.frexp(scales)[0] == 0.5).all()
+    assert not overflowing_biases(result)
 
 
 def test_an_encoding_that_is_given_leaves_room_too():

@@ -1,11 +1,15 @@
 """What is broken on purpose is named, with the reason; what is not broken is not."""
 
+import math
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from engines.graph.model import input_specs
 from tests.engines.networks import Net
 from tests.trtcal.planted import changed, formed, network, opened, rescaled, samples, stored
+from trtcal.analysis.advice import Reason, advice
 from trtcal.analysis.error_report import errors_by_layer
 from trtcal.config.settings import QuantConfig
 
@@ -19,7 +23,8 @@ def suspected(tmp_path):
         simulation, statistics, forms = formed(model, given, method, config)
         path = stored(tmp_path, samples(8, seed=1) if judged is None else judged)
         report = errors_by_layer(simulation, forms.forms, opened(model, path), statistics=statistics)
-        assert [each.harms for each in report.suspicions] == sorted((e.harms for e in report.suspicions), reverse=True)
+        order = [(not each.harms, each.sqnr) for each in report.suspicions]
+        assert order == sorted(order)  # what harms first, the worst of it first
         return {(each.tensor, each.reason): each for each in report.suspicions}
 
     return found
@@ -47,6 +52,25 @@ def test_outliers_and_the_wide_range_that_holds_them(suspected):
     clipped = suspected(network(), calibrated=values, method="percentile:99.9")
     assert not clipped["image", "outliers"].harms
     assert ("image", "wide range") not in clipped
+
+
+def test_the_worst_comes_first(suspected):
+    """Inputs of two layers are too coarse, the second one more so; and a channel is dead, which harms nothing."""
+    model = network()
+    changed(model, "a_b", lambda values: values.__setitem__(3, -100))
+    config = QuantConfig().add_layer_config("a/Conv", activation_bits=4)
+    config.add_layer_config("b/Conv", activation_bits=3)
+    found = list(suspected(model, config=config).values())
+    tensors = list(dict.fromkeys(each.tensor for each in found if each.reason == "few levels"))
+    assert tensors == ["a_relu", "image"]
+    assert (found[-1].reason, found[-1].harms, found[-1].sqnr) == ("dead channels", False, math.inf)
+    assert found[0].sqnr == min(each.sqnr for each in found)
+
+
+@pytest.mark.parametrize("harms", [True, False])
+def test_every_reason_has_advice(harms):
+    for reason in get_args(Reason):
+        assert len(advice(reason, harms=harms)) > 5
 
 
 def test_values_that_are_clipped(suspected):

@@ -56,6 +56,21 @@ def test_json_of_real_models(command, shared_data):
     assert all(note in err for note in value["notes"])
 
 
+def test_repeats_are_in_the_table_and_in_json(command, relu, rounding):
+    code, out, err = command("benchmark", relu, rounding, "--runs", 4, "--repeat", 3)
+    assert code == 0, err
+    assert "Measuring 2 model(s) for 3 x 4 runs each, after a warm-up" in err
+    heading, *rows = [line[1:-1].split(line[0]) for line in out.splitlines() if line[:1] in "│┃"]
+    cells = [dict(zip((each.strip() for each in heading), (each.strip() for each in row), strict=True)) for row in rows]
+    assert [each["runs"] for each in cells] == ["12", "12"]
+    assert all(len(each["means of repeats"].split(", ")) == 3 for each in cells)
+    value = json.loads(command("benchmark", relu, "--runs", 4, "--repeat", 3, "--json")[1])
+    assert (value["runs"], value["repeat"], value["models"][0]["runs"]) == (4, 3, 12)
+    means = value["models"][0]["repeat_means_ms"]
+    assert sum(means) / 3 == pytest.approx(value["models"][0]["mean_ms"])
+    assert "means of repeats" not in command("benchmark", relu, "--runs", 4)[1]
+
+
 def test_table_states_what_was_measured(command, relu, rounding):
     code, out, err = command("benchmark", relu, rounding, "--duration", "0.05", "--threads", "2")
     assert code == 0
@@ -111,6 +126,10 @@ def test_open_sizes_need_a_shape(command, tmp_path):
         (["--duration", "-1"], "the duration must be a number of seconds greater than 0, not -1"),
         (["--duration", "inf"], "the duration must be a number of seconds greater than 0, not inf"),
         (["--seed", "-1"], "the seed must be 0 or more, not -1"),
+        (["--repeat", "3"], "give --runs N beside --repeat"),
+        (["--runs", "9", "--duration", "1"], "--duration and --runs both say how long to measure"),
+        (["--runs", "0"], "Invalid value for '--runs'"),
+        (["--runs", "10000000", "--repeat", "2"], "10000000 in all at most"),
         (["--batch-size", "1000000000000000"], "relu.onnx, input x: 1000000000000000x3 does not fit in memory"),
         (["--batch-size", "9000000000000000000"], "relu.onnx, input x: 9000000000000000000x3 does not fit in memory"),
         (["--threads", "100000"], f"100000 threads are too many for {usable_cores()} core(s): give "),

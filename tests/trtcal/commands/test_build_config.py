@@ -58,6 +58,31 @@ def test_with_a_cache(build, calibrated, rest, others):
     assert "note: by the configuration, 1 layer(s) are in float, as what is not quantized: scores/MatMul\n" in err
 
 
+def test_skips_of_the_command_line(build, command, calibrated):
+    """With no file, with one that says more, and with images, whose --method counts beside them."""
+    target = calibrated / "skipped.engine"
+    start = ["build", calibrated / "model.onnx", "--backend", "tensorrt-rtx", "-o", target]
+    for given in (
+        ["--cache", calibrated / "model.cache"],
+        ["--images", calibrated / "images", "--preprocess", "unit", "--method", "minmax"],
+    ):
+        code, _, err = command(*start, *given, "--skip", "types=MatMul", "--skip", "first-convolutions=1")
+        assert code == 0, err
+        record = Engine.load(target).record
+        assert runs(record) == {"a/Conv": "FP16", "b/Conv": "INT8", "scores/MatMul": "FP16"}
+        assert record.configured == {"a/Conv": "float", "b/Conv": "int8", "scores/MatMul": "float"}
+    code, _, err, record = build(CONFIG, "--cache", calibrated / "model.cache", "--skip", "names=?/Conv")
+    assert (code, record) == (2, None)
+    assert "the configuration has no layer in INT8" in err
+
+
+def test_scales_that_are_powers_of_two(build, command, calibrated):
+    """The build from a cache and the Q/DQ model of quantize have the same layers; INT8 runs as such."""
+    code, _, err, record = build("[default]\npower_of_two = true\n", "--cache", calibrated / "model.cache")
+    assert code == 0, err
+    assert set(runs(record).values()) == {"INT8"}
+
+
 def test_an_fp16_layer_where_the_rest_is_fp32(build, calibrated):
     text = CONFIG.replace("fp32", "fp16")
     code, _, err, record = build(text, "--cache", calibrated / "model.cache", "--rest", "fp32")

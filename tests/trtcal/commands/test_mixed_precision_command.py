@@ -74,17 +74,17 @@ def test_what_it_says(search, folder, tmp_path):
     assert lines[2].startswith("target: a drop of 3 points at most; ")
     assert " evaluations, " in lines[2]
     assert lines[2].endswith(" of them on all images; cost in MACs x bits")
-    assert groups[0] == "switch together"
-    assert groups[-1] == "chosen"
-    names = {row[0] for row in cells[:2]}
-    assert names == {"a/Conv", "b/Conv and 2 more"}  # scores/MatMul is too small for INT8
+    assert (groups[:2], groups[-1]) == (["group", "layers"], "chosen")
+    assert [row[0] for row in cells[:2]] == ["1", "2"]
+    assert {row[1] for row in cells[:2]} == {"a/Conv", "b/Conv, c/Conv, sum/Add"}  # scores/MatMul is too small for INT8
     choices = cells[2:]
-    assert choices[0][:3] == ["layers", "cost", "images"]
-    assert choices[1][:3] == ["FP32", "100.00 %", "200"]
-    assert choices[2][0] == "3 config"
+    assert choices[0][:5] == ["row", "operators", "switched", "cost", "images"]
+    assert choices[1][:5] == ["-", "FP32", "-", "100.00 %", "200"]
+    assert choices[2][:3] == ["1", "4 config", "-"]
     assert choices[2][-1] == "no"
-    assert any(row[0] == "3 int8" for row in choices)
-    assert any(line.startswith("chosen: ") for line in lines)
+    assert [row[0] for row in choices[2:]] == [str(number) for number in range(1, len(choices) - 1)]
+    assert any(row[1:3] == ["4 int8", "int8 all"] for row in choices)
+    assert any(line.startswith("chosen: row ") for line in lines)
     assert lines[-1].startswith(f"{tmp_path / 'quant.toml'}: ")
     assert "note: all layers as --config has them do not reach the target" in err
     assert "[[layer]]" in (tmp_path / "quant.toml").read_text()
@@ -191,7 +191,7 @@ def test_where_no_choice_reaches_it(search, tmp_path):
     assert "all layers in int8 do not reach the target" in err
     assert "all layers in fp16 do not reach the target" in err
     assert err.splitlines()[-1].startswith(
-        "trtcal: none of 2 choices evaluated reaches 200 dB: the nearest is 3 fp16, with top-1 "
+        "trtcal: none of 2 choices evaluated reaches 200 dB: the nearest is 4 fp16, with top-1 "
     )
     assert "FP32" in out
 
@@ -222,6 +222,38 @@ def test_a_run_goes_on_where_it_was(search, folder, tmp_path):
     assert first == second
 
 
+def test_another_row_is_taken_without_measuring_again(search, command, folder, tmp_path):
+    """What it says it has in INT8 is what quantize says it wrote, whichever row."""
+    kept = ("--target-sqnr", 45, "--resume", tmp_path / "trials.json", "--save-cache", tmp_path / "m.cache")
+    code, out, err = search(*kept)
+    assert code == 0, err
+    table = rows(out)
+    choices = {row[0]: row for row in table[table.index(next(row for row in table if row[0] == "row")) :]}
+    before = json.loads((tmp_path / "trials.json").read_text())
+    numbers = {number: row for number, row in choices.items() if number.isdigit() and "int8" in row[1]}
+    assert len(numbers) > 2
+    for number, row in numbers.items():
+        code, out, err = search(*kept, "--choose", number, output=tmp_path / "row.toml")
+        assert code == 0, err
+        assert f"chosen: row {number}, {row[1]}, " in out
+        assert out.splitlines()[-1] == f"{tmp_path / 'row.toml'}: {row[1]}"
+        assert (f"row {number}, which was asked for, does not reach the target" in err) == (row[-1] == "no")
+        config = ("--config", tmp_path / "row.toml", "-o", tmp_path / "row.onnx")
+        said = command("quantize", folder / "model.onnx", "--cache", tmp_path / "m.cache", *config)[1]
+        assert f": {row[1].split(' int8')[0]} operators in INT8" in said
+    assert json.loads((tmp_path / "trials.json").read_text()) == before
+    refused(search(*kept, "--choose", 99), f"there is no row 99 to choose: the search found {len(choices) - 2}")
+
+
+def test_a_row_may_be_taken_where_none_reaches_the_target(search, tmp_path):
+    impossible = ("--target-sqnr", 200, "--candidates", "fp16")
+    code, out, err = search(*impossible, "--choose", 2)
+    assert code == 0, err
+    assert "chosen: row 2, 4 fp16" in out
+    assert "note: row 2, which was asked for, does not reach the target" in err
+    assert "fp16" in (tmp_path / "quant.toml").read_text()
+
+
 def test_the_batch_size_does_not_change_the_result(search, folder):
     options = ("--config", folder / "coarse.toml", "--max-drop", 3, "--json")
     assert search(*options)[1] == search(*options, "--batch-size", 3)[1]
@@ -240,7 +272,7 @@ def test_measured_times_are_saved_instead(search, folder, tmp_path):
     assert any("scores/MatMul" in note and "no time in int8" in note for note in value["notes"])
     assert any("such as Reformat 1, name no layer" in note for note in value["notes"])
     assert any("no times in fp16: taken for 2 times those in int8" in note for note in value["notes"])
-    assert rows(search("--target-sqnr", 45, "--profile", profile)[1])[-1][1].endswith(" ms")
+    assert rows(search("--target-sqnr", 45, "--profile", profile)[1])[-1][3].endswith(" ms")
 
 
 def test_layers_that_are_slower_in_int8_begin_in_fp16(search, tmp_path):
@@ -303,8 +335,8 @@ def test_a_detector_has_a_ratio_to_reach(command, tmp_path):
     code, out, err = command(*common, "--target-sqnr", 42, "--count", 20, "--test-count", 10)
     assert code == 0, err
     header = rows(out)[0]
-    assert header == ["switch together", "cost", "SQNR", "SQNR if lifted", "chosen"]
-    assert [row[0] for row in rows(out) if "and 1 more" in row[0]] == ["boxes/Conv and 1 more"]
+    assert header == ["group", "layers", "cost", "SQNR", "SQNR without", "chosen"]
+    assert [row[1] for row in rows(out) if "boxes" in row[1]] == ["boxes/Conv, scores/Conv"]
 
 
 def test_the_float_model_is_told_where_labels_are_wrong(search, command, folder, tmp_path):
@@ -317,9 +349,11 @@ def test_the_float_model_is_told_where_labels_are_wrong(search, command, folder,
     refused(result, "is none of the 4 classes")
 
 
-def test_its_tables_have_room_in_a_terminal_of_80_columns(search, terminal):
+def test_its_tables_have_room_in_a_terminal_of_80_columns(command, folder, terminal, monkeypatch):
+    monkeypatch.chdir(folder)  # a path may be longer than a line
     terminal(80)
-    code, out, err = search("--target-sqnr", 45)
+    images = ("--images", "images.npz", "--count", 60, "--test-count", 80, "--confirm-count", 120)
+    code, out, err = command("mixed-precision", "model.onnx", *images, "--target-sqnr", 45, "-o", "narrow.toml")
     assert code == 0, err
     assert max(map(len, out.splitlines())) <= 80
 

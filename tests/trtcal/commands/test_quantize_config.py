@@ -208,3 +208,45 @@ def test_the_same_in_python(quantize, calibrated):
     cache = CalibrationCache.load(calibrated / "model.cache")
     plain = trtcal.quantize(calibrated / "model.onnx", cache)
     assert plain.configured is None
+
+
+def test_skips_on_the_command_line_are_those_of_a_file(quantize, command, calibrated):
+    assert quantize("[skip]\nfirst_convolutions = 1\n")[0] == 0
+    by_file = (calibrated / "int8.onnx").read_bytes()
+    given = ["--cache", calibrated / "model.cache", "-o", calibrated / "skipped.onnx"]
+    code, _, err = command("quantize", calibrated / "model.onnx", *given, "--skip", "first-convolutions=1")
+    assert code == 0, err
+    assert (calibrated / "skipped.onnx").read_bytes() == by_file
+    assert "left in float: a/Conv, " in err
+
+
+def test_skips_go_with_options_of_weights_and_add_to_a_configuration(quantize, command, calibrated):
+    given = ["--cache", calibrated / "model.cache", "-o", calibrated / "skipped.onnx"]
+    options = ["--skip", "types=MatMul", "--weights", "mse", "--granularity", "tensor", "--json"]
+    code, out, err = command("quantize", calibrated / "model.onnx", *given, *options)
+    assert code == 0, err
+    layers = json.loads(out)["layers"]
+    assert layers["scores/MatMul"] == {"precision": "float"}
+    assert (layers["a/Conv"]["weight"], layers["a/Conv"]["granularity"]) == ("mse", "tensor")
+    code, _, err, _ = quantize('[[layer]]\nname = "b/Conv"\nprecision = "fp16"\n', "--skip", "first-convolutions=1")
+    assert code == 0, err
+    assert inputs_quantized(calibrated / "int8.onnx") == ["scores/MatMul"]
+
+
+def test_skips_that_mean_nothing(command, calibrated):
+    given = ["--cache", calibrated / "model.cache", "-o", calibrated / "skipped.onnx"]
+    code, out, err = command("quantize", calibrated / "model.onnx", *given, "--skip", "Softmax")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "(types=Softmax)" in err
+    code, _, err = command("quantize", calibrated / "model.onnx", *given, "--skip", "types=Softmax")
+    assert (code, "skip type 'Softmax'" in err) == (0, True)
+    dynamic = ["-o", calibrated / "skipped.onnx", "--dynamic", "--skip", "types=Conv"]
+    code, _, err = command("quantize", calibrated / "model.onnx", *dynamic)
+    assert (code, "has no use for --skip" in err) == (2, True)
+
+
+def test_powers_of_two_of_a_configuration(quantize, calibrated):
+    code, _, err, record = quantize("[default]\npower_of_two = true\n")
+    assert code == 0, err
+    assert all(np.frexp(scale)[0] == 0.5 for scale in record["scales"].values())
+    assert all(each["power_of_two"] for each in record["layers"].values())

@@ -142,6 +142,15 @@ def test_one_number_for_all_images(sensitivity, job):
     assert (value["reference"]["samples"], value["sensitivity"]["criterion"]) == (6, "SQNR")
 
 
+def test_what_is_skipped_is_not_tried(sensitivity):
+    code, out, err = sensitivity("--json", "--skip", "names=b/*", "--skip", "types=MatMul")
+    assert code == 0, err
+    value = json.loads(out)
+    assert set(value["left_float"]) == {"b/Conv", "scores/MatMul"}
+    assert [each["layer"] for each in value["sensitivity"]["layers"]] == ["a/Conv"]
+    refused(sensitivity("--skip", "b/*"), "names=b/*")
+
+
 def test_what_the_configuration_says(sensitivity, job):
     config = QuantConfig().add_name_config("b/*", precision="float")
     config.add_type_config(["Gelu", "MatMul"], weight_bits=4).save(job / "quant.toml")
@@ -230,9 +239,10 @@ def test_a_real_network(command, shared_data, tmp_path):
     assert not re.search("NaN|Infinity", out)
 
 
-def test_its_tables_have_room_in_a_terminal_of_80_columns(sensitivity, terminal, job):
+def test_its_tables_have_room_in_a_terminal_of_80_columns(sensitivity, terminal, job, monkeypatch):
+    monkeypatch.chdir(job)  # a path may be longer than a line
     onnx.save(classifier(classes=4), job / "model.onnx")  # with five and more, top-5 takes a column
     terminal(80)
-    code, out, err = sensitivity()
+    code, out, err = sensitivity(images="images", model="model.onnx")
     assert code == 0, err
     assert max(map(len, out.splitlines())) <= 80

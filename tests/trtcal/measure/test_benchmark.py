@@ -82,6 +82,15 @@ class TestSummary:
         assert each.p99 == pytest.approx(np.percentile(np.array(times) / 1e6, 99))
         assert each.throughput == pytest.approx(batch_size / (float(np.median(times)) / 1e9))
 
+    def test_the_mean_of_each_repeat(self):
+        each = summary(np.array([1, 2, 3, 4, 5, 9]) * MILLISECOND, 1, repeat=3)
+        assert each.repeats == pytest.approx((1.5, 3.5, 7))
+        assert (each.runs, each.mean) == (6, pytest.approx(4))
+        assert each.to_dict()["repeat_means_ms"] == pytest.approx([1.5, 3.5, 7])
+        once = summary([MILLISECOND], 1)
+        assert once.repeats == ()
+        assert "repeat_means_ms" not in once.to_dict()
+
     def test_json_names_units(self):
         value = summary([MILLISECOND] * 3, 2).to_dict()
         assert value["median_ms"] == value["p99_ms"] == 1
@@ -129,6 +138,13 @@ class TestMeasure:
         clock = Clock()
         taken = measure({"a": clock.taking("a", [10**11])}, duration=0.1, clock=clock)
         assert len(taken["a"]) == module.FEWEST_RUNS
+
+    @pytest.mark.parametrize("runs", [1, 7, 200])
+    def test_so_many_runs_however_long_they_take(self, runs):
+        clock = Clock()
+        calls = {"a": clock.taking("a", [10**10]), "b": clock.taking("b", [1000])}
+        taken = measure(calls, duration=0.01, runs=runs, clock=clock)
+        assert {name: len(times) for name, times in taken.items()} == {"a": runs, "b": runs}
 
     def test_the_garbage_collector_is_put_back(self):
         clock = Clock()
@@ -214,8 +230,20 @@ class TestBenchmark:
         for duration in (0, -1, math.nan, math.inf):
             with pytest.raises(TrtcalError, match="the duration must be a number of seconds greater than 0"):
                 benchmark(models, duration=duration)
+        with pytest.raises(TrtcalError, match="give --runs N beside --repeat"):
+            benchmark(models, repeat=3)
+        for runs, repeat in ((0, 1), (-1, 1), (5, 0), (10_000, 10_000)):
+            with pytest.raises(TrtcalError, match=f"not {runs} x {repeat}"):
+                benchmark(models, runs=runs, repeat=repeat)
         with pytest.raises(TrtcalError, match="no model has an input z: the inputs are x"):
             benchmark(models, shapes={"z": (1, 3)})
+
+
+def test_repeats_of_a_real_session():
+    found = benchmark({"a": adding(["N", 3]), "b": adding(["N", 3])}, runs=4, repeat=3, duration=0.01)
+    for each in found.values():
+        assert (each.runs, len(each.repeats)) == (12, 3)
+        assert sum(each.repeats) / 3 == pytest.approx(each.mean)
 
 
 class TestRemarks:
@@ -230,7 +258,7 @@ class TestRemarks:
         said = remarks({"a": self.latency(1, variation=2.51), "b": self.latency(1, variation=2.5, runs=99)}, [])
         assert said == [
             "timings vary (CV up to 2.5 %): compare medians",
-            "p99 of 99 runs is next to the slowest one: a longer --duration gives more runs",
+            "p99 of 99 runs is next to the slowest one: a longer --duration or more --runs help",
         ]
 
     def test_one_line_however_many_models_vary(self):

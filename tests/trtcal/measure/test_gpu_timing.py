@@ -77,6 +77,13 @@ class TestTimes:
             times = benchmark_engines({"a": session}, {"a": {"x": np.ones((1, 3), np.float32)}}, duration=0.01)
         assert times["a"].compute.maximum == pytest.approx(1)
 
+    def test_so_many_runs_and_the_mean_of_each_repeat(self, engine_of):
+        times, _ = measured(engine_of, runs=4, repeat=3)
+        each = times["a"]
+        assert (each.compute.runs, each.latency.runs) == (12, 12)
+        assert each.compute.repeats == pytest.approx((3, 3, 3))
+        assert each.to_dict()["repeat_means_ms"] == pytest.approx([3, 3, 3])
+
     def test_models_take_turns(self, engine_of):
         times, doubles = measured(engine_of, engines=("a", "b", "c"), times=(1.0, 2.0, 4.0))
         assert [each.compute.median for each in times.values()] == pytest.approx([1, 2, 4])

@@ -236,6 +236,11 @@ def test_a_module_under_two_names_is_one():
     assert not plan(model).sources  # it reads two tensors
 
 
+def test_scales_that_are_powers_of_two_are_refused():
+    with pytest.raises(ConfigError, match="power_of_two of 0: PyTorch models have other scales"):
+        plan(nn.Sequential(nn.Linear(4, 3)), QuantConfig(LayerSettings(power_of_two=True)))
+
+
 def test_settings_that_mean_nothing_are_refused_when_they_are_made():
     with pytest.raises(ConfigError, match=r"activation: .*'lsqq'"):
         QuantConfig().add_name_config("fc", activation="lsqq")

@@ -28,6 +28,17 @@ def test_the_table_has_them_all_whole(capsys: pytest.CaptureFixture[str]) -> Non
     assert all(each.message in out for each in FINDINGS)
 
 
+def test_what_asks_for_nothing_is_no_finding(capsys: pytest.CaptureFixture[str]) -> None:
+    note = Finding("note", "round-trip", (), "a kernel of its own")
+    show_findings((*FINDINGS, note))
+    told, known = capsys.readouterr().out.split("Worth knowing; nothing needs to be done\n")
+    assert note.message in known
+    assert note.message not in told
+    assert all(each.message in told for each in FINDINGS)
+    show_findings((note,))
+    assert "Findings" not in capsys.readouterr().out
+
+
 def test_nothing_is_said_where_there_are_none(capsys: pytest.CaptureFixture[str]) -> None:
     show_findings(())
     assert capsys.readouterr().out == ""
