@@ -7,6 +7,7 @@ from itertools import accumulate
 from typing import Protocol
 
 from calibrators.statistics.file import Statistics
+from calibrators.tabular import Row, Tabular
 from engines.simulation.simulated_model import FLOAT, LayerForm, Simulation
 from trtcal.analysis.trials import Criterion
 from trtcal.config.settings import QuantConfig
@@ -63,7 +64,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class MixedPrecision:
+class MixedPrecision(Tabular):
     """What a search for precisions found.
 
     Attributes:
@@ -94,6 +95,25 @@ class MixedPrecision:
     written: Score | None
     config: QuantConfig | None
     unused: tuple[str, ...] = ()
+
+    def rows(self) -> list[Row]:
+        """A row a choice that was evaluated, the cheapest first: how many layers it has in each precision."""
+        chosen = None if self.best is None else self.best.levels
+        counts = [self.ladders.counts(point.levels) for point in self.points]
+        names = list(dict.fromkeys(name for each in counts for name in each))
+        return [
+            {
+                **{name: count.get(name, 0) for name in names},
+                **{
+                    "cost": point.cost,
+                    "reaches": point.reaches,
+                    "front": point.front,
+                    "chosen": point.levels == chosen,
+                },
+                **point.score.to_row(),
+            }
+            for count, point in zip(counts, self.points, strict=True)
+        ]
 
     @property
     def evaluations(self) -> int:

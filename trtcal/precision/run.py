@@ -9,6 +9,7 @@ from typing import Literal
 
 from calibrators.errors import ConfigError, DataError
 from calibrators.ranges import method_named
+from calibrators.tabular import Row, Tabular
 from engines.collection.collect import Tensors
 from engines.inspection.layer_times import Precision, layer_times, read_times
 from engines.sessions.onnxruntime import OnnxRuntimeSession
@@ -35,7 +36,7 @@ Unit = Literal["MACs x bits", "ms"]
 
 
 @dataclass(frozen=True, slots=True)
-class PrecisionRun:
+class PrecisionRun(Tabular):
     """A search for precisions, and what it rests on.
 
     Attributes:
@@ -53,6 +54,10 @@ class PrecisionRun:
     unit: Unit
     remembered: int
     notes: tuple[str, ...]
+
+    def rows(self) -> list[Row]:
+        """Those of the result."""
+        return self.result.rows()
 
 
 def choose_precisions(

@@ -11,8 +11,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from trtcal.machine import doctor
-from trtcal.machine.doctor import LIBRARIES, Library, examine, probe
+from trtcal.machine import doctor, examination
+from trtcal.machine.doctor import LIBRARIES, Library, probe
 
 
 @pytest.fixture
@@ -116,7 +116,12 @@ class TestProbe:
 
 def test_this_machine():
     seen = []
-    found = examine(seen.append)
+    examined = examination.doctor(progress=seen.append)
+    ready = {row["command"] for row in examined.rows() if row["ready"]}
+    assert {"accuracy MODEL.onnx", "inspect"} <= ready
+    assert examined._repr_html_().count("<tr>") == len(examined.commands) + 1
+    found = examined.machine
+    assert ("numpy", np.__version__) in [(row["library"], row["version"]) for row in found.rows()]
     assert sum(seen) == len(LIBRARIES)
     assert list(found.libraries) == list(LIBRARIES)
     assert found.python == ".".join(map(str, sys.version_info[:3]))
