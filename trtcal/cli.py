@@ -9,6 +9,8 @@ import threading
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
+from trtcal.tables.ticking import TICKING
+
 if TYPE_CHECKING:
     import typer
 
@@ -29,7 +31,7 @@ def main() -> None:
     sys.stdout, sys.stderr = _stream(sys.stdout), _stream(sys.stderr)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    with _Interrupts() as interrupts:
+    with _Interrupts() as interrupts, TICKING.on():
         code = _run(arguments, interrupts, debug=debug)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # threads that still run must not meet a torn-down interpreter

@@ -1,5 +1,6 @@
 """`trtcal benchmark`: how fast models are, side by side."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -56,18 +57,19 @@ def benchmark(
     from trtcal.measure.side_by_side import benchmark as measured
     from trtcal.tables.benchmark import as_dict, show
 
-    found = measured(
-        models,
-        batch_size=batch_size,
-        shapes=shapes,
-        duration=duration,
-        threads=threads,
-        streams=streams,
-        cuda_graph=cuda_graph,
-        seed=seed,
-        # No progress bar: drawing one takes the cores that are being measured.
-        begun=lambda said, seconds: console.note(said),
-    )
+    with ExitStack() as steps:
+        found = measured(
+            models,
+            batch_size=batch_size,
+            shapes=shapes,
+            duration=duration,
+            threads=threads,
+            streams=streams,
+            cuda_graph=cuda_graph,
+            seed=seed,
+            # No progress bar: drawing one takes the cores that are being measured.
+            begun=lambda said, seconds: steps.enter_context(console.countdown(said, seconds)),
+        )
     if json:
         console.emit_json(as_dict(found, threads=threads, duration=duration, seed=seed))
     else:
