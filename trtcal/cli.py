@@ -47,6 +47,8 @@ def _run(arguments: list[str], interrupts: "_Interrupts", *, debug: bool) -> obj
             raise KeyboardInterrupt
         sys.stdout.flush()
     except BaseException as error:
+        if not interrupts.came and isinstance(error, SystemExit) and not error.code:
+            return 0  # typer's, when it has completed a command line
         if not interrupts.came and isinstance(error, BrokenPipeError | SystemExit):
             _give_up(sys.stdout)  # rich and typer make an exit of a reader that has left; we never raise one
             return UNREAD

@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from calibrators.installation import pip_install
 from trtcal.machine import doctor, examination
 from trtcal.machine.doctor import LIBRARIES, Library, probe
 
@@ -159,4 +160,4 @@ def test_with_every_library_hidden(tmp_path):
             assert len(value["commands"]) > 8
         else:
             assert "not installed" in done.stdout
-            assert 'pip install "trtcal[rtx]"' in done.stdout
+            assert pip_install("rtx") in done.stdout
