@@ -13,6 +13,7 @@ from calibrators.cuda.device import open_cuda
 from calibrators.cuda.protocols import Cuda
 from calibrators.errors import DeviceError, MissingDependencyError
 from trtcal import cli
+from trtcal.tables.ticking import TICKING
 
 # A slow or busy machine is no failure.
 settings.register_profile("trtcal", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -59,7 +60,11 @@ def device(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs `trtcal ...` in this process; gives the exit code, standard output and standard error."""
+    """Runs `trtcal ...` in this process; gives the exit code, standard output and standard error.
+
+    Without the lines that tell how far long work is, as a slow or busy machine is no failure.
+    """
+    monkeypatch.setattr(TICKING, "every", 3600.0)
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["trtcal", *map(str, arguments)])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from calibrators.cache.check import CacheFit
     from calibrators.cache.text import CalibrationCache
     from calibrators.encoding import Encoding
     from calibrators.errors import TrtcalError
@@ -23,32 +24,44 @@ if TYPE_CHECKING:
     from engines.backends.backend import BuildOptions
     from engines.build.builder import build_engine
     from engines.collection.collect import collect
+    from engines.inspection.engine_record import Engine
+    from engines.inspection.file import inspect
     from engines.sessions.onnxruntime import OnnxRuntimeSession, Session
     from engines.sessions.tensorrt import TensorRTSession
+    from engines.structure.lint import Structure
     from trtcal.analysis.comparison import Comparison, compare
     from trtcal.analysis.layer_analysis import LayerAnalysis, analyse_layers
+    from trtcal.analysis.run import sensitivity
     from trtcal.config.layer_settings import LayerSettings
     from trtcal.config.settings import QuantConfig
+    from trtcal.conversion import Converted, convert
     from trtcal.data.images import ImageLoader
     from trtcal.data.preprocess import Preprocess
-    from trtcal.measure.accuracy import evaluate
-    from trtcal.pipeline import quantize, quantize_dynamic
+    from trtcal.machine.examination import Examination, doctor
+    from trtcal.measure.accuracy import Report, evaluate
+    from trtcal.measure.side_by_side import Benchmark, benchmark
+    from trtcal.pipeline import check_cache, quantize, quantize_dynamic
     from trtcal.precision.result import MixedPrecision
     from trtcal.precision.run import PrecisionRun, choose_precisions
     from trtcal.quantsim.simulator import QuantSim
     from trtcal.recovery.run import quantize_recovered
 
 _HOMES = {
+    "Benchmark": "trtcal.measure.side_by_side",
     "BuildOptions": "engines.backends.backend",
+    "CacheFit": "calibrators.cache.check",
     "CalibrationCache": "calibrators.cache.text",
     "Comparison": "trtcal.analysis.comparison",
+    "Converted": "trtcal.conversion",
     "Encoding": "calibrators.encoding",
+    "Engine": "engines.inspection.engine_record",
     "EntropyCalibrator": "calibrators.tensorrt.int8",
     "EntropyCalibrator2": "calibrators.tensorrt.int8",
+    "Examination": "trtcal.machine.examination",
     "Grid": "calibrators.grid",
     "ImageLoader": "trtcal.data.images",
-    "LayerSettings": "trtcal.config.layer_settings",
     "LayerAnalysis": "trtcal.analysis.layer_analysis",
+    "LayerSettings": "trtcal.config.layer_settings",
     "LegacyCalibrator": "calibrators.tensorrt.int8",
     "MinMaxCalibrator": "calibrators.tensorrt.int8",
     "MixedPrecision": "trtcal.precision.result",
@@ -58,35 +71,48 @@ _HOMES = {
     "QuantConfig": "trtcal.config.settings",
     "QuantSim": "trtcal.quantsim.simulator",
     "Range": "calibrators.range",
+    "Report": "trtcal.measure.accuracy",
     "Session": "engines.sessions.onnxruntime",
     "Statistics": "calibrators.statistics.file",
+    "Structure": "engines.structure.lint",
     "TensorRTSession": "engines.sessions.tensorrt",
     "TensorStatistics": "calibrators.statistics.tensor",
     "TrtcalError": "calibrators.errors",
     "analyse_layers": "trtcal.analysis.layer_analysis",
+    "benchmark": "trtcal.measure.side_by_side",
     "build_engine": "engines.build.builder",
     "calibrate": "calibrators.ranges",
+    "check_cache": "trtcal.pipeline",
     "choose_precisions": "trtcal.precision.run",
     "collect": "engines.collection.collect",
     "compare": "trtcal.analysis.comparison",
+    "convert": "trtcal.conversion",
+    "doctor": "trtcal.machine.examination",
     "encodings": "calibrators.ranges",
     "evaluate": "trtcal.measure.accuracy",
+    "inspect": "engines.inspection.file",
     "quantize": "trtcal.pipeline",
     "quantize_dynamic": "trtcal.pipeline",
     "quantize_recovered": "trtcal.recovery.run",
+    "sensitivity": "trtcal.analysis.run",
 }
 
 __all__ = [
+    "Benchmark",
     "BuildOptions",
+    "CacheFit",
     "CalibrationCache",
     "Comparison",
+    "Converted",
     "Encoding",
+    "Engine",
     "EntropyCalibrator",
     "EntropyCalibrator2",
+    "Examination",
     "Grid",
     "ImageLoader",
-    "LayerSettings",
     "LayerAnalysis",
+    "LayerSettings",
     "LegacyCalibrator",
     "MinMaxCalibrator",
     "MixedPrecision",
@@ -96,22 +122,30 @@ __all__ = [
     "QuantConfig",
     "QuantSim",
     "Range",
+    "Report",
     "Session",
     "Statistics",
+    "Structure",
     "TensorRTSession",
     "TensorStatistics",
     "TrtcalError",
     "analyse_layers",
+    "benchmark",
     "build_engine",
     "calibrate",
+    "check_cache",
     "choose_precisions",
     "collect",
     "compare",
+    "convert",
+    "doctor",
     "encodings",
     "evaluate",
+    "inspect",
     "quantize",
     "quantize_dynamic",
     "quantize_recovered",
+    "sensitivity",
 ]
 
 

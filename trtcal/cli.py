@@ -9,6 +9,8 @@ import threading
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
+from trtcal.tables.ticking import TICKING
+
 if TYPE_CHECKING:
     import typer
 
@@ -29,7 +31,7 @@ def main() -> None:
     sys.stdout, sys.stderr = _stream(sys.stdout), _stream(sys.stderr)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    with _Interrupts() as interrupts:
+    with _Interrupts() as interrupts, TICKING.on():
         code = _run(arguments, interrupts, debug=debug)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # threads that still run must not meet a torn-down interpreter
@@ -45,6 +47,8 @@ def _run(arguments: list[str], interrupts: "_Interrupts", *, debug: bool) -> obj
             raise KeyboardInterrupt
         sys.stdout.flush()
     except BaseException as error:
+        if not interrupts.came and isinstance(error, SystemExit) and not error.code:
+            return 0  # typer's, when it has completed a command line
         if not interrupts.came and isinstance(error, BrokenPipeError | SystemExit):
             _give_up(sys.stdout)  # rich and typer make an exit of a reader that has left; we never raise one
             return UNREAD

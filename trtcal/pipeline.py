@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx
 
-from calibrators.cache.check import require_cache_of
+from calibrators.cache.check import CacheFit, judge, require_cache_of
 from calibrators.cache.sidecar import Sidecar, sidecar_path
 from calibrators.cache.text import CalibrationCache
 from calibrators.codecs.cache_file import load_cache
@@ -19,7 +19,20 @@ from calibrators.statistics.origin import require_model
 from calibrators.weights import WeightMethod
 from engines.build.layer_plan import LayerPlan, method_of, scales_for, some
 from engines.collection.collect import Tensors, collect
-from engines.graph.model import ModelSource, digest_of, files_of, input_specs, is_quantized, loaded, name_of
+from engines.graph.model import (
+    ModelSource,
+    activations,
+    digest_of,
+    files_of,
+    input_specs,
+    is_quantized,
+    load_model,
+    loaded,
+    model_digest,
+    name_of,
+    scale_groups,
+)
+from engines.graph.operators import COMMUTES
 from engines.qdq import dynamic
 from engines.qdq import write as qdq
 from engines.qdq.dynamic import DynamicModel
@@ -252,6 +265,42 @@ def _calibration_of(model: ModelSource) -> Sidecar | None:
         return replace(Sidecar.parse(json.dumps(record["calibration"])), tensors="quantizable", explicit={})
     except (CacheError, KeyError, TypeError, ValueError, RecursionError):
         return None
+
+
+def check_cache(model: str | os.PathLike[str], cache: str | os.PathLike[str]) -> CacheFit:
+    """Check that a cache fits a model, as `trtcal cache check` does.
+
+    Args:
+        model: The float model.
+        cache: A TensorRT calibration cache; its side-car is looked at where it has one.
+
+    Raises:
+        CacheError: The cache or its side-car cannot be read or is malformed.
+        ModelError: The model cannot be read.
+    """
+    known = load_cache(cache, alone=True)
+    graph = load_model(model, weights=False)
+    return judge(
+        known,
+        activations=activations(graph),
+        quantizable=qdq.quantizable_tensors(model),
+        shared=[group.members for group in scale_groups(graph, through=COMMUTES)],
+        others=_names(graph.graph),
+        model_sha256=model_digest(model),
+        sidecar=Sidecar.beside(cache),
+    )
+
+
+def _names(graph: onnx.GraphProto) -> set[str]:
+    """Every name in a graph and its subgraphs: nodes, their outputs, inputs, initializers."""
+    names = {value.name for value in (*graph.input, *graph.initializer, *graph.node)}
+    names |= {tensor.values.name for tensor in graph.sparse_initializer}
+    for node in graph.node:
+        names.update(node.output)
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                names |= _names(inner)
+    return names - {""}
 
 
 def require_fit(cache: CalibrationCache, model: ModelSource, name: str) -> None:

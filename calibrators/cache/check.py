@@ -11,6 +11,7 @@ from calibrators.cache.sidecar import Sidecar
 from calibrators.cache.text import SMALLEST_NORMAL, CalibrationCache, header_text, usable
 from calibrators.errors import listed
 from calibrators.statistics.origin import of_another, require_model
+from calibrators.tabular import Row, Tabular
 
 Remark = Literal["largest", "outlier", "zero", "denormal", "negative", "infinite", "not a number"]
 
@@ -33,7 +34,7 @@ OLDEST_VERSION = 8600
 
 
 @dataclass(frozen=True, slots=True)
-class CacheFit:
+class CacheFit(Tabular):
     """A cache's names and scales against a model's tensors.
 
     It fits when every quantizable tensor has a usable scale (positive, finite, normal in float32), its own or one of a
@@ -65,6 +66,16 @@ class CacheFit:
     other_model: bool
     other_cache: bool
     oddities: tuple[str, ...]
+
+    def rows(self) -> list[Row]:
+        """A row a tensor: what the cache has for it, whether Q/DQ nodes need it, and remarks on its scale."""
+        kinds = ("missing", "unusable", "matched", "uncovered", "stale", "internal")
+        found = {name: kind for kind in reversed(kinds) for name in getattr(self, kind)}
+        needed = set(self.quantizable)
+        return [
+            {"tensor": name, "found": kind, "needed": name in needed, "remarks": ", ".join(self.remarks.get(name, ()))}
+            for name, kind in found.items()
+        ]
 
     @property
     def fits(self) -> bool:

@@ -25,6 +25,7 @@ from calibrators.files import require_outputs
 from calibrators.tensorrt.cache_exchange import Offer, labelled, offered, remarked
 from calibrators.tensorrt.feeding import Feeding
 from calibrators.tensorrt.interrupts import Interrupts
+from calibrators.tensorrt.network import calibration_specs
 from calibrators.tensorrt.progress import shown
 from calibrators.tensorrt.rebatching import Once, batch_size, recut, require_whole, samples_of
 
@@ -32,8 +33,8 @@ from calibrators.tensorrt.rebatching import Once, batch_size, recut, require_who
 class Calibrator:
     """What TensorRT's INT8 calibrators have in common; `calibrators.tensorrt.int8` has its four kinds.
 
-    `trtcal.build_engine` calls `prepare`, lets TensorRT call back, and calls `finish`; who builds by himself does the
-    same. A calibrator serves any number of builds, one after the other.
+    `trtcal.build_engine` calls `prepare`, lets TensorRT call back, and calls `finish`. In a builder of one's own
+    `calibrating` does both, around the build. A calibrator serves any number of builds, one after the other.
 
     Args:
         batches: An iterable of batches (an array, or arrays by input name) that can be iterated again, such as an
@@ -173,6 +174,35 @@ class Calibrator:
             raise self.error
         return self._result
 
+    @contextmanager
+    def calibrating(self, network: Any, config: Any, *, model_sha256: str = "") -> Iterator[None]:
+        """Make ready for the build in this block, and end it: `prepare` and `finish`.
+
+        ::
+
+            config.int8_calibrator = calibrator
+            with calibrator.calibrating(network, config):
+                plan = builder.build_serialized_network(network, config)
+            cache = calibrator.finish()  # once more: the cache that it was built with
+
+        Args:
+            network: TensorRT's, with its inputs.
+            config: Of the build; where inputs have free sizes, its calibration profile is set.
+            model_sha256: As in `prepare`.
+
+        Raises:
+            BuildError: The calibration profile is missing; or as `prepare` and `finish` raise it.
+            BaseException: As those; else what was raised in the block.
+        """
+        self._require_calibrates()
+        self.prepare(calibration_specs(network, config), model_sha256)
+        try:
+            yield
+        except BaseException:
+            self.finish(built=False)  # what a callback raised is why the block failed, and comes out instead
+            raise
+        self.finish()
+
     # What TensorRT calls.
 
     def get_batch_size(self) -> int:
@@ -225,7 +255,7 @@ class Calibrator:
         if not self._specs:
             # TensorRT prints it.
             raise BuildError(
-                f"{type(self).__name__} is not prepared: call prepare(...) before the build, finish() after"
+                f"{type(self).__name__} is not prepared: build within `with calibrator.calibrating(network, config):`"
             )
 
     def _judged(self, model_sha256: str) -> Offer | None:
@@ -329,8 +359,8 @@ class Calibrator:
             return None
         if self._feeding is None:
             raise BuildError(
-                "TensorRT built the engine and never asked the calibrator: build with INT8, and a model that has no "
-                "Q/DQ nodes"
+                "TensorRT never asked the calibrator: where it built an engine, set config.int8_calibrator and INT8, "
+                "and take a model without Q/DQ nodes; where it built none, its log tells why"
             )
         batches = f"{self.served} of {'an unknown number of' if self.planned is None else self.planned}"
         raise BuildError(

@@ -46,8 +46,15 @@ def sections(command: Any, path: str, parent: Any = None, level: int = 2) -> Ite
         if record is not None:
             names = re.sub(r" / ", ", ", record[0])
             yield f"````{{option}} {names}\n{markdown(record[1])}\n````"
+    if command.epilog:
+        yield f"Example:\n\n```text\n{_example(command.epilog)}\n```"
     for name, child in children.items():
         yield from sections(child, f"{path} {name}", context, level + (parent is not None))
+
+
+def _example(epilog: str) -> str:
+    """The command line that stands below a command's help."""
+    return epilog.rpartition("Example:\n")[2].strip()
 
 
 def _paragraphs(text: str) -> list[str]:

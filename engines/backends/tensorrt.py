@@ -18,6 +18,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from calibrators.errors import BuildError, DeviceError, MissingDependencyError, TrtcalError
+from calibrators.installation import pip_install
 from engines.backends import settings
 from engines.backends.backend import BuildOptions, Gpu, Log
 from engines.backends.family import Family, Job
@@ -51,7 +52,7 @@ class TensorRT(Family):
             import tensorrt
         except (ImportError, OSError) as error:
             raise MissingDependencyError(
-                f"building with TensorRT needs tensorrt ({error}): pip install 'trtcal[tensorrt]'"
+                f"building with TensorRT needs tensorrt ({error}): {pip_install('tensorrt')}"
             ) from error
         self._trt: Any = tensorrt
         self.version = str(tensorrt.__version__)

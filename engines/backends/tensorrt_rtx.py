@@ -16,6 +16,7 @@ import re
 from typing import Any
 
 from calibrators.errors import BuildError, MissingDependencyError
+from calibrators.installation import pip_install
 from engines.backends.backend import BuildOptions, Gpu
 from engines.backends.family import Family, Job
 from engines.backends.parsing import reasons
@@ -60,7 +61,7 @@ class TensorRTRTX(Family):
             import tensorrt_rtx
         except (ImportError, OSError) as error:
             raise MissingDependencyError(
-                f"building with TensorRT-RTX needs tensorrt_rtx ({error}): pip install 'trtcal[rtx]'"
+                f"building with TensorRT-RTX needs tensorrt_rtx ({error}): {pip_install('rtx')}"
             ) from error
         self._trt: Any = tensorrt_rtx
         self.version = str(tensorrt_rtx.__version__)

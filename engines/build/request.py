@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from calibrators.errors import BuildError, DeviceError, MissingDependencyError
 from calibrators.files import require_outputs
+from calibrators.installation import pip_install
 from engines.backends.backend import NO_OPTIONS, Backend, BuildOptions, NumberType
 from engines.backends.settings import require_types
 from engines.backends.shapes import Profile, parse_shapes, profiles_for
@@ -193,11 +194,11 @@ def _instead(error: DeviceError | MissingDependencyError) -> tuple[Backend, tupl
     except MissingDependencyError as missing:
         if not absent:
             raise type(error)(
-                f"{error}; TensorRT-RTX builds without a GPU, but is not installed: pip install 'trtcal[rtx]'"
+                f"{error}; TensorRT-RTX builds without a GPU, but is not installed: {pip_install('rtx')}"
             ) from missing
         raise MissingDependencyError(
-            "neither TensorRT nor TensorRT-RTX is installed: pip install 'trtcal[tensorrt]' builds on this machine's "
-            f"GPU, pip install 'trtcal[rtx]' on any machine ({missing})"
+            f"neither TensorRT nor TensorRT-RTX is installed: {pip_install('tensorrt')} builds on this machine's GPU, "
+            f"{pip_install('rtx')} on any machine ({missing})"
         ) from missing
     return backend, () if absent else (f"built with TensorRT-RTX, though tensorrt is installed: {error}",)
 

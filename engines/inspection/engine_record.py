@@ -7,18 +7,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+
+from calibrators.batches import TensorSpec
 from calibrators.errors import BuildError
 from calibrators.files import sha256_of
+from calibrators.tabular import Row, Tabular
 from engines.inspection.inspect import Operator, counted
-from engines.inspection.kernels import Kernel
+from engines.inspection.kernels import Kernel, type_name
 from engines.structure.findings import Finding, Severity
+
+_DTYPES = {
+    **{"FP32": np.float32, "FP16": np.float16, "UINT8": np.uint8, "INT8": np.int8},
+    **{"INT32": np.int32, "INT64": np.int64, "BOOL": np.bool_},
+}
 
 FORMAT = 1
 """The version of the side-car's layout."""
 
 
 @dataclass(frozen=True)
-class EngineRecord:
+class EngineRecord(Tabular):
     """What an engine was built from, how, and what it runs.
 
     Attributes:
@@ -77,6 +86,13 @@ class EngineRecord:
     gpu: Mapping[str, str] | None = None
     builder_options: Mapping[str, Any] = field(default_factory=dict)
     configured: Mapping[str, str] = field(default_factory=dict)
+
+    def rows(self) -> list[Row]:
+        """A row a weighted operator, with the precision it runs in (None where that cannot be told) and its kernel."""
+        return [
+            {"node": each.node, "operator": each.op_type, "precision": each.precision, "kernel": each.kernel}
+            for each in self.operators
+        ]
 
     @property
     def operators_by_precision(self) -> dict[str, int]:
@@ -256,7 +272,7 @@ def _require_form(value: object, form: Any, where: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Engine:
+class Engine(Tabular):
     """A serialized engine on disk.
 
     Attributes:
@@ -273,6 +289,22 @@ class Engine:
         kernels = ", ".join(f"{count} {precision}" for precision, count in counts.items())
         kernels = "unknown" if self.record.kernels is None else kernels or "none"
         return f"<Engine {self.path}: {self.record.precision}, {self.record.backend}, kernels: {kernels}>"
+
+    def rows(self) -> list[Row]:
+        """Those of the record."""
+        return self.record.rows()
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What it takes, a size None where it is free."""
+        return tuple(
+            TensorSpec(
+                each["name"],
+                tuple(None if size == -1 else size for size in each["shape"]),
+                np.dtype(_DTYPES.get(type_name(each["type"]), np.float32)),
+            )
+            for each in self.record.inputs
+        )
 
     @property
     def sidecar(self) -> Path:

@@ -24,6 +24,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from calibrators.errors import ModelError, RangeError
+from calibrators.tabular import Row, Tabular
 from calibrators.weights import WeightMethod
 from engines.graph.model import ModelSource
 from engines.graph.operators import CONVOLUTIONS, WEIGHTED, label
@@ -46,7 +47,7 @@ LARGEST_ACTIVATION = 255
 
 
 @dataclass(frozen=True, slots=True)
-class DynamicModel:
+class DynamicModel(Tabular):
     """A dynamically quantized model, and an account of it.
 
     Attributes:
@@ -62,6 +63,11 @@ class DynamicModel:
     quantized: tuple[str, ...]
     left_float: Mapping[str, str]
     weights: WeightOptions
+
+    def rows(self) -> list[Row]:
+        """A row an operator that is quantized or could be, with why it is in float."""
+        rows: list[Row] = [{"layer": name, "int8": True, "why": ""} for name in self.quantized]
+        return rows + [{"layer": name, "int8": False, "why": why} for name, why in self.left_float.items()]
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from onnx_ir.passes import common
 from calibrators.cache.text import usable
 from calibrators.encoding import Encoding
 from calibrators.errors import CacheError, ModelError
+from calibrators.tabular import Row, Tabular
 from calibrators.weights import WeightMethod
 from engines.graph.model import ModelSource, loaded
 from engines.graph.operators import label
@@ -54,7 +55,7 @@ UNPROVED_NOTE = (
 
 
 @dataclass(frozen=True, slots=True)
-class QuantizedModel:
+class QuantizedModel(Tabular):
     """A model with Q/DQ nodes, and an account of it.
 
     Attributes:
@@ -93,6 +94,16 @@ class QuantizedModel:
     several: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     configured: Mapping[str, Mapping[str, Any]] | None = None
+
+    def rows(self) -> list[Row]:
+        """A row an operator that is quantized or could be, with the scale of its activation, or why it is in float."""
+        scales = self.layer_scales
+        rows: list[Row] = [
+            {"layer": name, "int8": True, "scale": scales.get(name), "why": ""} for name in self.quantized
+        ]
+        return rows + [
+            {"layer": name, "int8": False, "scale": None, "why": why} for name, why in self.left_float.items()
+        ]
 
     @property
     def notes(self) -> tuple[str, ...]:

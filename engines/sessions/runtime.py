@@ -12,6 +12,7 @@ from calibrators.cuda.device import open_cuda
 from calibrators.cuda.protocols import Cuda
 from calibrators.errors import DeviceError, EngineError, MissingDependencyError, TrtcalError, folded
 from calibrators.files import sha256_of
+from calibrators.installation import pip_install
 from engines.backends.backend import Log
 from engines.backends.logger import listening
 from engines.inspection.engine_record import EngineRecord, sidecar_path
@@ -72,7 +73,7 @@ def load_engine(path: str | os.PathLike[str]) -> LoadedEngine:
     if not present:
         raise MissingDependencyError(
             f"running the engine {path} needs the TensorRT that it was built with, and none is installed: "
-            "pip install 'trtcal[rtx]' or 'trtcal[tensorrt]'"
+            f"{pip_install('rtx')} or {pip_install('tensorrt')}"
         )
     failures: list[TrtcalError] = []
     for name, module in present.items():
@@ -151,7 +152,7 @@ def _module(backend: str, path: Path) -> ModuleType:
     except (ImportError, OSError) as error:
         raise MissingDependencyError(
             f"{path} runs with {_TITLES[backend]}, and {MODULES[backend]} cannot be imported ({error}): "
-            f"pip install 'trtcal[{_EXTRAS[backend]}]'"
+            f"{pip_install(_EXTRAS[backend])}"
         ) from error
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from calibrators.tabular import Row, Tabular
 from engines.graph.float_layers import why_float
 from engines.graph.operators import ADDITIONS, CONVOLUTIONS, WEIGHTED, label, weight_axis
 from engines.qdq.placement import WHY_SMALL, is_small
@@ -44,7 +45,7 @@ _GROUP = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Structure:
+class Structure(Tabular):
     """What is quantized in a model.
 
     Attributes:
@@ -58,6 +59,19 @@ class Structure:
     quantizers: tuple[Quantizer, ...]
     findings: tuple[Finding, ...]
     left_float: Mapping[str, str]
+
+    def rows(self) -> list[Row]:
+        """A row a weighted operator, with what quantizes its activation and its weights."""
+        return [
+            {
+                "node": each.node,
+                "operator": each.op_type,
+                "activation": str(each.inputs[0] or "float"),
+                "weights": str(each.inputs[1] or "float"),
+                "int8": each.quantized or each.dynamic,
+            }
+            for each in self.operators
+        ]
 
     @property
     def quantized(self) -> bool:

@@ -190,6 +190,7 @@ class Building:
         config.add_optimization_profile.side_effect = add_profile
         if hasattr(config, "set_calibration_profile"):
             config.set_calibration_profile.side_effect = set_calibration_profile
+            config.get_calibration_profile.side_effect = lambda: getattr(world.calibration_profile, "double", None)
         config.create_timing_cache.side_effect = self._timing_cache
         config.set_timing_cache.side_effect = set_timing_cache
         config.get_timing_cache.side_effect = lambda: timing[0]

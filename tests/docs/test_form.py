@@ -10,7 +10,8 @@ PAGES = pytest.mark.parametrize("page", [pytest.param(Page.read(name), id=name) 
 
 LONGEST_README = 150
 LONGEST_LINE = 120
-DEMO = "trtcal demo --output demo"
+DEMOS = {"demo": "trtcal demo --output demo", "trtcal-demo": "trtcal demo"}
+"""What writes each folder that pages take files from."""
 
 
 def test_the_readme_is_short() -> None:
@@ -46,8 +47,18 @@ def test_what_a_block_needs_is_spelled_as_agreed(page: Page) -> None:
 @PAGES
 def test_who_needs_the_demo_runs_it_first(page: Page) -> None:
     lines = [line for block in page.blocks if block.runs and block.needs is None for line in block.text.splitlines()]
-    first = next((number for number, line in enumerate(lines) if "demo/" in line), None)
-    assert first is None or DEMO in lines[:first], f"{page.name}: {lines[first]!r} comes before {DEMO!r}"
+    for folder, demo in DEMOS.items():
+        first = next((at for at, line in enumerate(lines) if re.search(rf"(?<![\w-]){folder}/", line)), None)
+        assert first is None or demo in lines[:first], f"{page.name}: {lines[first]!r} comes before {demo!r}"
+
+
+def test_the_readme_writes_into_one_folder_which_git_ignores() -> None:
+    """That of `make demo`: whoever follows the page leaves nothing else in the checkout."""
+    lines = [line for block in Page.read("README.md").blocks if block.runs for line in block.text.splitlines()]
+    paths = {word for line in lines for word in line.split() if "digits" in word}
+    assert paths and all(path.startswith("trtcal-demo/") for path in paths)
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert "trtcal-demo/" in ignored
 
 
 @PAGES

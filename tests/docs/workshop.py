@@ -33,11 +33,12 @@ class Workshop:
         demo = shlex.quote(str(self.demo))
         (self.folder / "entry").mkdir()
         (self.folder / "entry" / "trtcal.entry.py").write_text("from trtcal.cli import main\n\nmain()\n")
-        copy = (
-            f'if [ "$*" = "{DEMO}" ] && [ -f {demo}/output ]; then cp -r {demo}/demo demo; cat {demo}/output; exit; fi'
-        )
+        copies = [
+            f'if [ "$*" = "{asked}" ] && [ -f {demo}/output ]; then cp -r {demo}/demo {to}; cat {demo}/output; exit; fi'
+            for asked, to in ((DEMO, "demo"), ("demo", "trtcal-demo"))
+        ]
         for name, lines in {
-            "trtcal": [copy, f'exec {python} {entry} "$@"'],
+            "trtcal": [*copies, f'exec {python} {entry} "$@"'],
             "python": [f'exec {python} "$@"'],
         }.items():
             program = programs / name

@@ -19,6 +19,7 @@ from calibrators.methods.best import best_method
 from calibrators.methods.names import canonical
 from calibrators.ranges import METHODS, calibrate, method_named, range_of
 from calibrators.statistics.file import Statistics
+from calibrators.tabular import Row, Tabular
 from engines.graph.model import ModelSource, files_of
 from engines.qdq import write as qdq
 from engines.sessions.onnxruntime import OnnxRuntimeSession
@@ -59,6 +60,11 @@ class Ranked:
     left_float: Mapping[str, str] = field(default_factory=dict)
     picks: Mapping[str, int] = field(default_factory=dict)
 
+    def to_row(self) -> Row:
+        """Cells of a table."""
+        told: Row = {"seconds": self.seconds, "same_as": self.same_as}
+        return {"method": self.method, "rank": self.rank, **self.score.to_row(), **told}
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON; as `Score`'s, with rank, method and time."""
         measured = score_as_dict(self.method, self.score, is_reference=False)
@@ -75,7 +81,7 @@ class Ranked:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Tabular):
     """Range methods, best first.
 
     Attributes:
@@ -88,6 +94,11 @@ class Comparison:
     ranking: tuple[Ranked, ...]
     criterion: Criterion
     reference: Score
+
+    def rows(self) -> list[Row]:
+        """The float model, and a row a method."""
+        floats: Row = {"method": REFERENCE, "rank": None, **self.reference.to_row(), "seconds": None, "same_as": None}
+        return [floats, *(each.to_row() for each in self.ranking)]
 
     @property
     def winner(self) -> Ranked:

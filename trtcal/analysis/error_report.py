@@ -10,6 +10,7 @@ from calibrators.batches import Array, Batch, bind
 from calibrators.encoding import Encoding
 from calibrators.errors import DataError
 from calibrators.statistics.file import Statistics
+from calibrators.tabular import Row, Tabular
 from engines.graph.chunks import filled
 from engines.graph.operators import ADDITIONS, CONVOLUTIONS, WEIGHTED
 from engines.sessions.onnxruntime import OnnxRuntimeSession
@@ -24,7 +25,7 @@ from trtcal.measure.measures import Score, score
 
 
 @dataclass(frozen=True, slots=True)
-class ErrorReport:
+class ErrorReport(Tabular):
     """The errors of a model's layers.
 
     Attributes:
@@ -38,6 +39,15 @@ class ErrorReport:
     suspicions: tuple[Suspicion, ...]
     score: Score
     reference: Score
+
+    def rows(self) -> list[Row]:
+        """A row a layer, with what is suspicious about it."""
+        reasons: dict[str, list[str]] = {}
+        for each in self.suspicions:
+            for layer in each.layers:
+                reasons.setdefault(layer, []).append(each.reason)
+        told = {name: ", ".join(dict.fromkeys(found)) for name, found in reasons.items()}
+        return [{**each.to_row(), "suspicious": told.get(each.layer.name, "")} for each in self.layers]
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; NaN and infinity are as they are."""

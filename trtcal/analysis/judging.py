@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 
 from calibrators.errors import DataError
@@ -18,6 +18,11 @@ from trtcal.measure.accuracy import require_labels
 
 Step = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
 """Opens a step of the work, by its name and units, and gives what counts them: as `trtcal.tables.console.progress`."""
+
+
+def unshown(name: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
+    """A step that nobody watches."""
+    return nullcontext(lambda done: None)
 
 
 @dataclass(frozen=True, slots=True)

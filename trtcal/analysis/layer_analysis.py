@@ -4,6 +4,7 @@ import os
 from contextlib import nullcontext
 from dataclasses import dataclass
 
+from calibrators.tabular import Row, Tabular
 from engines.simulation.simulated_model import Simulation
 from trtcal.analysis.error_report import ErrorReport, errors_by_layer
 from trtcal.analysis.judging import Judging, Step
@@ -16,7 +17,7 @@ from trtcal.pipeline import require_same_model
 
 
 @dataclass(frozen=True, slots=True)
-class LayerAnalysis:
+class LayerAnalysis(Tabular):
     """An analysis of a model's layers, and what it rests on.
 
     Attributes:
@@ -36,6 +37,15 @@ class LayerAnalysis:
     sensitivity: Sensitivity | None = None
     known: int = 0
     tried: int = 0
+
+    def rows(self) -> list[Row]:
+        """A row a layer: the ranking beside the errors of the same layer; only these, where no layer was tried."""
+        errors = self.errors.rows()
+        if self.sensitivity is None:
+            return errors
+        known = {row["layer"]: row for row in errors}
+        nothing: Row = dict.fromkeys(errors[0])
+        return [{**known.get(row["layer"], nothing), **row} for row in self.sensitivity.rows()]
 
 
 def analyse_layers(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from calibrators.tabular import Row
 from engines.simulation.simulated_model import Layer
 from trtcal.analysis.weight_errors import WeightError
 from trtcal.measure.fidelity import Channels, Fidelity, GridUse
@@ -31,6 +32,20 @@ class LayerError:
     use: GridUse
     channels: Channels
     weight: WeightError | None = None
+
+    def to_row(self) -> Row:
+        """Cells of a table: SQNR in dB of what arrives, of its rounding and of the output; the rest are shares of 1."""
+        return {
+            "layer": self.layer.name,
+            "operator": self.layer.type,
+            "input_sqnr_db": self.arrives.sqnr,
+            "rounding_sqnr_db": self.rounded.sqnr,
+            "output_sqnr_db": self.gives.sqnr,
+            "output_cosine": self.gives.cosine,
+            "clipped": self.use.saturation,
+            "reach": self.use.reach,
+            "levels": self.use.occupied,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; NaN and infinity are as they are."""

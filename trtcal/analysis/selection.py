@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 from calibrators.statistics.file import Statistics
+from calibrators.tabular import Row, Tabular
 from engines.collection.collect import Tensors
 from trtcal.analysis.comparison import Comparison, compare, named, units
 from trtcal.analysis.judging import Step, calibrated
@@ -13,7 +14,7 @@ from trtcal.data.split import ImageChoice, Parts
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class Compared(Tabular):
     """A comparison, and what it rests on.
 
     Attributes:
@@ -29,6 +30,10 @@ class Compared:
     parts: Parts
     seconds: float
     notes: tuple[str, ...] = ()
+
+    def rows(self) -> list[Row]:
+        """Those of the comparison."""
+        return self.comparison.rows()
 
 
 def compare_images(

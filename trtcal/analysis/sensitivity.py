@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 from calibrators.errors import DataError
+from calibrators.tabular import Row, Tabular
 from engines.simulation.simulated_model import Layer, LayerForm
 from trtcal.analysis.trial_cache import TrialCache, trial_key
 from trtcal.analysis.trials import Trials
@@ -40,6 +41,22 @@ class LayerSensitivity:
     weight: Score | None
     rest: Score
 
+    def to_row(self) -> Row:
+        """Cells of a table: the score where it is alone in INT8, and what tells of the three other trials."""
+        rest = self.rest.to_row()
+        return {
+            "layer": self.layer.name,
+            "operator": self.layer.type,
+            "rank": self.rank,
+            **self.alone.to_row(),
+            "only_input_sqnr_db": self.activation.distortion.sqnr,
+            "only_weight_sqnr_db": None if self.weight is None else self.weight.distortion.sqnr,
+            "all_but_drop": rest["drop"],
+            "all_but_agreement": rest["agreement"],
+            "all_but_sqnr_db": rest["sqnr_db"],
+            "all_but_rank": self.rest_rank,
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         scores = {"alone": self.alone, "activation": self.activation, "weight": self.weight, "rest": self.rest}
@@ -57,7 +74,7 @@ class LayerSensitivity:
 
 
 @dataclass(frozen=True, slots=True)
-class Sensitivity:
+class Sensitivity(Tabular):
     """A model's layers, the most harmful first.
 
     Attributes:
@@ -73,6 +90,10 @@ class Sensitivity:
     reference: Score
     whole: Score
     left: Mapping[str, str]
+
+    def rows(self) -> list[Row]:
+        """A row a layer, the most harmful first."""
+        return [each.to_row() for each in self.layers]
 
     @property
     def by_chance(self) -> int:

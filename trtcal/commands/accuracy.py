@@ -2,17 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from calibrators.errors import DataError, TrtcalError
 from trtcal.commands import options
 from trtcal.tables import console
-
-if TYPE_CHECKING:
-    from calibrators.batches import TensorSpec
-    from trtcal.data.preprocess import Preprocess
 
 
 def accuracy(
@@ -61,9 +57,10 @@ def accuracy(
     are from the reference's, in dB: about 6 for each bit). Without --preprocess, what a quantized model was
     calibrated with is used again, as its side-car or its cache's says.
     """
-    from trtcal.commands.models import display_names, opened, remarks_of
     from trtcal.data.images import open_images
+    from trtcal.data.recorded_preprocess import chosen_preprocess
     from trtcal.measure.accuracy import check_drop, evaluate, require_bound
+    from trtcal.measure.models import display_names, opened, remarks_of
     from trtcal.tables.accuracy import as_dict, remarks, show
     from trtcal.tables.images import NOT_STATED
 
@@ -76,7 +73,8 @@ def accuracy(
     anchor = None if compared is None else names[compared]
     with opened(paths, threads=threads) as sessions:
         inputs = sessions[anchor or names[0]].inputs
-        chosen, notes = _preprocess(preprocess, paths, inputs)
+        found = chosen_preprocess(preprocess, paths, inputs)
+        chosen, notes = found.preprocess, [*found.notes]
         notes += [f"note: {line}" for line in remarks_of(sessions)]
         loader = open_images(
             images,
@@ -116,39 +114,3 @@ def _side_by_side(models: Sequence[Path], reference: Path | None) -> tuple[list[
     if reference.resolve() in places:
         return list(models), places.index(reference.resolve()) if len(models) > 1 else None
     return [reference, *models], 0
-
-
-def _preprocess(
-    stated: str | None, paths: Sequence[Path], inputs: "Sequence[TensorSpec]"
-) -> "tuple[Preprocess | None, list[str]]":
-    """What is stated, else what side-cars say; and what the reader should know of it."""
-    from trtcal.data.preprocess import Preprocess
-    from trtcal.data.recorded_preprocess import recorded_preprocess
-
-    found = [recorded_preprocess(path) for path in paths]
-    remarks = list(dict.fromkeys(f"note: {line}" for each in found for line in each.ignored))
-    records = [(each.path, each.preprocess) for each in found if each.preprocess is not None]
-    if stated is not None:
-        chosen = Preprocess.load(stated)
-        for path, recorded in records:
-            if not _same(chosen, recorded, inputs):
-                remarks.append(
-                    f"warning: the preprocessing is not the one of the calibration: {path} says ({recorded}), "
-                    f"--preprocess says ({chosen}); INT8 loses accuracy where the two differ"
-                )
-                break
-        return chosen, remarks
-    for path, recorded in records[1:]:
-        if not _same(records[0][1], recorded, inputs):
-            said = f"{records[0][0]} ({records[0][1]}) and {path} ({recorded})"
-            raise DataError(f"two preprocessings are recorded, {said}: choose one with --preprocess")
-    if records:
-        return records[0][1], [*remarks, f"Preprocessing from {records[0][0]}"]
-    return None, remarks
-
-
-def _same(one: "Preprocess", other: "Preprocess", inputs: "Sequence[TensorSpec]") -> bool:
-    try:
-        return one.for_model(inputs) == other.for_model(inputs)
-    except DataError:
-        return False

@@ -12,8 +12,6 @@ from trtcal.commands import options
 from trtcal.tables import console
 
 if TYPE_CHECKING:
-    import onnx
-
     from calibrators.cache.sidecar import Sidecar
     from calibrators.cache.text import CalibrationCache
 
@@ -77,25 +75,10 @@ def check(
     float tensors without a scale, odd or old headers, outliers (more than 3 decades above or below the median), and
     scales of no use on tensors that need none.
     """
-    from calibrators.cache.check import judge
-    from calibrators.cache.sidecar import Sidecar
-    from calibrators.codecs.cache_file import load_cache
-    from engines.graph.model import activations, load_model, model_digest, scale_groups
-    from engines.graph.operators import COMMUTES
-    from engines.qdq.write import quantizable_tensors
+    from trtcal.pipeline import check_cache
     from trtcal.tables.caches import fit_as_dict, show_fit
 
-    loaded = load_cache(cache, alone=True)
-    graph = load_model(model, weights=False)
-    fit = judge(
-        loaded,
-        activations=activations(graph),
-        quantizable=quantizable_tensors(model),
-        shared=[group.members for group in scale_groups(graph, through=COMMUTES)],
-        others=_names(graph.graph),
-        model_sha256=model_digest(model),
-        sidecar=Sidecar.beside(cache),
-    )
+    fit = check_cache(model, cache)
     if json:
         console.emit_json({"model": str(model), "cache": str(cache), **fit_as_dict(fit)})
     else:
@@ -115,15 +98,3 @@ def _sidecar_of(path: Path, cache: "CalibrationCache") -> "tuple[Sidecar | None,
     if sidecar is not None and sidecar.cache_sha256 != cache.sha256:
         return None, f"{sidecar_path(path)} is ignored: it describes another cache (SHA-256 differs)"
     return sidecar, None
-
-
-def _names(graph: "onnx.GraphProto") -> set[str]:
-    """Every name in a graph and its subgraphs: nodes, their outputs, inputs, initializers."""
-    names = {value.name for value in (*graph.input, *graph.initializer, *graph.node)}
-    names |= {tensor.values.name for tensor in graph.sparse_initializer}
-    for node in graph.node:
-        names.update(node.output)
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                names |= _names(inner)
-    return names - {""}

@@ -2,25 +2,13 @@
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from calibrators.codecs.names import FormatName as Format
 from calibrators.codecs.names import listed
-from calibrators.errors import CacheError
 from trtcal.commands import options
-from trtcal.tables import console
-
-if TYPE_CHECKING:
-    from calibrators.cache.text import CalibrationCache
-    from trtcal.conversion import Read
-
-
-_NOTHING = (
-    "there is nothing to convert: give --from qdq, --to qdq or another format, or a new header by --algorithm or "
-    "--tensorrt-version"
-)
 
 
 class Algorithm(str, Enum):
@@ -94,111 +82,16 @@ def convert(
 
     CACHE -o OUT.cache --tensorrt-version 10.3 --algorithm MinMaxCalibration keeps the scales and changes the header.
     """
-    from calibrators.cache.sidecar import sidecar_path
-    from calibrators.files import require_outputs
-    from trtcal.conversion import read
-    from trtcal.tables.conversion import remarks
-
-    header = algorithm is not None or tensorrt_version is not None
-    _require_sense(source_format, target_format, model=model, header=header)
-    pair = target_format in (Format.TENSORRT, Format.QDQ)
-    inputs = [source] if model is None else [source, model]
-    require_outputs([output, *([sidecar_path(output)] if pair else [])], inputs=inputs)
-    whole = target_format.startswith(("aimet", "trtcal"))
-    found = read(source, None if source_format is None else source_format.value, whole=whole)
-    if found.format == target_format == Format.TENSORRT and not header:
-        raise CacheError(_NOTHING)
-    notes = list(found.notes)
-    if target_format is not Format.QDQ:
-        found = _completed(found, model)
-        notes = [*found.notes, *remarks(found, target_format.value, model=model)]
-    if not pair:
-        _write(found, target_format, output, notes, json=json)
-    elif target_format is Format.QDQ:
-        assert model is not None
-        _write_model(found, model, output, name=str(source), json=json)
-    else:
-        _write_cache(found, output, algorithm=algorithm, tensorrt_version=tensorrt_version, json=json)
-    for note in notes:
-        console.note(f"note: {note}")
-
-
-def _require_sense(source: Format | None, target: Format, *, model: Path | None, header: bool) -> None:
-    if target is Format.QDQ and model is None:
-        raise CacheError("--to qdq writes scales into a float model: give the model after the source of the scales")
-    if target is not Format.TENSORRT and header:
-        raise CacheError("--algorithm and --tensorrt-version are for the header of a calibration cache: leave them out")
-    if source is target is Format.TENSORRT and not header:
-        raise CacheError(_NOTHING)
-
-
-def _completed(found: "Read", model: Path | None) -> "Read":
-    """What was read, with what the model knows of it."""
-    from dataclasses import replace
-
-    if model is None:
-        return found
-    if not found.format.startswith("aimet") and not found.encodings.axis_unknown:
-        raise CacheError(
-            f"{model} is one file too many: --to qdq writes scales into a model, and AIMET's encodings may need one"
-        )
-    from engines.graph.parameters import completed
-
-    encodings = completed(found.encodings, model)
-    return replace(found, encodings=encodings, notes=encodings.notes)
-
-
-def _write(found: "Read", target: Format, output: Path, notes: list[str], *, json: bool) -> None:
-    from dataclasses import replace
-
-    from calibrators.codecs.aimet.layouts import DEFAULT
-    from calibrators.codecs.formats import FORMATS
-    from calibrators.files import write_whole
-    from trtcal.conversion import QDQ
+    from trtcal.conversion import convert as converted
     from trtcal.tables.conversion import report
 
-    name = f"aimet-{DEFAULT}" if target is Format.AIMET else target.value
-    encodings = replace(found.encodings, cache=None) if found.format == QDQ else found.encodings  # it has no header
-    data, losses = FORMATS[name].dump(encodings)
-    write_whole(output, data)
-    report(output, found, name, losses=losses, notes=notes, json=json)
-
-
-def _write_model(found: "Read", model: Path, output: Path, *, name: str, json: bool) -> None:
-    from dataclasses import replace
-
-    from calibrators.codecs.encodings import to_cache
-    from trtcal.pipeline import quantize
-    from trtcal.tables.conversion import warn
-    from trtcal.tables.quantized import report
-
-    scales = replace(found.encodings, weights={}, extra={})
-    cache, losses = to_cache(scales)
-    if found.encodings.weights:
-        losses += (f"{len(found.encodings.weights)} encodings of weights are not used: weights get their own here",)
-    report(output, quantize(model, cache, output=output, name=name), json=json)
-    warn(losses)
-
-
-def _write_cache(
-    found: "Read", output: Path, *, algorithm: Algorithm | None, tensorrt_version: str | None, json: bool
-) -> None:
-    from calibrators.codecs.encodings import to_cache
-    from trtcal.tables.conversion import report_cache
-
-    cache, losses = to_cache(found.encodings)
-    cache = _with_header(cache, algorithm, tensorrt_version)
-    cache.save(output)
-    report_cache(output, cache, losses=losses, json=json)
-
-
-def _with_header(
-    cache: "CalibrationCache", algorithm: Algorithm | None, tensorrt_version: str | None
-) -> "CalibrationCache":
-    from calibrators.cache.text import ENTROPY, NEWEST_VERSION, version_number
-
-    if algorithm is None and tensorrt_version is None:
-        return cache
-    named = algorithm.value if algorithm is not None else cache.algorithm or ENTROPY
-    version = version_number(tensorrt_version) if tensorrt_version is not None else cache.version or NEWEST_VERSION
-    return cache.with_header(algorithm=named, version=version)
+    found = converted(
+        source,
+        model,
+        output=output,
+        source_format=None if source_format is None else source_format.value,
+        to=target_format.value,
+        algorithm=None if algorithm is None else algorithm.value,
+        tensorrt_version=tensorrt_version,
+    )
+    report(found, json=json)

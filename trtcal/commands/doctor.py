@@ -9,14 +9,13 @@ def doctor(*, json: options.Json = False) -> None:
 
     What is absent is no error: the exit code is 0.
     """
-    from trtcal.machine.abilities import abilities
-    from trtcal.machine.doctor import LIBRARIES, examine
+    from trtcal.machine.doctor import LIBRARIES
+    from trtcal.machine.examination import doctor as examined
     from trtcal.tables.machine import as_dict, show
 
     with console.progress("Looking at libraries", len(LIBRARIES)) as advance:
-        machine = examine(advance)
-    commands = abilities(machine)
+        found = examined(progress=advance)
     if json:
-        console.emit_json(as_dict(machine, commands))
+        console.emit_json(as_dict(found.machine, found.commands))
     else:
-        show(machine, commands)
+        show(found.machine, found.commands)

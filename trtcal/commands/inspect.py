@@ -29,32 +29,20 @@ def inspect(
 
     In a narrow terminal long names are cut in the middle; a pipe or --json has them whole.
     """
-    if file.suffix.lower() == ".onnx":
-        if kernels:
-            raise BuildError(f"--kernels is for engines, and {file} is an ONNX model: leave it out, or build the model")
-        _inspect_model(file, json=json)
-    else:
-        _inspect_engine(file, kernels=kernels, json=json)
-
-
-def _inspect_engine(path: Path, *, kernels: bool, json: bool) -> None:
     from engines.inspection.engine_record import Engine
-    from trtcal.tables.engine import as_dict, show
+    from engines.inspection.file import inspect as inspected
+    from engines.inspection.file import is_model
+    from trtcal.tables import engine, structure
 
-    record = Engine.load(path).record
-    if json:
-        console.emit_json(as_dict(path, record))
+    if kernels and is_model(file):
+        raise BuildError(f"--kernels is for engines, and {file} is an ONNX model: leave it out, or build the model")
+    found = inspected(file)
+    if isinstance(found, Engine):
+        if json:
+            console.emit_json(engine.as_dict(file, found.record))
+        else:
+            engine.show(file, found.record, kernels=kernels)
+    elif json:
+        console.emit_json(structure.as_dict(file, found))
     else:
-        show(path, record, kernels=kernels)
-
-
-def _inspect_model(path: Path, *, json: bool) -> None:
-    from engines.graph.model import load_model
-    from engines.structure.lint import structure_of
-    from trtcal.tables.structure import as_dict, show
-
-    structure = structure_of(load_model(path))
-    if json:
-        console.emit_json(as_dict(path, structure))
-    else:
-        show(path, structure)
+        structure.show(file, found)

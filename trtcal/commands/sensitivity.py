@@ -62,11 +62,8 @@ def sensitivity(
     from calibrators.files import require_outputs
     from calibrators.ranges import method_named
     from engines.graph.model import files_of, load_model
-    from trtcal.analysis.judging import calibrated
-    from trtcal.analysis.layer_analysis import analyse_layers
-    from trtcal.analysis.trial_cache import TrialCache
+    from trtcal.analysis.run import sensitivity as analysed
     from trtcal.config.skipping import configured
-    from trtcal.data.split import ImageChoice
     from trtcal.tables.images import say_if_few, say_what_was_read
     from trtcal.tables.sensitivity import remarks
 
@@ -76,30 +73,25 @@ def sensitivity(
     written = [path for path in (output, resume) if path is not None]
     require_outputs(written, inputs=[*files_of(model), *read])
     load_model(model, weights=False)
-    choice = ImageChoice(
-        images,
-        test_images=test_images,
-        preprocess=preprocess,
-        count=count,
-        test_count=test_count,
-        labels=labels,
-        batch_size=batch_size,
-        seed=seed,
-        on_bad_image=on_bad_image,
-    )
     try:
-        with TrialCache(resume) as cache:
-            judging = calibrated(model, choice, step=console.progress, tensors="quantizable")
-            found = analyse_layers(
-                model,
-                judging,
-                method=method,
-                config=settings,
-                criterion=by,
-                errors_only=errors,
-                cache=cache,
-                step=console.progress,
-            )
+        found = analysed(
+            model,
+            images,
+            test_images=test_images,
+            labels=labels,
+            by=by,
+            errors=errors,
+            resume=resume,
+            method=method,
+            config=settings,
+            preprocess=preprocess,
+            count=count,
+            test_count=test_count,
+            batch_size=batch_size,
+            seed=seed,
+            on_bad_image=on_bad_image,
+            step=console.progress,
+        )
     except KeyboardInterrupt:
         if resume is not None and resume.exists():
             console.note(f"{resume} holds the trials that were done: the same command goes on from there")

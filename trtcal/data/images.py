@@ -3,6 +3,7 @@
 import hashlib
 import os
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +23,7 @@ from trtcal.data.folder import ImageFolder
 from trtcal.data.labels import Labels
 from trtcal.data.pixels import BadImageError
 from trtcal.data.preprocess import PRESETS, Preprocess
+from trtcal.data.recorded_preprocess import chosen_preprocess
 from trtcal.data.sampling import chosen
 
 OnBadImage = Literal["error", "skip"]
@@ -40,8 +42,12 @@ class ImageLoader:
         source: A folder (`trtcal.data.folder.ImageFolder.read` says what is an image and a class), or arrays
             (`trtcal.data.arrays.ArrayFile.read`): an `.npz` with one array per model input, or an `.npy`. An array of
             images, uint8 of N,H,W or N,H,W,C, is preprocessed as images unless `preprocess` is "none".
-        preprocess: A preset, a TOML file or a value; None chooses by the source and the model: "none" for arrays that
-            are no images, "raw" for uint8 inputs, "unit" for one channel, else "imagenet".
+        preprocess: A preset, a TOML file or a value; None takes what is recorded beside `model`, else chooses by the
+            source and the model's input: "none" for arrays that are no images, "raw" for uint8 inputs, "unit" for one
+            channel, else "imagenet".
+        model: An ONNX model or an engine that the batches are for: `inputs` are its own, and the preprocessing that it
+            was calibrated with is taken from its side-car, or its cache's, as `trtcal accuracy` does. A warning tells
+            of another one in `preprocess`.
         batch_size: Samples per batch; the last may have fewer.
         count: How many samples to take at most, each class its share (`trtcal.data.sampling`); None takes all.
         seed: Of that choice.
@@ -52,6 +58,7 @@ class ImageLoader:
 
     Attributes:
         source: As a path.
+        notes: What a user should know of how `preprocess` was chosen, one line each.
         preprocess: What is done to each image, nothing left open.
         batch_size: As given.
         seed: As given.
@@ -69,7 +76,8 @@ class ImageLoader:
         self,
         source: PathLike,
         *,
-        preprocess: PathLike | Preprocess | None = "imagenet",
+        preprocess: PathLike | Preprocess | None = None,
+        model: PathLike | None = None,
         batch_size: int = 8,
         count: int | None = None,
         seed: int = 0,
@@ -78,6 +86,16 @@ class ImageLoader:
         inputs: Sequence[TensorSpec] = (),
     ) -> None:
         _check_options(batch_size, count, on_bad_image)
+        self.notes: tuple[str, ...] = ()
+        if model is not None:
+            from engines.inspection.file import inputs_of
+
+            inputs = inputs or inputs_of(model)
+            found = chosen_preprocess(preprocess, [model], inputs)
+            preprocess, self.notes = found.preprocess, found.notes
+            for line in self.notes:
+                if line.startswith("warning: "):
+                    warnings.warn(line.removeprefix("warning: "), stacklevel=2)
         self._open = partial(
             ImageLoader,
             source,

@@ -1,11 +1,12 @@
-"""The preprocessing that a model was quantized with, as the files beside it say."""
+"""The preprocessing that a model was quantized with, as the files beside it say; and which one counts."""
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from calibrators.batches import TensorSpec
 from calibrators.cache.sidecar import Sidecar, sidecar_path
 from calibrators.errors import DataError
 from calibrators.files import sha256_of
@@ -49,6 +50,63 @@ def recorded_preprocess(model: str | os.PathLike[str]) -> Recorded:
         elif value is not None:
             return Recorded(path, _checked(value, path), tuple(ignored))
     return Recorded(ignored=tuple(ignored))
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The preprocessing that counts.
+
+    Attributes:
+        preprocess: What was asked for, else what is recorded; None where there is neither.
+        notes: What a user should know of it, one line each, as "note: ..." or "warning: ..." where it is one.
+    """
+
+    preprocess: Preprocess | None
+    notes: tuple[str, ...]
+
+
+def chosen_preprocess(
+    stated: str | os.PathLike[str] | Preprocess | None,
+    models: Sequence[str | os.PathLike[str]],
+    inputs: Sequence[TensorSpec],
+) -> Chosen:
+    """What is asked for, else what is recorded beside the models.
+
+    Args:
+        stated: What is asked for: a preset, a TOML file or a value; None asks for nothing.
+        models: That are run.
+        inputs: Of one of them.
+
+    Raises:
+        DataError: Models have records that differ, and nothing is asked for.
+        TrtcalError: As `recorded_preprocess`.
+    """
+    found = [recorded_preprocess(path) for path in models]
+    notes = list(dict.fromkeys(f"note: {line}" for each in found for line in each.ignored))
+    records = [(each.path, each.preprocess) for each in found if each.preprocess is not None]
+    if stated is not None:
+        chosen = stated if isinstance(stated, Preprocess) else Preprocess.load(stated)
+        other = next(((path, each) for path, each in records if not _same(chosen, each, inputs)), None)
+        if other is not None:
+            notes.append(
+                f"warning: the preprocessing is not the one of the calibration: {other[0]} says ({other[1]}), "
+                f"--preprocess says ({chosen}); INT8 loses accuracy where the two differ"
+            )
+        return Chosen(chosen, tuple(notes))
+    for path, each in records[1:]:
+        if not _same(records[0][1], each, inputs):
+            said = f"{records[0][0]} ({records[0][1]}) and {path} ({each})"
+            raise DataError(f"two preprocessings are recorded, {said}: choose one with --preprocess")
+    if records:
+        return Chosen(records[0][1], (*notes, f"Preprocessing from {records[0][0]}"))
+    return Chosen(None, tuple(notes))
+
+
+def _same(one: Preprocess, other: Preprocess, inputs: Sequence[TensorSpec]) -> bool:
+    try:
+        return one.for_model(inputs) == other.for_model(inputs)
+    except DataError:
+        return False
 
 
 def _cache_of(model: Path) -> Path:

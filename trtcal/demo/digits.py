@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from calibrators.errors import MissingDependencyError
 from calibrators.files import explained, write_whole
+from calibrators.installation import pip_install
 
 SIZE = 32
 """Height and width of an image in pixels: the 8x8 originals, enlarged four times."""
@@ -61,7 +62,7 @@ def load_split() -> Split:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise MissingDependencyError(
-            "the demo's digits come with scikit-learn, which is not installed: pip install 'trtcal[demo]'"
+            f"the demo's digits come with scikit-learn, which is not installed: {pip_install('demo')}"
         ) from error
     data = load_digits()
     # RandomState, because its stream is frozen: every NumPy gives the same split.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from calibrators.errors import MissingDependencyError, OutputError
 from calibrators.files import explained, write_whole
+from calibrators.installation import pip_install
 from trtcal.demo import MODEL
 from trtcal.demo.digits import load_split, write_images
 
@@ -189,7 +190,7 @@ def require_libraries() -> None:
     absent = [name for module, name in needed.items() if find_spec(module) is None]
     if absent:
         raise MissingDependencyError(
-            f"the demo needs {' and '.join(absent)}, not installed here: pip install 'trtcal[demo]'"
+            f"the demo needs {' and '.join(absent)}, not installed here: {pip_install('demo')}"
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from calibrators.installation import pip_install
 from trtcal.machine.doctor import Library, Machine
 from trtcal.machine.nvml import Gpu
 
@@ -93,7 +94,7 @@ def _engines(machine: Machine, command: str, needs: tuple[str, ...]) -> Ability:
     if not _usable(machine, _CUDA):
         libraries = [machine.libraries[name] for name in _CUDA]
         reasons.append(f"needs CUDA from Python, {_cuda(machine)}")
-        if not installs[-1].endswith('[tensorrt]"'):  # which brings PyCUDA
+        if "[tensorrt]" not in installs[-1]:  # which brings PyCUDA
             installs.append("" if any(each.installed for each in libraries) else "pip install cuda-bindings")
     if machine.nvidia.absent:
         reasons.append(f"needs an NVIDIA GPU: {machine.nvidia.absent}")
@@ -158,4 +159,4 @@ def _install(lacking: list[Library], extra: str) -> str:
     """What installs the absent; what is broken is not for pip to mend."""
     if all(each.installed for each in lacking):
         return ""
-    return f'pip install "trtcal{f"[{extra}]" if extra else ""}"'
+    return pip_install(*filter(None, [extra]))

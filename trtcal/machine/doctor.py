@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from calibrators.errors import folded
+from calibrators.tabular import Row, Tabular
 from trtcal.machine.nvml import Nvidia, nvidia
 
 
@@ -42,7 +43,7 @@ class Library:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(Tabular):
     """What this machine has.
 
     Attributes:
@@ -62,6 +63,13 @@ class Machine:
     memory: int | None
     nvidia: Nvidia
     libraries: Mapping[str, Library]
+
+    def rows(self) -> list[Row]:
+        """A row a library."""
+        return [
+            {"library": each.name, "installed": each.installed, "version": each.version, "problem": each.problem}
+            for each in self.libraries.values()
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

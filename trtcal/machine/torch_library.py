@@ -3,6 +3,7 @@
 import importlib
 
 from calibrators.errors import MissingDependencyError, one_line
+from calibrators.installation import pip_install
 
 
 def require_torch() -> None:
@@ -17,7 +18,7 @@ def require_torch() -> None:
         if (error.name or "").partition(".")[0] != "torch":
             raise MissingDependencyError(f"PyTorch does not import ({one_line(error)}): install it again") from error
         raise MissingDependencyError(
-            'quantization in PyTorch needs PyTorch, which is not installed: pip install "trtcal[torch]"'
+            f"quantization in PyTorch needs PyTorch, which is not installed: {pip_install('torch')}"
         ) from error
     except (ImportError, OSError) as error:
         raise MissingDependencyError(f"PyTorch does not import ({one_line(error)}): install it again") from error

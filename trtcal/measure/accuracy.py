@@ -12,6 +12,7 @@ import numpy as np
 
 from calibrators.batches import IMAGE, Array, Batch, Batches, fitted
 from calibrators.errors import CheckFailedError, DataError, ModelError, TrtcalError
+from calibrators.tabular import Row, Tabular
 from engines.graph.foreign import kind_of
 from engines.sessions.onnxruntime import Session, open_session
 from trtcal.measure.measures import Labels, Score, Share, class_output, score
@@ -20,7 +21,7 @@ Model = str | os.PathLike[str] | Session
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Report(Tabular):
     """Scores by model.
 
     Attributes:
@@ -30,6 +31,10 @@ class Report:
 
     scores: Mapping[str, Score]
     reference: str | None = None
+
+    def rows(self) -> list[Row]:
+        """A row a model."""
+        return [{"model": name, **each.to_row()} for name, each in self.scores.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: percent and dB as numbers, null for what was not measured or is no finite number."""

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibrators.batches import Array
+from calibrators.tabular import Row
 
 Scores = npt.NDArray[np.floating[Any]]
 """Class scores, shape (samples, classes)."""
@@ -127,6 +128,28 @@ class Score:
     def drop(self) -> float:
         """Top-1 of the reference less this model's, in percentage points, over the labelled samples."""
         return 100 * (self.lost - self.gained) / self.top1.total
+
+    def to_row(self) -> Row:
+        """Cells of a table: top-1 (with the ends of its 95 % interval), top-5 and agreement in percent, drop in points.
+
+        What is measured against a reference is None for the reference itself.
+        """
+        compared = bool(self.distortions)
+        dropped = compared and bool(self.top1.total)
+        low, high = self.top1.interval() if self.top1.total else (None, None)
+        return {
+            "samples": self.samples,
+            "top1": self.top1.percent if self.top1.total else None,
+            "top1_low": low,
+            "top1_high": high,
+            "top5": self.top5.percent if self.top5.total else None,
+            "drop": self.drop if dropped else None,
+            "lost": self.lost if dropped else None,
+            "gained": self.gained if dropped else None,
+            "agreement": self.agreement.percent if self.agreement.total else None,
+            "sqnr_db": self.distortion.sqnr if compared else None,
+            "nonfinite": self.nonfinite,
+        }
 
 
 def score(

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from calibrators.errors import DataError
 from calibrators.statistics.file import Statistics
+from calibrators.tabular import Row, Tabular
 from engines.simulation.simulated_model import FLOAT, LayerForm, Simulation
 from trtcal.config.settings import QuantConfig
 from trtcal.measure.chance import Criterion
@@ -64,7 +65,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class MixedPrecision:
+class MixedPrecision(Tabular):
     """What a search for precisions found.
 
     Attributes:
@@ -98,6 +99,29 @@ class MixedPrecision:
     config: QuantConfig | None
     unused: tuple[str, ...] = ()
 
+    def rows(self) -> list[Row]:
+        """A row a choice that was evaluated, the cheapest first: how many layers it has in each precision.
+
+        Those that `choose` may name have their number in the column `row`.
+        """
+        chosen = None if self.best is None else self.best.levels
+        counts = [self.ladders.counts(point.levels) for point in self.points]
+        names = list(dict.fromkeys(name for each in counts for name in each))
+        return [
+            {
+                "row": self.row_of(point) or None,
+                **{name: count.get(name, 0) for name in names},
+                **{
+                    "cost": point.cost,
+                    "reaches": point.reaches,
+                    "front": point.front,
+                    "chosen": point.levels == chosen,
+                },
+                **point.score.to_row(),
+            }
+            for count, point in zip(counts, self.points, strict=True)
+        ]
+
     @property
     def evaluations(self) -> int:
         """How many choices were evaluated, each once."""
@@ -116,14 +140,14 @@ class MixedPrecision:
         return {min(names[level]): point for level, levels in alike.items() if (point := self.at(levels)) is not None}
 
     @property
-    def rows(self) -> tuple[Point, ...]:
+    def choices(self) -> tuple[Point, ...]:
         """The points to choose among, the cheapest first: the front, all groups alike, and what the search found."""
         kept = {*(point.levels for point in self.uniform.values()), self.found.best}
         return tuple(point for point in self.points if point.front or point.levels in kept)
 
     def row_of(self, point: Point) -> int:
-        """The number of a point among `rows`, from 1; 0 for one that is not there."""
-        return next((number for number, row in enumerate(self.rows, 1) if row.levels == point.levels), 0)
+        """The number of a point among `choices`, from 1; 0 for one that is not there."""
+        return next((number for number, row in enumerate(self.choices, 1) if row.levels == point.levels), 0)
 
     def taking(self, row: int, configured: QuantConfig) -> "MixedPrecision":
         """The same with another of the rows for the best.
@@ -135,9 +159,9 @@ class MixedPrecision:
         Raises:
             DataError: There is no such row.
         """
-        if not 1 <= row <= len(self.rows):
-            raise DataError(f"there is no row {row} to choose: the search found {len(self.rows)}, from 1 on")
-        point = self.rows[row - 1]
+        if not 1 <= row <= len(self.choices):
+            raise DataError(f"there is no row {row} to choose: the search found {len(self.choices)}, from 1 on")
+        point = self.choices[row - 1]
         if point.levels == self.found.best:
             return self
         return replace(self, best=point, written=None, config=self.ladders.config(configured, point.levels))
@@ -180,7 +204,7 @@ def mixed_precision(
         method: The range method of layers whose settings name none.
         config: What the search begins with; layers that it leaves in float stay there.
         candidates: What groups may be switched to.
-        choose: The row (`MixedPrecision.rows`) to take instead of the cheapest that reaches the target.
+        choose: The row (`MixedPrecision.choices`) to take instead of the cheapest that reaches the target.
         phase: Is told what begins, and how many evaluations it takes at most.
 
     Raises:

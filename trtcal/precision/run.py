@@ -9,6 +9,7 @@ from typing import Literal
 
 from calibrators.errors import ConfigError, DataError
 from calibrators.ranges import method_named
+from calibrators.tabular import Row, Tabular
 from engines.collection.collect import Tensors
 from engines.inspection.layer_times import Precision, layer_times, read_times
 from engines.sessions.onnxruntime import OnnxRuntimeSession
@@ -36,7 +37,7 @@ Unit = Literal["MACs x bits", "ms"]
 
 
 @dataclass(frozen=True, slots=True)
-class PrecisionRun:
+class PrecisionRun(Tabular):
     """A search for precisions, and what it rests on.
 
     Attributes:
@@ -54,6 +55,10 @@ class PrecisionRun:
     unit: Unit
     remembered: int
     notes: tuple[str, ...]
+
+    def rows(self) -> list[Row]:
+        """Those of the result."""
+        return self.result.rows()
 
 
 def choose_precisions(
@@ -96,7 +101,7 @@ def choose_precisions(
         candidates: What layers may be switched to.
         profiles: Files of measured layer times, each with the precision of its engine (`read_times`); none models costs
             as multiply-accumulates times bits.
-        choose: The number of the row (`MixedPrecision.rows`, from 1) to take instead of the cheapest that reaches the
+        choose: The number of the row (`MixedPrecision.choices`, from 1) to take instead of the cheapest that reaches the
             target. With the trials file of an earlier run it is not measured again.
         trials_file: Where scores are kept, and taken from on the next run.
         method: The range method of layers whose settings name none.

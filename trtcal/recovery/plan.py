@@ -12,6 +12,7 @@ from calibrators.cache.text import CalibrationCache
 from calibrators.errors import TrtcalError
 from calibrators.ranges import calibrate
 from calibrators.statistics.file import Statistics
+from calibrators.tabular import Row, Tabular
 from engines.build.layer_plan import METHOD, method_of
 from engines.graph.model import ModelSource, loaded
 from engines.qdq import write as qdq
@@ -26,7 +27,7 @@ from trtcal.recovery.steps import STEPS, Attempt, Ranges, StepName, Steps
 
 
 @dataclass(frozen=True, slots=True)
-class Recovered:
+class Recovered(Tabular):
     """A float model that quantizes better, and how.
 
     Attributes:
@@ -52,6 +53,15 @@ class Recovered:
     plain: Score
     score: Score
     criterion: str
+
+    def rows(self) -> list[Row]:
+        """The float model, the quantized one, and a row a step that was tried."""
+        nothing: Row = {"variant": "", "kept": None, "seconds": None, "note": ""}
+        before = [("float", self.reference), ("quantized", self.plain)]
+        return [
+            *({"step": name, **nothing, **score.to_row()} for name, score in before),
+            *(each.to_row() for each in self.attempts),
+        ]
 
     @property
     def kept(self) -> tuple[StepName, ...]:

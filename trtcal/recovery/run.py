@@ -10,6 +10,7 @@ from calibrators.cache.sidecar import sidecar_path
 from calibrators.cache.text import CalibrationCache
 from calibrators.files import require_outputs
 from calibrators.statistics.file import Statistics
+from calibrators.tabular import Row, Tabular
 from calibrators.weights import WeightMethod
 from engines.build.layer_plan import METHOD, LayerPlan, method_of, scales_for
 from engines.graph.model import files_of
@@ -25,7 +26,7 @@ from trtcal.recovery.steps import STEPS
 
 
 @dataclass(frozen=True, slots=True)
-class RecoveryRun:
+class RecoveryRun(Tabular):
     """What came of it.
 
     Attributes:
@@ -39,6 +40,10 @@ class RecoveryRun:
     judged: Judged
     method: str
     notes: tuple[str, ...] = ()
+
+    def rows(self) -> list[Row]:
+        """Those of the steps."""
+        return self.recovered.rows()
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -14,6 +14,7 @@ from calibrators.cache.text import CalibrationCache
 from calibrators.encoding import Encoding
 from calibrators.errors import ModelError
 from calibrators.statistics.file import Statistics
+from calibrators.tabular import Row
 from engines.collection.collect import collect
 from engines.graph.model import ModelSource, input_specs
 from engines.qdq import write as qdq
@@ -66,6 +67,12 @@ class Attempt:
     seconds: float
     note: str
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_row(self) -> Row:
+        """Cells of a table; no scores where it could not be taken."""
+        score = dict.fromkeys(Score().to_row()) if self.after is None else self.after.to_row()
+        told: Row = {"variant": self.variant, "kept": self.kept, "seconds": self.seconds, "note": self.note}
+        return {"step": self.name, **told, **score}
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

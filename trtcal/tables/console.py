@@ -11,6 +11,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from trtcal.tables.ticking import TICKING
+
 if TYPE_CHECKING:
     from trtcal.data.images import ImageLoader
 
@@ -20,14 +22,15 @@ Advance = Callable[[int], None]
 
 @contextmanager
 def progress(description: str, total: int | None = None) -> Iterator[Advance]:
-    """A bar on standard error with time elapsed and left, silent where that is no terminal.
+    """A bar on standard error with time elapsed and left; where that is no terminal, a line now and then (`ticking`).
 
     Args:
         description: What is being done.
         total: Units of work; None shows a spinner with the time elapsed.
     """
     if not sys.stderr.isatty():
-        yield lambda done: None
+        with TICKING.step(printable(description), total) as step:
+            yield step.advance
         return
     from rich.console import Console
     from rich.progress import (
@@ -63,9 +66,10 @@ class Stages:
 
 @contextmanager
 def staged_progress(description: str) -> Iterator[Stages]:
-    """A spinner on standard error with the time elapsed and the stage; silent where that is no terminal."""
+    """A spinner on standard error with the time elapsed and the stage; where that is no terminal, lines."""
     if not sys.stderr.isatty():
-        yield Stages(lambda name: None, lambda what, total: lambda done: None)
+        with _staged_lines(description) as stages:
+            yield stages
         return
     from rich.console import Console, Group
     from rich.live import Live
@@ -93,6 +97,28 @@ def staged_progress(description: str) -> Iterator[Stages]:
             lambda name: spinner.update(task, description=f"{description}: {escape(printable(name))}"),
             count,
         )
+
+
+@contextmanager
+def countdown(description: str, seconds: float) -> Iterator[None]:
+    """Work that takes so many seconds, and that a bar would disturb: a line, and where no terminal is, more of them."""
+    note(description)
+    with TICKING.step(printable(description), seconds=seconds):
+        yield
+
+
+@contextmanager
+def _staged_lines(description: str) -> Iterator[Stages]:
+    with ExitStack() as stack:
+        step = stack.enter_context(TICKING.step(printable(description)))
+
+        def stage(name: str) -> None:
+            step.what = f"{description}: {printable(name)}"
+
+        def count(what: str, total: int) -> Advance:
+            return stack.enter_context(TICKING.step(printable(what), total)).advance
+
+        yield Stages(stage, count)
 
 
 @contextmanager

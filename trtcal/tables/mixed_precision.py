@@ -51,7 +51,7 @@ def _print_choices(found: PrecisionRun) -> None:
     images = str(result.reference.samples)
     told = {"row": "", "switched": "", "cost": whole, "images": images, "target": ""}
     rows = [{**cells("FP32", result.reference, REFERENCE), **told}]
-    for number, each in enumerate(result.rows, 1):
+    for number, each in enumerate(result.choices, 1):
         reached = {True: "yes", False: "no", None: "at first"}[each.reaches]
         row = cells(layers_of(result, each), each.score, REFERENCE)
         told = {"row": str(number), "switched": _switched(result, each), "cost": _cost(found, each.cost)}
@@ -65,7 +65,7 @@ def _print_choices(found: PrecisionRun) -> None:
         [[row[heading] or "-" for heading in columns] for row in rows],
         numeric=[heading for heading in columns if heading not in ("model", "switched", "target")],
         optional=("images", "95 % CI", "top-5", "lost", "gained", "agree"),
-        styles=[None, *("green" if each is result.best else None for each in result.rows)],
+        styles=[None, *("green" if each is result.best else None for each in result.choices)],
     )
 
 

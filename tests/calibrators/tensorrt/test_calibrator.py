@@ -279,7 +279,9 @@ class TestNothingIsSilent:
     )
     def test_callbacks_without_preparation(self, call: Callable[[Calibrator], object], cuda: FakeCuda) -> None:
         calibrator = Entropy(numbered(4), cuda=cuda)
-        with pytest.raises(BuildError, match=r"is not prepared: call prepare\(\.\.\.\) before the build"):
+        with pytest.raises(
+            BuildError, match=r"is not prepared: build within `with calibrator\.calibrating\(network, config\):`"
+        ):
             call(calibrator)
         calibrator.prepare(specs())
         Builder().calibrate(calibrator)

@@ -173,26 +173,104 @@ def _get_batch(calibrator: Any) -> tuple[Any, int]:
     return ctypes.CFUNCTYPE(ctypes.c_bool, *arguments)(address), this
 
 
-def test_a_whole_build_by_hand(kind: Any, trt: Any, world: Any, cuda: FakeCuda, tmp_path: Path) -> None:
-    """As who builds without `trtcal.build_engine` does it."""
-    path = tmp_path / "m.cache"
-    calibrator = kind([np.zeros((4, 3, 16, 16), np.float32)], cache=path, cuda=cuda)
+def by_hand(trt: Any, calibrator: Any, *, size: int | None = 2, model: Any = None) -> tuple[Any, Any, Any]:
+    """Builder, network and config of who builds without `trtcal.build_engine`; calibrates `size` images at a time."""
     builder = trt.Builder(trt.Logger())
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
     parser = trt.OnnxParser(network, trt.Logger())
-    assert parser.parse(classifier().SerializeToString())
+    assert parser.parse((model or classifier()).SerializeToString())
     config = builder.create_builder_config()
     config.set_flag(trt.BuilderFlag.INT8)
     config.int8_calibrator = calibrator
     profile = builder.create_optimization_profile()
-    profile.set_shape("image", (2, 3, 16, 16), (2, 3, 16, 16), (2, 3, 16, 16))
+    profile.set_shape("image", (1, 3, 16, 16), (size or 2, 3, 16, 16), (8, 3, 16, 16))
     config.add_optimization_profile(profile)
-    config.set_calibration_profile(profile)
+    if size is not None:
+        config.set_calibration_profile(profile)
+    return builder, network, config
+
+
+def test_a_whole_build_by_hand(kind: Any, trt: Any, world: Any, cuda: FakeCuda, tmp_path: Path) -> None:
+    path = tmp_path / "m.cache"
+    calibrator = kind([np.zeros((4, 3, 16, 16), np.float32)], cache=path, cuda=cuda)
+    builder, network, config = by_hand(trt, calibrator)
     calibrator.prepare([TensorSpec("image", (2, 3, 16, 16), FLOAT)])
     assert builder.build_serialized_network(network, config) is not None
     cache = calibrator.finish()
     assert cache is not None and cache == CalibrationCache.load(path) and "image" in cache
     assert world.calibrated.count("get_batch") == 3
+
+
+class TestABlockByHand:
+    """`with calibrator.calibrating(network, config)` around the build."""
+
+    def test_does_what_prepare_and_finish_do(
+        self, kind: Any, trt: Any, world: Any, cuda: FakeCuda, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "m.cache"
+        calibrator = kind([np.zeros((4, 3, 16, 16), np.float32)], cache=path, cuda=cuda)
+        for batches in (3, 0):  # the second build reads the cache
+            builder, network, config = by_hand(trt, calibrator)
+            world.calibrated.clear()
+            with calibrator.calibrating(network, config):
+                assert builder.build_serialized_network(network, config) is not None
+            assert world.calibrated.count("get_batch") == batches
+            assert calibrator.finish() == CalibrationCache.load(path)
+        assert cuda.taken == cuda.pinned_taken == 0
+
+    def test_a_model_of_fixed_sizes_needs_no_profile(self, kind: Any, trt: Any, world: Any, cuda: FakeCuda) -> None:
+        fixed = classifier()
+        fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+        calibrator = kind([np.zeros((4, 3, 16, 16), np.float32)], cuda=cuda)
+        builder, network, config = by_hand(trt, calibrator, size=None, model=fixed)
+        with calibrator.calibrating(network, config):
+            builder.build_serialized_network(network, config)
+        assert calibrator.served == 2
+
+    def test_without_a_calibration_profile_says_what_to_set(self, kind: Any, trt: Any, world: Any) -> None:
+        calibrator = kind([np.zeros((4, 3, 16, 16), np.float32)])
+        _, network, config = by_hand(trt, calibrator, size=None)
+        said = r"input image has free sizes, .* config\.set_calibration_profile\(profile\)"
+        with pytest.raises(BuildError, match=said), calibrator.calibrating(network, config):
+            pytest.fail("the block was entered")
+
+    @pytest.mark.parametrize("then", [None, RuntimeError("no engine")])
+    def test_what_a_callback_raises_comes_out(
+        self, kind: Any, trt: Any, world: Any, cuda: FakeCuda, tmp_path: Path, then: Exception | None
+    ) -> None:
+        """Also where who builds raises because there is no engine."""
+        error = OSError("broken image")
+
+        class Failing:
+            def __iter__(self) -> Iterator[Any]:
+                yield np.zeros((2, 3, 16, 16), np.float32)
+                raise error
+
+        calibrator = kind(Failing(), cache=tmp_path / "m.cache", cuda=cuda)
+        builder, network, config = by_hand(trt, calibrator)
+        with pytest.raises(OSError, match="broken image"), calibrator.calibrating(network, config):
+            builder.build_serialized_network(network, config)
+            if then is not None:
+                raise then
+        assert list(tmp_path.iterdir()) == []
+        assert cuda.taken == cuda.pinned_taken == 0
+
+    def test_an_error_of_the_block_is_its_own(self, kind: Any, trt: Any, world: Any, cuda: FakeCuda) -> None:
+        calibrator = kind([np.zeros((4, 3, 16, 16), np.float32)], cuda=cuda)
+        _, network, config = by_hand(trt, calibrator)
+        with pytest.raises(ZeroDivisionError), calibrator.calibrating(network, config):
+            raise ZeroDivisionError
+        assert cuda.taken == cuda.pinned_taken == 0
+
+    def test_a_calibrator_that_nobody_asked_is_told_of(self, kind: Any, trt: Any, world: Any, cuda: FakeCuda) -> None:
+        calibrator = kind([np.zeros((4, 3, 16, 16), np.float32)], cuda=cuda)
+        builder, network, config = by_hand(trt, calibrator)
+        config.clear_flag(trt.BuilderFlag.INT8)
+        with (
+            pytest.raises(BuildError, match=r"never asked the calibrator: .*set config\.int8_calibrator and INT8"),
+            calibrator.calibrating(network, config),
+        ):
+            builder.build_serialized_network(network, config)
 
 
 def test_a_cache_of_another_tensorrt_is_refused_or_read_under_this_one_s_header(
@@ -212,7 +290,7 @@ def test_a_cache_of_another_tensorrt_is_refused_or_read_under_this_one_s_header(
 
 def test_what_is_not_prepared_is_printed_by_the_bindings(kind: Any, capfd: Any) -> None:
     assert calls.get_batch(kind(data()), ["x"]) is None
-    assert "is not prepared: call prepare(...)" in capfd.readouterr().err
+    assert "is not prepared: build within `with calibrator.calibrating(" in capfd.readouterr().err
 
 
 def test_the_legacy_calibrator_answers_what_tensorrt_asks_it_besides(trt: Any, capfd: Any) -> None:

@@ -18,6 +18,7 @@ PRESENT = {
         xxxx.. CalibrationAlgoType
         xxxx.. IBuilderConfig.int8_calibrator
         xxxx.. IBuilderConfig.set_calibration_profile
+        xxxx.. IBuilderConfig.get_calibration_profile
         xxxx.. QuantizationFlag
         """,
     "precision flags": """

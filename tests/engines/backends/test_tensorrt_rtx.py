@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import threading
 import time
@@ -10,6 +11,7 @@ import pytest
 from onnx import TensorProto
 
 from calibrators.errors import BuildError, MissingDependencyError
+from calibrators.installation import pip_install
 from engines.backends.backend import BuildOptions, Log, Plan
 from engines.backends.shapes import Profile
 from engines.backends.tensorrt_rtx import TensorRTRTX
@@ -154,7 +156,7 @@ def test_a_model_too_large_for_one_message_goes_through_a_file(
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "tensorrt_rtx", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'trtcal\[rtx\]'"):
+    with pytest.raises(MissingDependencyError, match=re.escape(pip_install("rtx"))):
         TensorRTRTX()
 
 

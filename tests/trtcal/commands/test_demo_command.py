@@ -8,6 +8,7 @@ import pytest
 import trtcal
 from calibrators.cache.sidecar import Sidecar
 from calibrators.cache.text import CalibrationCache
+from calibrators.installation import pip_install
 from calibrators.statistics.file import Statistics
 from engines.graph.model import load_model, model_digest
 from engines.inspection.engine_record import Engine
@@ -129,5 +130,5 @@ def test_a_missing_library_is_said_before_anything_is_written(
     monkeypatch.setattr(run, "find_spec", lambda name: None if name in absent else importlib.util.find_spec("json"))
     code, out, err = command("demo", "--output", tmp_path / "demo")
     assert (code, out) == (2, "")
-    assert err == f"trtcal: the demo needs {said}, not installed here: pip install 'trtcal[demo]'\n"
+    assert err == f"trtcal: the demo needs {said}, not installed here: {pip_install('demo')}\n"
     assert not (tmp_path / "demo").exists()

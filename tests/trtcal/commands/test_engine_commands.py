@@ -216,12 +216,46 @@ class TestBenchmark:
 
 def test_a_real_engine_without_a_gpu_is_one_line(command, tmp_path, model, data, gpu_absent):
     build_engine(model, output=tmp_path / "real.engine", precision="fp32", backend="tensorrt-rtx")
-    for arguments in (["accuracy", "--images", data], ["benchmark"]):
-        code, out, err = command(arguments[0], model, tmp_path / "real.engine", *arguments[1:])
+    engine = tmp_path / "real.engine"
+    for arguments in (["accuracy", model, engine, "--images", data], ["benchmark", engine]):
+        code, out, err = command(*arguments)
         assert (code, out) == (2, "")
         assert one_line(err)
         assert "real.engine: TensorRT-RTX" in err
         assert "trtcal doctor" in err
+
+
+class TestBenchmarkBesideAnEngineThatCannotRun:
+    """The rest is measured; the engine is named with the reason, and the exit code is 1."""
+
+    def test_on_the_terminal(self, command, tmp_path, model, gpu_absent):
+        build_engine(model, output=tmp_path / "real.engine", precision="fp32", backend="tensorrt-rtx")
+        code, out, err = command("benchmark", model, tmp_path / "real.engine", "--duration", "0.02", "--streams", "2")
+        assert code == 1
+        assert model.name in out
+        assert "real.engine" not in out
+        last = err.splitlines()[-1]
+        assert last.startswith("trtcal: 1 of 2 models cannot run here and was not measured: real.engine: ")
+        assert "TensorRT-RTX" in last and "trtcal doctor" in last
+
+    def test_for_programs_whatever_the_reason(self, command, tmp_path, model):
+        """Files that no TensorRT has written, of which one is even empty."""
+        (tmp_path / "cut.engine").write_bytes(b"ftrt cut short")
+        (tmp_path / "empty.plan").write_bytes(b"")
+        paths = [tmp_path / "cut.engine", model, tmp_path / "empty.plan"]
+        code, out, err = command("benchmark", *paths, "--duration", "0.02", "--json")
+        assert code == 1
+        said = json.loads(out)
+        assert [each["name"] for each in said["models"]] == [model.name]
+        assert [each["name"] for each in said["absent"]] == ["cut.engine", "empty.plan"]
+        assert "empty.plan is an empty file" in said["absent"][1]["reason"]
+        assert "2 of 3 models cannot run here and were not measured" in err.splitlines()[-1]
+
+    def test_an_engine_that_is_not_there_is_bad_input(self, command, tmp_path, model):
+        code, out, err = command("benchmark", model, tmp_path / "none.engine", "--duration", "0.02")
+        assert (code, out) == (2, "")
+        assert one_line(err)
+        assert "there is no such file" in err
 
 
 @pytest.fixture

@@ -306,7 +306,8 @@ def test_arrays_that_are_no_images_want_none(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"x\.npy holds float32 of 3x8, and images are uint8 of .* use --preprocess none"
     ):
-        ImageLoader(tmp_path / "x.npy")
+        ImageLoader(tmp_path / "x.npy", preprocess="imagenet")
+    assert ImageLoader(tmp_path / "x.npy").preprocess.as_is
     with pytest.raises(DataError, match=r"x\.npy: the model takes data:Nx3x16x16, not 1x8"):
         open_images(tmp_path / "x.npy", COLOUR)
 

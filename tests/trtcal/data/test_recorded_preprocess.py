@@ -5,12 +5,14 @@ from pathlib import Path
 
 import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from calibrators.cache.sidecar import Sidecar
 from calibrators.errors import CacheError, DataError
 from calibrators.files import sha256_of
-from engines.graph.model import model_digest
+from engines.graph.model import input_specs, model_digest
 from tests.engines.networks import classifier
+from trtcal.data.images import ImageLoader
 from trtcal.data.preprocess import Preprocess
 from trtcal.data.recorded_preprocess import Recorded, recorded_preprocess
 from trtcal.pipeline import quantize
@@ -137,3 +139,42 @@ def test_json_that_nests_without_end(model):
     model.with_name(model.name + ".json").write_text("[" * 100_000)
     with pytest.raises(DataError, match=r"model\.onnx\.json is not JSON \(.*\); delete it or quantize again"):
         recorded_preprocess(model)
+
+
+class TestOfALoader:
+    """`ImageLoader(..., model=...)`."""
+
+    def test_takes_what_is_recorded(self, job):
+        (job / "model.onnx.json").unlink(missing_ok=True)
+        write_model_sidecar(job / "model.onnx", Preprocess.load("imagenet-tf").to_dict())
+        loader = ImageLoader(job / "images", model=job / "model.onnx")
+        assert "127.5" in str(loader.preprocess)
+        assert loader.notes == (f"Preprocessing from {job / 'model.onnx.json'}",)
+        assert list(next(iter(loader))) == ["image"]
+        assert loader.sampled(2).preprocess == loader.preprocess
+
+    def test_obeys_what_is_asked_and_warns(self, job):
+        write_model_sidecar(job / "model.onnx", RAW.to_dict())
+        with pytest.warns(UserWarning, match="the preprocessing is not the one of the calibration: .*onnx.json says"):
+            loader = ImageLoader(job / "images", model=job / "model.onnx", preprocess="unit")
+        assert "/ 255" in str(loader.preprocess)
+
+    def test_says_what_is_not_believed(self, job):
+        write_model_sidecar(job / "model.onnx", RAW.to_dict(), sha256="0" * 64)
+        loader = ImageLoader(job / "images", model=job / "model.onnx")
+        (note,) = loader.notes
+        assert "is ignored: it describes another file than model.onnx" in note
+        assert "pixel / 255 - [0.485" in str(loader.preprocess)
+
+    def test_without_a_record_goes_by_the_input_as_the_commands_do(self, job):
+        grey = helper.make_tensor_value_info("g", TensorProto.UINT8, ["N", 16, 16, 1])
+        out = helper.make_tensor_value_info("y", TensorProto.UINT8, ["N", 16, 16, 1])
+        graph = helper.make_graph([helper.make_node("Identity", ["g"], ["y"])], "g", [grey], [out])
+        onnx.save(
+            helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), job / "grey.onnx"
+        )
+        loader = ImageLoader(job / "images", model=job / "grey.onnx")
+        assert loader.notes == ()
+        assert next(iter(loader))["g"].shape == (8, 16, 16, 1)
+        later = ImageLoader(job / "images").for_model(input_specs(onnx.load(job / "grey.onnx")))
+        assert later.preprocess == loader.preprocess

@@ -1,3 +1,4 @@
+import re
 import sys
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import onnx
 import pytest
 
 from calibrators.errors import MissingDependencyError, OutputError
+from calibrators.installation import pip_install
 from engines.graph.model import input_specs, load_model
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from trtcal.data.images import ImageLoader
@@ -88,5 +90,5 @@ def test_images_cannot_be_written_where_a_class_folder_is_a_file(tmp_path: Path)
 
 def test_a_missing_scikit_learn_is_an_error_that_says_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(MissingDependencyError, match=r"not installed: pip install 'trtcal\[demo\]'"):
+    with pytest.raises(MissingDependencyError, match=f"not installed: {re.escape(pip_install('demo'))}"):
         load_split()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from calibrators.installation import pip_install
 from trtcal.machine.abilities import abilities
 from trtcal.machine.doctor import LIBRARIES, Library, Machine
 from trtcal.machine.nvml import Gpu, Nvidia
@@ -68,13 +69,11 @@ def test_without_any_tensorrt():
     builds = ["demo", "build --backend tensorrt-rtx", "build --backend tensorrt"]
     assert not_ready(commands) == [*builds, "accuracy ENGINE", "benchmark ENGINE"]
     assert commands["build --backend tensorrt-rtx"].remark == "missing: tensorrt_rtx"
-    assert [commands[name].install for name in builds] == [
-        f'pip install "trtcal[{extra}]"' for extra in ("demo", "rtx", "tensorrt")
-    ]
+    assert [commands[name].install for name in builds] == [pip_install(extra) for extra in ("demo", "rtx", "tensorrt")]
     assert commands["benchmark ENGINE"].remark == (
         "needs the TensorRT that built the engine: missing: tensorrt, tensorrt_rtx"
     )
-    assert commands["benchmark ENGINE"].install == 'pip install "trtcal[tensorrt]"'
+    assert commands["benchmark ENGINE"].install == pip_install("tensorrt")
 
 
 @pytest.mark.parametrize("absent", ["tensorrt", "tensorrt_rtx"])
@@ -119,14 +118,14 @@ def test_all_that_running_engines_lacks_is_told_at_once():
         "needs CUDA from Python, PyCUDA or cuda-bindings: neither is installed; "
         f"needs an NVIDIA GPU: {NO_GPU.absent}"
     )
-    assert commands["accuracy ENGINE"].install == 'pip install "trtcal" && pip install "trtcal[tensorrt]"'
+    assert commands["accuracy ENGINE"].install == f"{pip_install()} && {pip_install('tensorrt')}"
 
 
 def test_pytorch_is_for_training_and_for_nothing_else():
     commands = found(torch="")
     assert not_ready(commands) == ["trtcal.qat in Python"]
     assert commands["trtcal.qat in Python"].remark == "missing: torch"
-    assert commands["trtcal.qat in Python"].install == 'pip install "trtcal[torch]"'
+    assert commands["trtcal.qat in Python"].install == pip_install("torch")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +145,7 @@ def test_pytorch_computes_on_a_gpu_where_it_and_the_machine_can(nvidia, cuda, pl
 def test_without_a_core_library():
     commands = found(numba="", PIL="")
     assert commands["calibrate"].remark == "missing: numba, PIL"
-    assert commands["calibrate"].install == 'pip install "trtcal"'
+    assert commands["calibrate"].install == pip_install()
     assert commands["benchmark MODEL.onnx"].ready
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from trtcal.machine import doctor
-from trtcal.machine.doctor import LIBRARIES, Library, examine, probe
+from calibrators.installation import pip_install
+from trtcal.machine import doctor, examination
+from trtcal.machine.doctor import LIBRARIES, Library, probe
 
 
 @pytest.fixture
@@ -116,7 +117,12 @@ class TestProbe:
 
 def test_this_machine():
     seen = []
-    found = examine(seen.append)
+    examined = examination.doctor(progress=seen.append)
+    ready = {row["command"] for row in examined.rows() if row["ready"]}
+    assert {"accuracy MODEL.onnx", "inspect"} <= ready
+    assert examined._repr_html_().count("<tr>") == len(examined.commands) + 1
+    found = examined.machine
+    assert ("numpy", np.__version__) in [(row["library"], row["version"]) for row in found.rows()]
     assert sum(seen) == len(LIBRARIES)
     assert list(found.libraries) == list(LIBRARIES)
     assert found.python == ".".join(map(str, sys.version_info[:3]))
@@ -154,4 +160,4 @@ def test_with_every_library_hidden(tmp_path):
             assert len(value["commands"]) > 8
         else:
             assert "not installed" in done.stdout
-            assert 'pip install "trtcal[rtx]"' in done.stdout
+            assert pip_install("rtx") in done.stdout

@@ -1,17 +1,19 @@
 """PyTorch is optional: what asks for it says how to install it, and nothing else loads it."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 
 from calibrators.errors import MissingDependencyError
+from calibrators.installation import pip_install
 from trtcal.machine.torch_library import require_torch
 
 
 def test_without_pytorch_the_message_says_what_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingDependencyError, match=r'not installed: pip install "trtcal\[torch\]"'):
+    with pytest.raises(MissingDependencyError, match=f"not installed: {re.escape(pip_install('torch'))}"):
         require_torch()
 
 
@@ -29,7 +31,7 @@ def test_so_does_importing_the_package_and_anything_in_it():
         "        print(error)\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.count("trtcal[torch]") == 3
+    assert result.stdout.count(pip_install("torch")) == 3
 
 
 def test_a_library_that_pytorch_misses_is_another_matter(monkeypatch, tmp_path):

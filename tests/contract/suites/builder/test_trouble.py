@@ -1,6 +1,7 @@
 """Builds that `tensorrt` refuses, or that are interrupted: one line each, and nothing is left behind."""
 
 import os
+import re
 import signal
 import sys
 import time
@@ -14,6 +15,7 @@ from calibrators.errors import (
     DeviceError,
     MissingDependencyError,
 )
+from calibrators.installation import pip_install
 from calibrators.tensorrt import int8
 from engines.build.builder import build_engine
 from engines.build.request import open_backend
@@ -229,6 +231,7 @@ def test_auto_without_a_gpu(plain, target, monkeypatch):
     assert any("built with TensorRT-RTX, though tensorrt is installed: " in note for note in record.notes)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     with pytest.raises(
-        DeviceError, match=r"there is no NVIDIA GPU; TensorRT-RTX .* is not installed: pip install 'trtcal\[rtx\]'$"
+        DeviceError,
+        match=r"there is no NVIDIA GPU; TensorRT-RTX .* is not installed: " + re.escape(pip_install("rtx")) + "$",
     ):
         build_engine(plain, output=target, precision="fp32")
