@@ -14,7 +14,6 @@ from engines.inspection.layer_times import Precision, layer_times, read_times
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from engines.simulation.costs import inferred_shapes, macs, sized
 from engines.simulation.simulated_model import LayerForm, Simulation
-from trtcal.analysis.comparison import Singles
 from trtcal.analysis.judging import Judging, Step, calibrated
 from trtcal.analysis.trial_cache import TrialCache, trial_context, trial_key
 from trtcal.analysis.trials import Criterion, Trials
@@ -22,6 +21,7 @@ from trtcal.config.settings import QuantConfig
 from trtcal.data.images import ImageLoader, OnBadImage, PathLike
 from trtcal.data.preprocess import Preprocess
 from trtcal.data.split import COUNT, TEST_COUNT, ImageChoice, further
+from trtcal.measure.groups import Singles
 from trtcal.measure.measures import Score
 from trtcal.precision.ladders import Candidate, Costs, modelled
 from trtcal.precision.result import CANDIDATES, MixedPrecision, mixed_precision

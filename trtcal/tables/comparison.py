@@ -9,7 +9,7 @@ from trtcal.analysis.selection import Compared
 from trtcal.measure.accuracy import score_as_dict
 from trtcal.tables import console
 from trtcal.tables.images import images_as_dict, say_if_few, say_what_was_read
-from trtcal.tables.scores import cells
+from trtcal.tables.scores import cells, of_other_sizes
 
 
 def summary(found: Compared) -> str:
@@ -58,6 +58,7 @@ def remarks(found: Compared) -> list[str]:
         for each in comparison.ranking
         if each.score.nonfinite and not each.same_as
     ]
+    told += of_other_sizes((each.score for each in comparison.ranking), REFERENCE)
     told += [f"left in float: {name}, for {why}" for name, why in winner.left_float.items()]
     return told
 
