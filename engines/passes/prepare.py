@@ -17,6 +17,15 @@ from engines.graph.operators import label
 from engines.passes.fold import fold
 from engines.passes.opset import IR_VERSION_OF_21, LOWEST_OPSET, lower, raised
 from engines.passes.proof import proved
+from engines.passes.single import as_single, narrow_type
+
+WIDENED = "trtcal.widened"
+"""Of a prepared model: FP16 or bfloat16, where it computed in that and now does in float32."""
+
+WIDENED_NOTE = (
+    "the model computes in {}: what is written does in float32 where it is not INT8, and its inputs and outputs are "
+    "float32, too; what computes in FP16 is chosen when the engine is built"
+)
 
 UNPROVED = "trtcal.unproved"
 """Of a prepared model: why it was not proved to compute what the original does, in words; empty where it was."""
@@ -30,7 +39,7 @@ interest."""
 
 
 def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET, light: bool = False) -> ir.Model:
-    """The model with functions inlined, constants and batch normalization folded, and its opset raised.
+    """The model with functions inlined, constants and batch normalization folded, in float32, and its opset raised.
 
     That it computes what the model did is proved on a sample (`engines.passes.proof`), unless weights are left in the
     file. Why that was not possible stands in ``meta`` of what is returned, under `UNPROVED`.
@@ -54,6 +63,9 @@ def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET, light: bool = Fal
         common.RemoveInitializersFromInputsPass()(graph)
         for node in graph.graph:  # before a pass numbers those without a name
             node.name = label(node)
+        if narrow := narrow_type(graph):
+            as_single(graph)
+            graph.meta[WIDENED] = narrow
         graph = raised(graph, opset)
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
         _infer_types(graph)
@@ -69,6 +81,11 @@ def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET, light: bool = Fal
         with _told():
             graph.meta[UNPROVED] = proved(model, graph)
     return graph
+
+
+def widening_notes(graph: ir.Model) -> tuple[str, ...]:
+    """What is to be said of a prepared model that computed in another type."""
+    return (WIDENED_NOTE.format(graph.meta[WIDENED]),) if WIDENED in graph.meta else ()
 
 
 def _read(model: ModelSource) -> ir.Model:

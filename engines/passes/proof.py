@@ -24,6 +24,9 @@ from engines.passes.opset import LOWEST_OPSET, SERVES
 MOST_WEIGHTS = 2**30
 """Bytes: a larger model would take minutes and twice its memory."""
 
+HALF_ROUNDING = 4e-3
+"""Likewise, where the original computes in FP16, whose results have 11 bits."""
+
 ROUNDING = 1e-3
 """Of the largest magnitude: more than float32 loses over a few operators, and far from what another function gives."""
 
@@ -48,7 +51,7 @@ def proved(model: ModelSource, graph: ir.Model) -> str:
         ModelError: They disagree; the message names the node.
     """
     original = loaded(model)
-    if _nodes(original) == _nodes(ir.to_proto(graph)):
+    if _nodes(original) == _nodes(ir.to_proto(graph)) and not _has_half(original):
         return ""
     size = sum(value.const_value.nbytes for value in graph.graph.initializers.values() if value.const_value is not None)
     if size > MOST_WEIGHTS:
@@ -99,19 +102,36 @@ def _compared(model: ModelSource, original: onnx.ModelProto, made: onnx.ModelPro
     except ModelError as error:
         return f"ONNX Runtime cannot run the model as it was ({error})"
     try:
-        actual = Judge(made).run(feed)
+        actual = _run(made, feed)
     except ModelError as error:
         raise ModelError(
             f"the model cannot be prepared for quantization: ONNX Runtime cannot run what is made of it ({error}); "
             f"export it with opset {_serving(original)}"
         ) from error
-    if any(_difference(expected[name], actual[name]) > ROUNDING for name in expected):
+    bound = HALF_ROUNDING if _has_half(original) else ROUNDING
+    if any(_difference(expected[name], actual[name]) > bound for name in expected):
         whole = model if isinstance(model, onnx.ModelProto) else load_model(model, check=False)
-        _blame(whole, made, feed)
+        _blame(whole, made, feed, bound)
     return ""
 
 
-def _blame(original: onnx.ModelProto, made: onnx.ModelProto, feed: Arrays) -> None:
+def _has_half(model: onnx.ModelProto) -> bool:
+    """Whether it computes in FP16 somewhere, as its constants, inputs and casts tell."""
+    half = onnx.TensorProto.FLOAT16
+    kinds = [value.type.tensor_type.elem_type for value in model.graph.input]
+    kinds += [tensor.data_type for tensor in model.graph.initializer]
+    kinds += [each.i for node in model.graph.node for each in node.attribute if each.name == "to"]
+    return half in kinds
+
+
+def _run(model: onnx.ModelProto, feed: Arrays) -> Arrays:
+    """What a model gives for arrays of the types of the original's inputs, which it may take in float32."""
+    judge = Judge(model)
+    types = {value.name: DTYPES.get(value.type) for value in judge.inputs}
+    return judge.run({name: array.astype(types.get(name) or array.dtype) for name, array in feed.items()})
+
+
+def _blame(original: onnx.ModelProto, made: onnx.ModelProto, feed: Arrays, bound: float) -> None:
     """Name the node at which two models part; nothing where rounding explains the difference.
 
     Raises:
@@ -120,15 +140,18 @@ def _blame(original: onnx.ModelProto, made: onnx.ModelProto, feed: Arrays) -> No
     common = {name for node in original.graph.node for name in node.output if name}
     names = [name for node in made.graph.node for name in node.output if name in common]
     try:
-        before, after = (Judge(with_outputs(each, names)).run(feed) for each in (original, made))
+        before, after = (_run(with_outputs(each, names), feed) for each in (original, made))
     except ModelError:  # a tensor that cannot be an output, such as an optional one: the outputs alone, then
-        before, after = (Judge(each).run(feed) for each in (original, made))
-    known = {**feed, **before}
+        before, after = (_run(each, feed) for each in (original, made))
+    known = {
+        name: array.astype(np.float32) if array.dtype == np.float16 and bound == HALF_ROUNDING else array
+        for name, array in {**feed, **before}.items()
+    }
     for node in made.graph.node:
         for name in node.output:
-            if name in before and _difference(before[name], after[name]) > ROUNDING:
+            if name in before and _difference(before[name], after[name]) > bound:
                 found = _difference(before[name], _from_known(made, name, known))
-                if found > ROUNDING:
+                if found > bound:
                     raise ModelError(
                         f"the model would compute something else once prepared for quantization, at {label(node)}, as "
                         f"operators change with the opset: export it with opset {_serving(original)} ({found:.0%} off "
@@ -165,7 +188,8 @@ def _type(array: npt.NDArray[Any]) -> int:
 
 def _difference(expected: npt.NDArray[Any], actual: npt.NDArray[Any]) -> float:
     """The largest difference, as a share of the largest magnitude; infinite for other shapes or other infinities."""
-    if expected.shape != actual.shape or expected.dtype != actual.dtype:
+    widened = expected.dtype == np.float16 and actual.dtype == np.float32
+    if expected.shape != actual.shape or (expected.dtype != actual.dtype and not widened):
         return np.inf
     if expected.dtype.kind not in "fiub":
         return 0.0 if np.array_equal(expected, actual) else np.inf

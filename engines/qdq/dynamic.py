@@ -29,7 +29,7 @@ from calibrators.weights import WeightMethod
 from engines.graph.model import ModelSource
 from engines.graph.operators import CONVOLUTIONS, WEIGHTED, label
 from engines.graph.writer import GraphWriter
-from engines.passes.prepare import prepared
+from engines.passes.prepare import prepared, widening_notes
 from engines.qdq.placement import Site, planned
 from engines.qdq.read import NO_DYNAMIC
 from engines.qdq.weights import Granularity, WeightOptions, site_weight
@@ -56,6 +56,7 @@ class DynamicModel(Tabular):
         quantized: Labels of the operators that compute on integers.
         left_float: Label of each weighted operator that stays in float -> why.
         weights: How its weights are quantized.
+        remarks: Further notes.
     """
 
     model: onnx.ModelProto
@@ -63,6 +64,7 @@ class DynamicModel(Tabular):
     quantized: tuple[str, ...]
     left_float: Mapping[str, str]
     weights: WeightOptions
+    remarks: tuple[str, ...] = ()
 
     def rows(self) -> list[Row]:
         """A row an operator that is quantized or could be, with why it is in float."""
@@ -72,7 +74,7 @@ class DynamicModel(Tabular):
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user has to know of it, one line each; what stays in float is told by `left_float`."""
-        return (FOR_ONNX_RUNTIME,)
+        return (FOR_ONNX_RUNTIME, *self.remarks)
 
 
 def quantize_dynamic(
@@ -81,12 +83,12 @@ def quantize_dynamic(
     """Quantize weights to INT8, and have activations quantized when the model runs.
 
     Args:
-        model: An FP32 model, as a path or in memory.
+        model: A float model, as a path or in memory.
         weights: How scales of weights are chosen: "absmax", or "mse" for the least squared error.
         granularity: "channel", a scale per output channel, or "tensor", one per weight.
 
     Raises:
-        ModelError: The model cannot be read, is quantized already, is not FP32, or has no operator to quantize.
+        ModelError: The model cannot be read, is quantized already, or has no operator to quantize.
         RangeError: There is no such method or granularity; blocks are none here.
     """
     options = WeightOptions(weights, Granularity.parse(granularity))
@@ -111,7 +113,8 @@ def quantize_dynamic(
         raise ModelError(f"the model has no layer to quantize dynamically; {name} is not one, for {why}")
     common.RemoveUnusedNodesPass()(graph)
     ir.external_data.load_to_model(graph)
-    return DynamicModel(ir.to_proto(graph), tuple(writer.activations), tuple(quantized), left, options)
+    made = ir.to_proto(graph)
+    return DynamicModel(made, tuple(writer.activations), tuple(quantized), left, options, widening_notes(graph))
 
 
 @dataclass(frozen=True, slots=True)

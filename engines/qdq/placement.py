@@ -72,7 +72,7 @@ def planned(model: ir.Model) -> Plan:
     """Find the operators to quantize in a prepared model.
 
     Raises:
-        ModelError: The model holds Q/DQ nodes already, is FP16, or has no operator to quantize.
+        ModelError: The model holds Q/DQ nodes already, or has no operator to quantize.
     """
     graph = model.graph
     if any(node.op_type in QUANTIZERS for node in graph):
@@ -133,11 +133,6 @@ def _weighted(node: ir.Node, live: set[ir.Value]) -> Site | str:
     if weight in live or constant is None:
         convolves = node.op_type in CONVOLUTIONS
         return "its weights are computed at run time" if convolves else "both of its operands are activations"
-    if constant.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
-        raise ModelError(
-            f"{label(node)} has {constant.dtype.name} weights: "
-            "quantize the FP32 model; FP16 is chosen when the engine is built"
-        )
     return _by_channel(node, constant)
 
 

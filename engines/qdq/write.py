@@ -28,7 +28,7 @@ from calibrators.weights import WeightMethod
 from engines.graph.model import ModelSource, loaded
 from engines.graph.operators import label
 from engines.passes.opset import LOWEST_OPSET
-from engines.passes.prepare import UNPROVED, prepared
+from engines.passes.prepare import UNPROVED, prepared, widening_notes
 from engines.qdq.cache_scales import ReadCache, foreign, none_usable, unusable
 from engines.qdq.insert import Pairs
 from engines.qdq.placement import SMALL, Site, planned
@@ -146,7 +146,7 @@ def quantize(
     """Write a cache's scales into a model as Q/DQ nodes.
 
     Args:
-        model: An FP32 model, as a path or in memory.
+        model: A float model, as a path or in memory.
         cache: Scales by tensor name, such as a `CalibrationCache`.
         weights: How scales of weights are chosen: "absmax", or "mse" for the least squared error.
         granularity: What of a weight shares a scale: "channel", an output channel, as TensorRT wants it; "tensor", all
@@ -158,7 +158,7 @@ def quantize(
             that several layers read with several scales is quantized with each.
 
     Raises:
-        ModelError: The model cannot be read, holds Q/DQ nodes already, is not FP32, or has no operator to quantize; or
+        ModelError: The model cannot be read, holds Q/DQ nodes already, or has no operator to quantize; or
             has a convolution, which takes no blocks.
         CacheError: The cache has a usable scale for none of the tensors that need one.
         RangeError: There is no such method or granularity.
@@ -221,6 +221,7 @@ def quantize(
         remarks=(
             *(BLOCKS_NOTE.format(size) for size in sorted({_block_size(chosen[site]) or 0 for site in read}) if size),
             *([UNPROVED_NOTE.format(unproved)] if unproved else []),
+            *widening_notes(graph),
         ),
     )
 

@@ -36,7 +36,15 @@ from calibrators.encoding import Encoding
 from calibrators.errors import ModelError
 from calibrators.weights import weight_encoding
 from engines.graph.constants import constant, replace_constant
-from engines.recovery.affine import Affine, affines, bias_name, floats_of, give_biases, matrices, weight_of
+from engines.recovery.affine import (
+    Affine,
+    affines_of_fixed_size,
+    bias_name,
+    floats_of,
+    give_biases,
+    matrices,
+    weight_of,
+)
 from engines.recovery.channels import bounds_of
 from engines.recovery.patches import Singles, columns, given
 from engines.recovery.reconstruction import Targets, chosen, fake_quantized, read_by, session_of, targets_of, together
@@ -124,7 +132,7 @@ def adarounded(
     """
     told = progress or (lambda done: None)
     graph = ir.from_proto(model)
-    layers, skipped = _candidates(graph, forms)
+    layers, skipped = _candidates(model, graph, forms)
     layers = give_biases(graph, layers.values())
     result = ir.to_proto(graph)
     for name, why in _taken_apart_wrongly(result, layers, batches).items():
@@ -152,12 +160,14 @@ def adarounded(
 
 def passes(model: onnx.ModelProto, forms: Mapping[str, LayerForm]) -> int:
     """How often `adarounded` runs a model over all samples."""
-    layers, _ = _candidates(ir.from_proto(model), forms)
+    layers, _ = _candidates(model, ir.from_proto(model), forms)
     return len(layers) + len(list(together(layers.values())))
 
 
-def _candidates(graph: ir.Model, forms: Mapping[str, LayerForm]) -> tuple[dict[str, Affine], dict[str, str]]:
-    found, others = affines(graph)
+def _candidates(
+    model: onnx.ModelProto, graph: ir.Model, forms: Mapping[str, LayerForm]
+) -> tuple[dict[str, Affine], dict[str, str]]:
+    found, others = affines_of_fixed_size(model, graph)
     wanted = {name for name, form in forms.items() if form.weight is not None}
     skipped = {name: why for name, why in others.items() if name in wanted}
     skipped |= {

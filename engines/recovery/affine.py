@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnx_ir as ir
 
+from engines.graph.data_sizes import data_sized
 from engines.graph.operators import CONVOLUTIONS, label
 from engines.graph.writer import GraphWriter
 from engines.qdq.placement import Site, Weight, planned
@@ -100,6 +102,26 @@ def affines(model: ir.Model) -> tuple[dict[str, Affine], Mapping[str, str]]:
             else:
                 found[label(site.node)] = layer
     return found, others
+
+
+def affines_of_fixed_size(model: onnx.ModelProto, graph: ir.Model) -> tuple[dict[str, Affine], Mapping[str, str]]:
+    """`affines` but for those that read as many rows as the data say: the quantized model's stand beside no others.
+
+    Args:
+        model: A prepared model.
+        graph: The same.
+
+    Raises:
+        ModelError: As `affines` raises it.
+    """
+    found, others = affines(graph)
+    sized = data_sized(model)
+    varying = {name: sized[layer.site.tensor] for name, layer in found.items() if layer.site.tensor in sized}
+    fixed = {name: layer for name, layer in found.items() if name not in varying}
+    return fixed, {
+        **others,
+        **{name: f"the size of what it reads depends on the data ({at})" for name, at in varying.items()},
+    }
 
 
 def matrices(weight: Floats, layer: Affine) -> Floats:

@@ -21,7 +21,7 @@ import onnx_ir as ir
 
 from calibrators.batches import Batch
 from engines.graph.constants import constant, replace_constant
-from engines.recovery.affine import Affine, affines, bias_name, give_biases
+from engines.recovery.affine import Affine, affines_of_fixed_size, bias_name, give_biases
 from engines.recovery.reconstruction import fake_quantized, session_of
 from engines.simulation.simulated_model import LayerForm
 
@@ -64,7 +64,7 @@ def bias_corrected(
     """
     told = progress or (lambda done: None)
     graph = ir.from_proto(model)
-    found, others = affines(graph)
+    found, others = affines_of_fixed_size(model, graph)
     layers = {name: found[name] for name in found if name in forms}
     skipped = {name: why for name, why in others.items() if name in forms}
     if not layers:
@@ -92,7 +92,7 @@ def bias_corrected(
 
 def waves(model: onnx.ModelProto, forms: Mapping[str, LayerForm]) -> int:
     """How often `bias_corrected` runs the quantized model."""
-    layers, _ = affines(ir.from_proto(model))
+    layers, _ = affines_of_fixed_size(model, ir.from_proto(model))
     return len(_waves({name: layer for name, layer in layers.items() if name in forms}))
 
 

@@ -103,6 +103,7 @@ class OnnxRuntimeSession(Closing):
         outputs: The outputs.
         threads: The number of threads in use.
         fixed_batch: The only number of samples that the model takes at a time; None where it is free.
+        data_sized: The outputs whose size depends on the data -> the label of the node that decides it.
         remarks: What is computed otherwise than was asked for, and why.
 
     Raises:
@@ -122,6 +123,7 @@ class OnnxRuntimeSession(Closing):
             raise ModelError(f"{threads} threads are too many for {usable_cores()} core(s): give {most} at most")
         import onnx
 
+        from engines.graph.data_sizes import data_sized_outputs
         from engines.qdq.biases import overflowing_biases_of
 
         if not isinstance(model, onnx.ModelProto):
@@ -139,6 +141,7 @@ class OnnxRuntimeSession(Closing):
         self.inputs = tuple(self._spec(value, "input") for value in self._runtime.get_inputs())
         self.outputs = tuple(self._spec(value, "output") for value in self._runtime.get_outputs())
         self.fixed_batch = self._fixed_batch()
+        self.data_sized = data_sized_outputs(model)
 
     def run(self, batch: Mapping[str, Array]) -> dict[str, Array]:
         """Run the samples of `batch`.

@@ -110,3 +110,23 @@ def attention(batch="N", *, heads=4, width=64, length=16, opset=23):
     net.node("Attention", "q k v", "attended", q_num_heads=heads, kv_num_heads=heads)
     net.node("MatMul", "attended out_w", "y")
     return net.model("y")
+
+
+def selector(batch="N", threshold=1.2, dense=True):
+    """Of images batch,3,8,8 the places of an activation over a threshold, as `picked`, with their indices and an INT8
+    layer that reads them; `dense` gives the activation as well."""
+    net = Net()
+    net.conv(net.input("x", (batch, 3, 8, 8)), "a", 8, 3, 3, 3)
+    net.node("Relu", "a", "ar")
+    net.conv("ar", "c", 8, 8, 3, 3)
+    net.node("ReduceMax", "c", "m", axes=[1], keepdims=0)
+    net.constant("t", np.float32(threshold))
+    net.node("Greater", "m t", "over")
+    net.node("NonZero", "over", "nz")
+    net.node("Transpose", "nz", "places", perm=[1, 0])
+    net.node("Transpose", "c", "last", perm=[0, 2, 3, 1])
+    net.node("GatherND", "last places", "rows")
+    net.node("MatMul", f"rows {net.weight('w', 8, 16, fan_in=8)}", "picked")
+    model = net.model("picked", *(["c"] if dense else []))
+    model.graph.output.append(helper.make_tensor_value_info("places", TensorProto.INT64, [None, 3]))
+    return model

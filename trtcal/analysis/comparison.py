@@ -3,16 +3,14 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import onnx
 
-from calibrators.batches import Batch
 from calibrators.cache.text import CalibrationCache
 from calibrators.errors import ModelError
 from calibrators.methods.best import best_method
@@ -26,6 +24,8 @@ from engines.sessions.onnxruntime import OnnxRuntimeSession
 from trtcal.data.images import ImageLoader
 from trtcal.measure.accuracy import evaluate, score_as_dict
 from trtcal.measure.chance import Criterion, in_tiers
+from trtcal.measure.comparable import counted_alike
+from trtcal.measure.groups import Singles
 from trtcal.measure.measures import Score
 from trtcal.pipeline import require_same_model
 
@@ -165,6 +165,7 @@ def compare(
                     sessions, samples, reference=REFERENCE, class_names=test.class_names, progress=progress
                 )
             scores |= report.scores
+    scores = counted_alike(scores, reference.data_sized)
     criterion = _criterion(scores[REFERENCE])
     places = {name: same_as[name] or name for name in names}
     tiers = in_tiers({name: scores[places[name]] for name in names}, criterion)
@@ -200,41 +201,6 @@ def named(methods: Sequence[str] | None) -> tuple[str, ...]:
     for name in names or ("",):
         method_named(name)
     return names
-
-
-class Singles:
-    """A loader's samples in groups of `size`, whatever its batch size; without labels where these do not count."""
-
-    def __init__(self, loader: ImageLoader, size: int, *, labelled: bool = True) -> None:
-        self._loader = loader
-        self._size = size
-        self._labelled = labelled
-
-    def __iter__(self) -> Generator[Batch, None, None]:
-        held: list[Batch] = []
-        for batch in self._loader:
-            for index in range(batch.size):
-                held.append(self._sample(batch, slice(index, index + 1)))
-                if len(held) == self._size:
-                    yield _joined(held)
-                    held = []
-        if held:
-            yield _joined(held)
-
-    def _sample(self, batch: Batch, part: slice) -> Batch:
-        labels = batch.labels[part] if self._labelled and batch.labels is not None else None
-        return Batch({name: array[part] for name, array in batch.items()}, names=batch.names[part], labels=labels)
-
-
-def _joined(samples: Sequence[Batch]) -> Batch:
-    if len(samples) == 1:
-        return samples[0]
-    labels = [sample.labels for sample in samples if sample.labels is not None]
-    return Batch(
-        {name: np.concatenate([sample[name] for sample in samples]) for name in samples[0]},
-        names=[name for sample in samples for name in sample.names],
-        labels=np.concatenate(labels) if labels else None,
-    )
 
 
 @dataclass(frozen=True, slots=True)

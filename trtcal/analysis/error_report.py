@@ -11,16 +11,16 @@ from calibrators.encoding import Encoding
 from calibrators.errors import DataError
 from calibrators.statistics.file import Statistics
 from calibrators.tabular import Row, Tabular
-from engines.graph.chunks import filled
+from engines.graph.data_sizes import data_sized_outputs
 from engines.graph.operators import ADDITIONS, CONVOLUTIONS, WEIGHTED
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from engines.simulation.simulated_model import Layer, LayerForm, Simulation
-from trtcal.analysis.comparison import Singles
 from trtcal.analysis.layer_error import LayerError
 from trtcal.analysis.suspicion import Suspicion, suspicions
 from trtcal.analysis.weight_errors import WeightError, weight_error
 from trtcal.data.images import ImageLoader
 from trtcal.measure.fidelity import Channels, Fidelity, GridUse, Values, quantized
+from trtcal.measure.groups import Singles, run_group
 from trtcal.measure.measures import Score, score
 
 
@@ -33,12 +33,14 @@ class ErrorReport(Tabular):
         suspicions: What is wrong, or looks so, in the same order.
         score: Of the INT8 model, against the float model.
         reference: Of the float model.
+        unlike: Layers of which what they read or give has another size than in the float model in some samples.
     """
 
     layers: tuple[LayerError, ...]
     suspicions: tuple[Suspicion, ...]
     score: Score
     reference: Score
+    unlike: tuple[str, ...] = ()
 
     def rows(self) -> list[Row]:
         """A row a layer, with what is suspicious about it."""
@@ -54,6 +56,7 @@ class ErrorReport(Tabular):
         return {
             "layers": [each.to_dict() for each in self.layers],
             "suspicions": [each.to_dict() for each in self.suspicions],
+            "other_size": list(self.unlike),
         }
 
 
@@ -93,11 +96,12 @@ def errors_by_layer(
     pair = [simulation.version(each, outputs=fetched) for each in ({}, forms)]
     outputs = [value.name for value in simulation.floats.graph.output]
     reference, whole = Score(), Score()
+    sized = data_sized_outputs(simulation.floats)
     for batch, floats, integers in _side_by_side(pair, images, labelled=labelled):
         found.add(floats, integers)
         given, wanted = ({name: each[name] for name in outputs} for each in (integers, floats))
-        reference += score(wanted, labels=batch.labels, samples=batch.size)
-        whole += score(given, labels=batch.labels, reference=wanted, samples=batch.size)
+        reference += score(wanted, labels=batch.labels, samples=batch.size, sized=sized)
+        whole += score(given, labels=batch.labels, reference=wanted, samples=batch.size, sized=sized)
         if progress is not None:
             progress(batch.size)
     weights = {
@@ -106,7 +110,8 @@ def errors_by_layer(
         if (encoding := forms[layer.name].weight) is not None
     }
     errors = tuple(found.error(layer, weights.get(layer.name)) for layer in layers)
-    return ErrorReport(errors, suspicions(errors, statistics), whole, reference)
+    unlike = tuple(each.layer.name for each in errors if each.arrives.unlike or each.gives.unlike)
+    return ErrorReport(errors, suspicions(errors, statistics), whole, reference, unlike)
 
 
 def _encoding(forms: Mapping[str, LayerForm], layer: Layer) -> Encoding | None:
@@ -186,11 +191,5 @@ def _side_by_side(
 
 
 def _tensors(session: OnnxRuntimeSession, fed: Mapping[str, Array], count: int, size: int) -> dict[str, Any]:
-    """The tensors that a session gives for `count` samples, and those it is fed with.
-
-    Those of a tensor that does not carry the samples on its first axis stand for all that ran, the repeats that fill a
-    fixed batch too.
-    """
-    whole = {name: filled(array, size) for name, array in fed.items()} if count < size else dict(fed)
-    found = {**whole, **session.run(whole)}
-    return {name: value[:count] if value.ndim and len(value) == size else value for name, value in found.items()}
+    """The tensors that a session gives for `count` samples, and those it is fed with."""
+    return {**fed, **run_group(session, fed, count=count, size=size, sized=session.data_sized)}

@@ -11,10 +11,11 @@ from calibrators.statistics.file import Statistics
 from engines.collection.collect import Tensors, collect
 from engines.graph.model import input_specs, loaded
 from engines.sessions.onnxruntime import OnnxRuntimeSession
-from trtcal.analysis.comparison import REFERENCE, Singles
+from trtcal.analysis.comparison import REFERENCE
 from trtcal.data.images import ImageLoader
 from trtcal.data.split import ImageChoice, Parts, parted
 from trtcal.measure.accuracy import require_labels
+from trtcal.measure.groups import Singles, run_group
 
 Step = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
 """Opens a step of the work, by its name and units, and gives what counts them: as `trtcal.tables.console.progress`."""
@@ -95,9 +96,10 @@ def _doubt(model: str | os.PathLike[str], test: ImageLoader) -> DataError | None
     if test.labels is None:
         return None
     with OnnxRuntimeSession(model) as session, closing(iter(Singles(test, session.fixed_batch or 1))) as samples:
-        outputs = session.run(next(samples))
+        sample = next(samples)
+        outputs = run_group(session, sample, count=sample.size, size=session.fixed_batch, sized=session.data_sized)
     try:
-        require_labels(REFERENCE, outputs, test.labels, test.names, test.class_names)
+        require_labels(REFERENCE, outputs, test.labels, test.names, test.class_names, sized=session.data_sized)
     except DataError as error:
         return error
     return None

@@ -197,7 +197,7 @@ def rank_layers(
 
 def measured(score: Score) -> dict[str, Any]:
     """A score for JSON, with the interval of its drop."""
-    found = score_as_dict("", score, is_reference=not score.distortions)
+    found = score_as_dict("", score, is_reference=not (score.distortions or score.unlike))
     del found["name"]
     if found["drop"] is not None:
         found["drop"] |= {"interval95": drop_interval(score), "beyond_chance": beyond_chance(score)}

@@ -30,11 +30,11 @@ from calibrators.files import locked, opened, require_writable, write_whole
 from engines.graph.model import model_digest
 from engines.simulation.simulated_model import FLOAT, LayerForm, Simulation
 from trtcal.data.images import ImageLoader
-from trtcal.measure.measures import Distortion, Score, Share
+from trtcal.measure.measures import Distortion, Score, Share, Unlike
 
 FORMAT = 1
 
-VERSION = 1
+VERSION = 2
 """Part of every key; raised when the same forms on the same images come to give other scores."""
 
 EVERY = 1.0
@@ -182,6 +182,10 @@ def _as_dict(score: Score) -> dict[str, Any]:
         "lost": score.lost,
         "gained": score.gained,
         "distortions": {name: [_number(part.signal), _number(part.noise)] for name, part in score.distortions.items()},
+        "unlike": {
+            name: [part.samples, _number(part.signal), _number(part.power)] for name, part in score.unlike.items()
+        },
+        "uncounted": sorted(score.uncounted),
         "nonfinite": score.nonfinite,
     }
 
@@ -199,7 +203,18 @@ def _score(value: Mapping[str, Any]) -> Score:
     known = {name: _count(value[name]) for name in ("samples", "classes", "lost", "gained", "nonfinite")}
     shares = {name: _share(*map(_count, value[name])) for name in _shares(Score())}
     distortions = {str(name): Distortion(*map(float, parts)) for name, parts in value["distortions"].items()}
-    everything: dict[str, Any] = {**known, **shares, "distortions": distortions}
+    unlike = {
+        str(name): Unlike(_count(samples), float(signal), float(power))
+        for name, (samples, signal, power) in value.get("unlike", {}).items()
+    }
+    left_out = frozenset(map(str, value.get("uncounted", ())))
+    everything: dict[str, Any] = {
+        **known,
+        **shares,
+        "distortions": distortions,
+        "unlike": unlike,
+        "uncounted": left_out,
+    }
     return Score(**everything)
 
 

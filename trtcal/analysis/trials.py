@@ -9,10 +9,12 @@ from calibrators.batches import Array, Batch
 from calibrators.errors import ModelError
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from engines.simulation.simulated_model import LayerForm, Simulation
-from trtcal.analysis.comparison import REFERENCE, Singles
+from trtcal.analysis.comparison import REFERENCE
 from trtcal.data.images import ImageLoader
 from trtcal.measure.accuracy import require_labels
 from trtcal.measure.chance import Criterion
+from trtcal.measure.comparable import require_values
+from trtcal.measure.groups import Singles, run_group
 from trtcal.measure.measures import Score, score
 
 GROUP = 32
@@ -43,7 +45,7 @@ class Trials:
 
     Raises:
         DataError: The images or labels do not fit the model.
-        ModelError: The model does not run, or has no float output.
+        ModelError: The model does not run, or has no float output, or none with a value where sizes depend on the data.
     """
 
     def __init__(
@@ -59,22 +61,24 @@ class Trials:
         with OnnxRuntimeSession(simulation.floats) as session:
             if not any(spec.dtype.kind == "f" for spec in session.outputs):
                 raise ModelError("the model has no float output to measure by: give it with its scores")
-            size = session.fixed_batch or GROUP
+            self._sized, self._size = session.data_sized, session.fixed_batch
+            size = self._size or (1 if self._sized else GROUP)
             self._images = Singles(images.for_model(session.inputs), size, labelled=labelled)
             self._held: list[Batch] | None = []
             self._expected: list[Mapping[str, Array]] = []
             self.reference, held = Score(), 0
             for batch in self._images:
-                outputs = session.run(batch)
+                outputs = self._run(session, batch)
                 if batch.labels is not None:
-                    require_labels(REFERENCE, outputs, batch.labels, batch.names, images.class_names)
+                    require_labels(REFERENCE, outputs, batch.labels, batch.names, images.class_names, sized=self._sized)
                 self._expected.append(outputs)
-                self.reference += score(outputs, labels=batch.labels, samples=batch.size)
+                self.reference += score(outputs, labels=batch.labels, samples=batch.size, sized=self._sized)
                 held += sum(array.nbytes for array in batch.values())
                 if self._held is not None:
                     self._held.append(batch)
                     self._held = self._held if held <= MOST_BYTES else None
                 self._progress(batch.size)
+            require_values(self._expected, self._sized)
         self.criterion = self._criterion()
         self.samples = self.reference.samples
 
@@ -87,10 +91,13 @@ class Trials:
         found = Score()
         with OnnxRuntimeSession(model) as session:
             for batch, expected in zip(self._images if self._held is None else self._held, self._expected, strict=True):
-                outputs = session.run(batch)
-                found += score(outputs, labels=batch.labels, reference=expected, samples=batch.size)
+                outputs = self._run(session, batch)
+                found += score(outputs, labels=batch.labels, reference=expected, samples=batch.size, sized=self._sized)
                 self._progress(batch.size)
         return found
+
+    def _run(self, session: OnnxRuntimeSession, batch: Batch) -> dict[str, Array]:
+        return run_group(session, batch, count=batch.size, size=self._size, sized=self._sized)
 
     def worth(self, found: Score) -> float:
         """The criterion's value: percent of top-1 or of agreement, or SQNR in dB; more is better."""

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,8 @@ from calibrators.errors import CheckFailedError, DataError, ModelError, TrtcalEr
 from calibrators.tabular import Row, Tabular
 from engines.graph.foreign import kind_of
 from engines.sessions.onnxruntime import Session, open_session
+from trtcal.measure.comparable import counted_alike, require_anything_compared, require_comparable
+from trtcal.measure.groups import Singles, run_group
 from trtcal.measure.measures import Labels, Score, Share, class_output, score
 
 Model = str | os.PathLike[str] | Session
@@ -120,7 +122,13 @@ def require_bound(max_drop: float) -> None:
 
 
 def require_labels(
-    name: str, outputs: Mapping[str, Array], labels: Labels, samples: Sequence[str], class_names: Sequence[str]
+    name: str,
+    outputs: Mapping[str, Array],
+    labels: Labels,
+    samples: Sequence[str],
+    class_names: Sequence[str],
+    *,
+    sized: Collection[str] = (),
 ) -> None:
     """Refuse labels that are none of a model's classes; a model without class scores has none.
 
@@ -130,11 +138,12 @@ def require_labels(
         labels: Class numbers, one for each of `samples`.
         samples: Their names.
         class_names: What the labels number, where it is names.
+        sized: Outputs whose size depends on the data: they hold no class scores.
 
     Raises:
         DataError: A label is no class, or there are not as many names as classes.
     """
-    held = class_output(outputs)
+    held = class_output(outputs, sized)
     if held is None:
         return
     classes = outputs[held].shape[1]
@@ -153,7 +162,8 @@ def require_labels(
 
 def score_as_dict(name: str, each: Score, *, is_reference: bool) -> dict[str, Any]:
     """For JSON: percent and dB as numbers, null for what was not measured or is no finite number."""
-    compared = bool(each.distortions) and not is_reference
+    compared = bool(each.distortions or each.unlike) and not is_reference
+    by_output = {output: _finite(part.sqnr) for output, part in each.distortions.items()}
     drop = None
     if compared and each.top1.total:
         images = each.lost - each.gained
@@ -167,8 +177,9 @@ def score_as_dict(name: str, each: Score, *, is_reference: bool) -> dict[str, An
         "drop": drop,
         "agreement": _share_as_dict(each.agreement),
         "sqnr_db": _finite(each.distortion.sqnr) if compared else None,
-        "sqnr_db_by_output": {output: _finite(part.sqnr) for output, part in each.distortions.items()},
-        "identical": each.distortion.noise == 0 if compared else None,
+        "sqnr_db_by_output": dict.fromkeys(each.unlike) | by_output,
+        "other_size": {output: part.samples for output, part in each.unlike.items()},
+        "identical": each.distortion.noise == 0 and not each.unlike if compared else None,
         "nonfinite_samples": each.nonfinite,
     }
 
@@ -201,24 +212,57 @@ def _evaluated(
     batches = fitted(batches, next(iter(models.values())).inputs) if models else batches
     named = getattr(batches, "class_names", ()) if class_names is None else class_names
     renamings = {name: _renaming(name, reference or name, models) for name in models}
+    sized = _data_sized(models, renamings)
+    fixed = {name: _fixed_batch(model) for name, model in models.items()}
     scores = {name: Score() for name in models}
-    for each in batches:
-        batch = each if isinstance(each, Batch) else Batch(each if isinstance(each, Mapping) else {IMAGE: each})
-        results = {name: _run(model, batch, renamings[name]) for name, model in models.items()}
+    for batch in _grouped(batches, models, fixed, sized):
+        results = {name: _run(model, batch, renamings[name], fixed[name], sized) for name, model in models.items()}
         expected = results[reference] if reference is not None else None
         for name, outputs in results.items():
-            _require_samples(name, outputs, batch)
+            _require_samples(name, outputs, batch, sized)
             if reference is not None and expected is not None:
-                _require_same_shapes(name, outputs, reference, expected)
+                require_comparable(name, outputs, reference, expected, models, sized)
             if batch.labels is not None:
-                require_labels(name, outputs, batch.labels, batch.names, named)
+                require_labels(name, outputs, batch.labels, batch.names, named, sized=sized)
             other = expected if name != reference else None
-            scores[name] += score(outputs, labels=batch.labels, reference=other, samples=batch.size)
+            scores[name] += score(outputs, labels=batch.labels, reference=other, samples=batch.size, sized=sized)
         if progress is not None:
             progress(batch.size)
     if not any(each.samples for each in scores.values()):
         raise DataError("there are no samples to measure the accuracy on: give a folder with images, or arrays")
-    return Report(scores, reference)
+    require_anything_compared(scores, reference, sized)
+    return Report(counted_alike(scores, sized), reference)
+
+
+def _data_sized(models: Mapping[str, Session], renamings: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The outputs, under the reference's names, whose size depends on the data, as far as models tell."""
+    return {
+        renamings[name][output]: label
+        for name, model in models.items()
+        for output, label in getattr(model, "data_sized", {}).items()
+    }
+
+
+def _fixed_batch(model: Session) -> int | None:
+    """The only number of samples that a model takes at a time, as its inputs say; None where it is free."""
+    return next((spec.shape[0] for spec in model.inputs if spec.shape and isinstance(spec.shape[0], int)), None)
+
+
+def _grouped(
+    batches: Batches, models: Mapping[str, Session], fixed: Mapping[str, int | None], sized: Collection[str]
+) -> Iterator[Batch]:
+    """Samples as they come; one at a time, or as many as models take, where an output cannot be cut into samples."""
+    given = (
+        each if isinstance(each, Batch) else Batch(each if isinstance(each, Mapping) else {IMAGE: each})
+        for each in batches
+    )
+    uncut = any(
+        size is not None and any(not spec.shape or spec.shape[0] not in (size, None) for spec in models[name].outputs)
+        for name, size in fixed.items()
+    )
+    if not sized and not uncut:
+        return given
+    return iter(Singles(given, max(filter(None, fixed.values()), default=1)))
 
 
 def _loss(each: Score) -> tuple[int, int]:
@@ -228,10 +272,14 @@ def _loss(each: Score) -> tuple[int, int]:
     return each.agreement.total - each.agreement.hits, each.agreement.total
 
 
-def _run(model: Session, batch: Batch, names: Mapping[str, str]) -> dict[str, Array]:
+def _run(
+    model: Session, batch: Batch, names: Mapping[str, str], fixed: int | None, sized: Collection[str]
+) -> dict[str, Array]:
     """Outputs under the reference's names. A lone array goes to a lone input, whatever this model calls it."""
     lone = len(batch) == 1 and len(model.inputs) == 1
-    outputs = model.run({IMAGE: next(iter(batch.values()))} if lone else batch)
+    own = [name for name, theirs in names.items() if theirs in sized]
+    fed = {IMAGE: next(iter(batch.values()))} if lone else batch
+    outputs = run_group(model, fed, count=batch.size, size=fixed, sized=own)
     return {names[name]: value for name, value in outputs.items()}
 
 
@@ -246,24 +294,12 @@ def _renaming(name: str, reference: str, models: Mapping[str, Session]) -> dict[
     return dict(zip(own, own if set(own) == set(wanted) else wanted, strict=True))
 
 
-def _require_samples(name: str, outputs: Mapping[str, Array], batch: Batch) -> None:
-    held = class_output(outputs)
+def _require_samples(name: str, outputs: Mapping[str, Array], batch: Batch, sized: Collection[str]) -> None:
+    held = class_output(outputs, sized)
     if held is not None and len(outputs[held]) != batch.size:
         raise ModelError(
             f"{name} gives {len(outputs[held])} rows of {held} for {batch.size} samples: run it with a batch size of 1"
         )
-
-
-def _require_same_shapes(
-    name: str, outputs: Mapping[str, Array], reference: str, expected: Mapping[str, Array]
-) -> None:
-    for output, value in expected.items():
-        if outputs[output].shape != value.shape:
-            own, wanted = ("x".join(map(str, each.shape)) for each in (outputs[output], value))
-            raise ModelError(
-                f"output {output} is {own} in {name} and {wanted} in {reference}: "
-                "compare models with the same classes and outputs"
-            )
 
 
 def _share_as_dict(share: Share) -> dict[str, Any] | None:

@@ -23,6 +23,8 @@ class Fidelity:
         product: Σ r x.
         noise: Σ (r - x)².
         nonfinite: How many pairs hold NaN or infinity; they are in none of the sums.
+        unlike: How many arrays are of another size than the reference's; they are in none of the sums.
+        arrays: How many arrays there are in all.
     """
 
     signal: float = 0.0
@@ -30,10 +32,14 @@ class Fidelity:
     product: float = 0.0
     noise: float = 0.0
     nonfinite: int = 0
+    unlike: int = 0
+    arrays: int = 0
 
     @classmethod
     def of(cls, reference: Values, values: Values) -> "Fidelity":
-        """Those of two arrays of one shape; the sums are in float64."""
+        """Those of two arrays; the sums are in float64."""
+        if np.shape(reference) != np.shape(values):
+            return cls(unlike=1, arrays=1)
         r, x = (np.asarray(each, np.float64).reshape(-1) for each in (reference, values))
         finite = np.isfinite(r) & np.isfinite(x)
         lost = r.size - int(np.count_nonzero(finite))
@@ -44,7 +50,7 @@ class Fidelity:
         signal, power, product, noise = (
             float(np.einsum("i,i", a, b)) for a, b in ((r, r), (x, x), (r, x), (difference, difference))
         )
-        return cls(signal, power, product, noise, lost)
+        return cls(signal, power, product, noise, lost, arrays=1)
 
     def __add__(self, other: "Fidelity") -> "Fidelity":
         return Fidelity(
@@ -53,21 +59,33 @@ class Fidelity:
             self.product + other.product,
             self.noise + other.noise,
             self.nonfinite + other.nonfinite,
+            self.unlike + other.unlike,
+            self.arrays + other.arrays,
         )
 
     @property
     def sqnr(self) -> float:
-        """Signal to quantization noise ratio, 10 log10(signal / noise), in dB: inf where nothing differs."""
+        """Signal to quantization noise ratio, 10 log10(signal / noise), in dB: inf where nothing differs.
+
+        NaN where nothing can be compared.
+        """
+        if self.unlike and self.unlike == self.arrays:
+            return math.nan
         return decibels(self.signal, self.noise)
 
     @property
     def identical(self) -> bool:
         """Whether nothing differs."""
-        return self.noise == 0 and not self.nonfinite
+        return self.noise == 0 and not self.nonfinite and not self.unlike
 
     @property
     def cosine(self) -> float:
-        """Of the angle between both, Σ r x / sqrt(Σ r² Σ x²): 1 where nothing differs, 0 where one of them is zero."""
+        """Of the angle between both, Σ r x / sqrt(Σ r² Σ x²): 1 where nothing differs, 0 where one of them is zero.
+
+        NaN where nothing can be compared.
+        """
+        if self.unlike and self.unlike == self.arrays:
+            return math.nan
         if self.noise == 0:
             return 1.0
         length = math.sqrt(self.signal) * math.sqrt(self.power)

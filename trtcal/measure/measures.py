@@ -1,9 +1,9 @@
 """Measures of a model's outputs: right classes, agreement with a reference, distortion; they add up over batches."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ Labels = npt.NDArray[np.int64]
 
 Hits = npt.NDArray[np.bool_]
 """Whether each sample counts, shape (samples,)."""
+
+T = TypeVar("T", "Distortion", "Unlike")
 
 Z95 = 1.959963984540054
 """The 97.5 % point of the normal distribution: 95 % lie between -Z95 and Z95."""
@@ -77,6 +79,31 @@ class Distortion:
 
 
 @dataclass(frozen=True, slots=True)
+class Unlike:
+    """Samples in which an output has another size than the reference's: no value of it has one beside it.
+
+    Those of disjoint samples add up.
+
+    Attributes:
+        samples: How many.
+        signal: Σ r² over the reference's values r in them.
+        power: Σ x² over the values x of the other model.
+    """
+
+    samples: int = 0
+    signal: float = 0.0
+    power: float = 0.0
+
+    def __add__(self, other: "Unlike") -> "Unlike":
+        return Unlike(self.samples + other.samples, self.signal + other.signal, self.power + other.power)
+
+    @property
+    def distortion(self) -> Distortion:
+        """What values that have nothing to do with the reference's would give: noise of Σ r² + Σ x²."""
+        return Distortion(self.signal, self.signal + self.power)
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """What was measured of one model; scores of disjoint samples add up.
 
@@ -88,7 +115,10 @@ class Score:
         agreement: Samples whose highest score is at the reference's class.
         lost: Labelled samples that the reference gets right and this model wrong.
         gained: Labelled samples that the reference gets wrong and this model right.
-        distortions: From the reference, by output; float outputs only.
+        distortions: From the reference, by output; float outputs only, and of these the samples in which both models'
+            outputs are of one size.
+        unlike: The other samples, by output; integer outputs too.
+        uncounted: Outputs that `counted` leaves out, as their size depends on the data and that of others does not.
         nonfinite: Samples with NaN or Inf in an output. One with NaN among its class scores counts as wrong.
     """
 
@@ -100,10 +130,11 @@ class Score:
     lost: int = 0
     gained: int = 0
     distortions: Mapping[str, Distortion] = field(default_factory=dict)
+    unlike: Mapping[str, Unlike] = field(default_factory=dict)
+    uncounted: frozenset[str] = frozenset()
     nonfinite: int = 0
 
     def __add__(self, other: "Score") -> "Score":
-        nothing = Distortion()
         return Score(
             samples=self.samples + other.samples,
             classes=max(self.classes, other.classes),
@@ -112,17 +143,28 @@ class Score:
             agreement=self.agreement + other.agreement,
             lost=self.lost + other.lost,
             gained=self.gained + other.gained,
-            distortions={
-                name: self.distortions.get(name, nothing) + other.distortions.get(name, nothing)
-                for name in dict.fromkeys([*self.distortions, *other.distortions])
-            },
+            distortions=_added(self.distortions, other.distortions, Distortion()),
+            unlike=_added(self.unlike, other.unlike, Unlike()),
+            uncounted=self.uncounted | other.uncounted,
             nonfinite=self.nonfinite + other.nonfinite,
         )
 
     @property
+    def counted(self) -> Mapping[str, Distortion]:
+        """What counts when models are compared, by output: the same samples and outputs for each model.
+
+        A sample in which an output has another size counts as lost: left out, it would make a model look the better
+        the fewer of its samples can be compared. Where selections of both models have one size by chance, they are
+        compared place by place. So such outputs count only where there are no others (`uncounted`).
+        """
+        lost = {name: part.distortion for name, part in self.unlike.items() if part.signal or part.power}
+        both = _added(self.distortions, lost, Distortion())
+        return {name: part for name, part in both.items() if name not in self.uncounted}
+
+    @property
     def distortion(self) -> Distortion:
-        """Over all outputs."""
-        return sum(self.distortions.values(), Distortion())
+        """Over all outputs that count."""
+        return sum(self.counted.values(), Distortion())
 
     @property
     def drop(self) -> float:
@@ -158,19 +200,23 @@ def score(
     labels: Labels | None = None,
     reference: Mapping[str, Array] | None = None,
     samples: int | None = None,
+    sized: Collection[str] = (),
 ) -> Score:
     """Measure one batch of outputs.
 
     Args:
         outputs: By name, samples on the first axis.
         labels: Each from 0 to classes - 1.
-        reference: Outputs of the same names and shapes to compare with.
+        reference: Outputs of the same names to compare with.
         samples: How many they are of; None takes the length of the first output.
+        sized: Outputs whose size depends on the data: they hold no class scores.
     """
     samples = len(next(iter(outputs.values()))) if samples is None else samples
-    name = class_output(outputs)
+    name = class_output(outputs, sized)
+    given = reference or {}
+    alike = {key: value for key, value in given.items() if value.shape == outputs[key].shape}
     scores = _class_scores(outputs[name]) if name else None
-    expected = _class_scores(reference[name]) if name and reference else None
+    expected = _class_scores(alike[name]) if name in alike else None
     right = in_top(scores, labels, 1) if scores is not None and labels is not None else None
     before = in_top(expected, labels, 1) if expected is not None and labels is not None else None
     top5 = in_top(scores, labels, 5) if scores is not None and labels is not None and scores.shape[1] > 5 else None
@@ -183,21 +229,36 @@ def score(
         lost=0 if right is None or before is None else int(np.sum(before & ~right)),
         gained=0 if right is None or before is None else int(np.sum(right & ~before)),
         distortions={
-            key: distortion(value, outputs[key]) for key, value in (reference or {}).items() if value.dtype.kind == "f"
+            key: distortion(value, outputs[key])
+            for key, value in alike.items()
+            if value.dtype.kind == "f" and (value.size or key not in sized)
         },
+        unlike={key: _unlike(given[key], outputs[key], samples) for key in given if key not in alike},
+        uncounted=uncounted([key for key, value in given.items() if value.dtype.kind == "f"], sized),
         nonfinite=_nonfinite_samples(outputs, samples),
     )
 
 
-def class_output(outputs: Mapping[str, Array]) -> str | None:
+def uncounted(floats: Collection[str], sized: Collection[str]) -> frozenset[str]:
+    """Of float outputs, those whose size depends on the data, where there are others; see `Score.counted`."""
+    found = frozenset(floats) & frozenset(sized)
+    return found if len(found) < len(floats) else frozenset()
+
+
+def class_output(outputs: Mapping[str, Array], sized: Collection[str] = ()) -> str | None:
     """The output that holds class scores: the only float one of shape (samples, classes), with 2 classes or more.
 
-    Trailing axes of length 1 do not count. None where no output is like that (a detector), or several are.
+    Trailing axes of length 1 do not count, nor do outputs whose size depends on the data (`sized`), whose rows are no
+    samples. None where no output is like that (a detector), or several are.
     """
     fitting = [
         name
         for name, value in outputs.items()
-        if value.dtype.kind == "f" and value.ndim >= 2 and value.shape[1] > 1 and math.prod(value.shape[2:]) == 1
+        if name not in sized
+        and value.dtype.kind == "f"
+        and value.ndim >= 2
+        and value.shape[1] > 1
+        and math.prod(value.shape[2:]) == 1
     ]
     return fitting[0] if len(fitting) == 1 else None
 
@@ -231,6 +292,15 @@ def distortion(reference: Array, values: Array) -> Distortion:
         difference = np.where(expected == got, 0.0, expected - got)
     signal = np.where(np.isinf(expected), 0.0, expected)
     return Distortion(float(np.sum(signal * signal)), float(np.sum(difference * difference)))
+
+
+def _unlike(reference: Array, values: Array, samples: int) -> Unlike:
+    return Unlike(samples, *(distortion(each, each).signal for each in (reference, values) if each.dtype.kind == "f"))
+
+
+def _added(one: Mapping[str, T], other: Mapping[str, T], nothing: T) -> dict[str, T]:
+    """The sums of what stands under one name."""
+    return {name: one.get(name, nothing) + other.get(name, nothing) for name in dict.fromkeys([*one, *other])}
 
 
 def _class_scores(value: npt.NDArray[Any]) -> Scores:

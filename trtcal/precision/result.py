@@ -252,7 +252,7 @@ def noise(found: Score) -> float:
 
     Each output counts alike, whatever the size of its numbers. What independent layers add to it adds up.
     """
-    parts = found.distortions.values()
+    parts = found.counted.values()
     return math.fsum(part.noise / part.signal if part.signal else part.noise for part in parts)
 
 

@@ -15,7 +15,6 @@ from engines.inspection.layer_times import Precision, layer_times, read_times
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from engines.simulation.costs import inferred_shapes, macs, sized
 from engines.simulation.simulated_model import LayerForm, Simulation
-from trtcal.analysis.comparison import Singles
 from trtcal.analysis.judging import Judging, Step, calibrated
 from trtcal.analysis.trial_cache import TrialCache, trial_context, trial_key
 from trtcal.analysis.trials import Trials
@@ -24,6 +23,7 @@ from trtcal.data.images import ImageLoader, OnBadImage, PathLike
 from trtcal.data.preprocess import Preprocess
 from trtcal.data.split import COUNT, TEST_COUNT, ImageChoice, further
 from trtcal.measure.chance import Criterion
+from trtcal.measure.groups import Singles
 from trtcal.measure.measures import Score
 from trtcal.precision.ladders import Candidate, Costs, modelled
 from trtcal.precision.result import CANDIDATES, MixedPrecision, mixed_precision
@@ -101,7 +101,7 @@ def choose_precisions(
         candidates: What layers may be switched to.
         profiles: Files of measured layer times, each with the precision of its engine (`read_times`); none models costs
             as multiply-accumulates times bits.
-        choose: The number of the row (`MixedPrecision.choices`, from 1) to take instead of the cheapest that reaches the
+        choose: The number (from 1) of one of `MixedPrecision.choices`, to take instead of the cheapest that reaches the
             target. With the trials file of an earlier run it is not measured again.
         trials_file: Where scores are kept, and taken from on the next run.
         method: The range method of layers whose settings name none.

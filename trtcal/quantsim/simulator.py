@@ -65,6 +65,7 @@ class QuantSim(Closing):
     Attributes:
         inputs: Of the model.
         outputs: Of the model.
+        data_sized: The outputs whose size depends on the data -> the label of the node that decides it.
         layers: What can be quantized, in topological order.
         notes: What a user should know of model and configuration, one line each.
 
@@ -108,6 +109,7 @@ class QuantSim(Closing):
         with OnnxRuntimeSession(self._simulation.floats, threads=threads) as session:
             self.inputs: tuple[TensorSpec, ...] = session.inputs
             self.outputs: tuple[TensorSpec, ...] = session.outputs
+            self.data_sized = session.data_sized
             if dummy_input is not None:
                 require_runs(session, dummy_input)
 

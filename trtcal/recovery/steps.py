@@ -22,12 +22,12 @@ from engines.qdq.weights import WeightOptions
 from engines.recovery import adaround, bias_correction, equalization
 from engines.recovery.equalization import Clips, Equalized
 from engines.simulation.simulated_model import LayerForm, Simulation
-from trtcal.analysis.comparison import Singles
 from trtcal.analysis.judging import Step
 from trtcal.analysis.trials import MOST_BYTES, Trials
 from trtcal.data.split import Parts
 from trtcal.measure.accuracy import score_as_dict
 from trtcal.measure.chance import better, in_tiers
+from trtcal.measure.groups import Singles
 from trtcal.measure.measures import Score
 
 StepName = Literal["equalization", "bias-correction", "adaround"]

@@ -6,7 +6,7 @@ from typing import Any
 from trtcal.data.images import ImageLoader
 from trtcal.measure.accuracy import Report
 from trtcal.tables import console
-from trtcal.tables.scores import cells, decibels
+from trtcal.tables.scores import cells, decibels, of_other_sizes
 
 
 def as_dict(report: Report, loader: ImageLoader, notes: Sequence[str]) -> dict[str, Any]:
@@ -29,6 +29,10 @@ def remarks(report: Report, loader: ImageLoader) -> list[str]:
         for name, each in report.scores.items()
         if each.nonfinite
     ]
+    if report.reference is not None:
+        others = [each for name, each in report.scores.items() if name != report.reference]
+        told = of_other_sizes(others, report.reference)
+        notes += [f"note: {line}" for line in told]
     if loader.skipped:
         name, reason = loader.skipped[0]
         notes.append(
@@ -59,7 +63,11 @@ def show(report: Report, loader: ImageLoader) -> None:
         legend=True,
         styles=["red" if each.nonfinite else None for each in report.scores.values()],
     )
-    outputs = {name: each.distortions for name, each in report.scores.items() if len(each.distortions) > 1}
+    outputs = {
+        name: each.distortions
+        for name, each in report.scores.items()
+        if len(each.distortions) > 1 or (each.distortions and each.uncounted)
+    }
     if outputs:
         console.table(
             f"SQNR by output, against {report.reference}",

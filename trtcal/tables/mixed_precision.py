@@ -15,7 +15,7 @@ from trtcal.precision.search import changed
 from trtcal.tables import console
 from trtcal.tables.images import images_as_dict
 from trtcal.tables.left_float import left_in_float
-from trtcal.tables.scores import cells, decibels
+from trtcal.tables.scores import cells, decibels, of_other_sizes
 
 NAMED = 3
 """Layers of a group that are named; JSON has them all."""
@@ -153,13 +153,13 @@ def in_words(score: Score) -> str:
     said = []
     if score.top1.total:
         said.append(f"top-1 {score.top1.percent:.2f} %")
-        if score.distortions:
+        if score.counted:
             low, high = drop_interval(score)
             said.append(f"a drop of {score.drop:.2f} points (95 % interval {low:.2f} to {high:.2f})")
     elif score.agreement.total:
         low, high = score.agreement.interval()
         said.append(f"agreement {score.agreement.percent:.2f} % (95 % interval {low:.2f} to {high:.2f})")
-    if score.distortions:
+    if score.counted:
         said.append(f"SQNR {decibels(score.distortion.sqnr)}")
     return ", ".join(said) or "nothing to compare with"
 
@@ -211,6 +211,7 @@ def _of_best(found: PrecisionRun, best: Point) -> Iterator[str]:
             f"the choice is the best of {result.evaluations} on these {score.samples} images, and luck is on its side: "
             "give more images, or --test-count and --confirm-count"
         )
+    yield from of_other_sizes([score], REFERENCE)
     if score.nonfinite:
         yield f"the result gives NaN or infinity for {score.nonfinite} of {score.samples} images"
 

@@ -9,7 +9,7 @@ from trtcal.recovery.steps import Attempt
 from trtcal.tables import console
 from trtcal.tables.images import say_if_few, say_what_was_read
 from trtcal.tables.quantized import report
-from trtcal.tables.scores import cells
+from trtcal.tables.scores import cells, of_other_sizes
 
 
 def report_recovery(output: Path, run: RecoveryRun, *, json: bool) -> None:
@@ -24,7 +24,10 @@ def report_recovery(output: Path, run: RecoveryRun, *, json: bool) -> None:
     say_what_was_read(parts.calibration, stated=True)
     say_what_was_read(parts.test, stated=True)
     say_if_few(parts.calibration)
-    for note in (*run.judged.notes, *run.notes):
+    sizes = of_other_sizes(
+        [run.recovered.plain, *(each.after for each in run.recovered.attempts if each.after)], REFERENCE
+    )
+    for note in (*run.judged.notes, *sizes, *run.notes):
         console.note(f"note: {note}")
 
 

@@ -1,6 +1,7 @@
 """Scores of models as the cells of a table, under the same headings wherever scores are shown."""
 
 import math
+from collections.abc import Iterable, Sequence
 
 from trtcal.measure.measures import Score, Share
 
@@ -22,9 +23,31 @@ def cells(name: str, each: Score, reference: str | None) -> dict[str, str]:
         "lost": lost,
         "gained": gained,
         "agree": _percent(each.agreement),
-        "SQNR": decibels(each.distortion.sqnr) if each.distortions else "",
+        "SQNR": decibels(each.distortion.sqnr) if each.counted else "",
         "NaN/Inf": str(each.nonfinite or ""),
     }
+
+
+def of_other_sizes(scores: Iterable[Score], reference: str) -> list[str]:
+    """What is to be said of outputs whose size depends on the data: a line for those that differ in as many samples."""
+    found = [each for each in scores if each.unlike or each.uncounted]
+    alike = dict[tuple[int, int, bool], list[str]]()
+    for name in dict.fromkeys(name for each in found for name in (*each.unlike, *sorted(each.uncounted))):
+        counts = [each.unlike[name].samples if name in each.unlike else 0 for each in found]
+        alike.setdefault((min(counts), max(counts), any(name in each.counted for each in found)), []).append(name)
+    samples = max((each.samples for each in found), default=0)
+    return [_of_other_size(names, *how, samples, reference) for how, names in alike.items()]
+
+
+def _of_other_size(names: Sequence[str], least: int, most: int, counts: bool, samples: int, reference: str) -> str:
+    count = f"{most}" if least == most else f"{least} to {most}"
+    which = names[0] if len(names) == 1 else f"each of {', '.join(names)}"
+    said = f"the size of {which} depends on the data: it is not {reference}'s in {count} of {samples} samples"
+    if most:
+        said += ", which cannot be compared"
+    if counts:
+        return f"{said} and count as lost in SQNR"
+    return f"{said}; SQNR is that of the other outputs"
 
 
 def _percent(share: Share) -> str:

@@ -1,5 +1,6 @@
 """Errors layer by layer, and sensitivity: which layers hurt."""
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from trtcal.measure.measures import Score
 from trtcal.tables import console
 from trtcal.tables.images import images_as_dict
 from trtcal.tables.left_float import left_in_float
-from trtcal.tables.scores import cells
+from trtcal.tables.scores import cells, of_other_sizes
 
 MOST = 10
 """Tensors of a kind that are named, the worst; JSON has them all."""
@@ -39,6 +40,10 @@ def remarks(found: LayerAnalysis) -> Iterator[str]:
     for what, score in (("float", found.errors.reference), ("INT8", found.errors.score)):
         if score.nonfinite:
             yield f"the {what} model gives NaN or infinity for {score.nonfinite} of {score.samples} images"
+    yield from of_other_sizes([found.errors.score], REFERENCE)
+    if found.errors.unlike:
+        layers = f"{len(found.errors.unlike)} layer(s), such as {next(iter(found.errors.unlike))}"
+        yield f"what {layers}, reads or gives has another size in the float model in some samples: the others count"
     if found.sensitivity is not None:
         yield from _of_ranking(found.sensitivity)
     if found.known:
@@ -118,7 +123,7 @@ def _error_cells(each: LayerError) -> list[str]:
         _decibels(each.arrives.sqnr),
         _decibels(each.rounded.sqnr),
         _decibels(each.gives.sqnr),
-        f"{each.gives.cosine:.5f}",
+        "-" if math.isnan(each.gives.cosine) else f"{each.gives.cosine:.5f}",
         f"{100 * each.use.saturation:.3f} %",
         f"{100 * each.use.reach:.0f} %",
         f"{100 * each.use.occupied:.0f} %",
@@ -166,7 +171,9 @@ def _harm(score: Score, ranking: Sensitivity) -> list[str]:
 
 
 def _decibels(value: float) -> str:
-    return "same" if value == float("inf") else f"{round(value, 1) + 0.0:.1f}"  # never -0.0
+    if math.isnan(value):
+        return "-"
+    return "same" if value == math.inf else f"{round(value, 1) + 0.0:.1f}"  # never -0.0
 
 
 def as_dict(model: Path, method: str, found: LayerAnalysis) -> dict[str, Any]:

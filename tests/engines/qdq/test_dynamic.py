@@ -10,6 +10,7 @@ from calibrators.errors import ModelError, RangeError
 from calibrators.weights import weight_encoding
 from engines.collection.collect import collect
 from engines.graph.model import load_model
+from engines.passes.prepare import WIDENED_NOTE
 from engines.qdq.dynamic import quantize_dynamic
 from engines.qdq.write import quantize
 from engines.sessions.exactness import default_is_exact
@@ -234,12 +235,14 @@ def test_a_weight_that_is_no_number_names_weight_and_operator():
         quantize_dynamic(net.model("y"))
 
 
-def test_half_precision_is_refused():
+def test_half_precision_becomes_float32():
     net = Net()
     net.constant("w", np.ones((8, 8, 3, 3), np.float16))
     net.node("Conv", net.input(element=TensorProto.FLOAT16) + " w", "y")
-    with pytest.raises(ModelError, match="quantize the FP32 model"):
-        quantize_dynamic(net.model("y", element=TensorProto.FLOAT16))
+    found = quantize_dynamic(net.model("y", element=TensorProto.FLOAT16))
+    assert found.quantized == ("y/Conv",)
+    assert [value.type.tensor_type.elem_type for value in found.model.graph.input] == [TensorProto.FLOAT]
+    assert found.remarks == (WIDENED_NOTE.format("FP16"),)
 
 
 @pytest.mark.parametrize(

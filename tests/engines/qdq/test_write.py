@@ -10,6 +10,7 @@ from calibrators.ranges import calibrate
 from engines.collection.collect import collect
 from engines.graph.model import load_model
 from engines.graph.operators import WEIGHTED
+from engines.passes.prepare import WIDENED_NOTE
 from engines.qdq.write import quantizable_tensors, quantize, save
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from tests.engines.networks import Net, samples_of
@@ -243,13 +244,14 @@ def test_quantizing_twice_is_refused():
         quantize(quantize(model, {"x": 0.1, "a_relu": 0.1}).model, {"x": 0.1})
 
 
-def test_half_precision_is_refused_with_advice():
+def test_a_model_in_half_precision_becomes_float32_and_int8():
     net = Net()
     net.input(element=TensorProto.FLOAT16)
     net.constant("w", np.ones((8, 8, 3, 3), np.float16))
     net.node("Conv", "x w", "y")
-    with pytest.raises(ModelError, match="quantize the FP32 model; FP16 is chosen when the engine is built"):
-        quantize(net.model("y", element=TensorProto.FLOAT16), {"x": 0.1})
+    found = quantize(net.model("y", element=TensorProto.FLOAT16), {"x": 0.1})
+    assert found.remarks == (WIDENED_NOTE.format("FP16"),)
+    assert found.quantized == ("y/Conv",)
 
 
 def test_a_file_with_external_data_becomes_one_file(tmp_path):
