@@ -115,7 +115,8 @@ def test_every_option(command: Command, model: Path, cache: Path, target: Path) 
     )  # fmt: skip
     assert code == 0
     assert "compute capability 8.6, 12.0" in out
-    line, how = err.splitlines()
+    line, how, larger = err.splitlines()
+    assert re.match(r"warning: the INT8 engine has 0.\d\d MB, an FP32 one of the same model 0.\d\d MB: ", larger)
     assert how == "note: TensorRT-RTX has no calibrators: Q/DQ nodes were written into the model"
     assert re.match(r"note: 2 of the \d FP32 kernels finish INT8 convolutions and products, which write FP32", line)
     assert line.endswith("must be measured on the GPU")
