@@ -1,5 +1,7 @@
 """Recovery: what each step brings is measured, what hurts is left out."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -16,8 +18,9 @@ from tests.engines.networks import Net
 from trtcal.analysis.trials import Trials
 from trtcal.data.split import ImageChoice, parted
 from trtcal.demo import MODEL
-from trtcal.recovery.plan import named_steps, recover
-from trtcal.recovery.steps import STEPS
+from trtcal.measure.measures import Distortion, Score, Share
+from trtcal.recovery.plan import _silent, named_steps, recover
+from trtcal.recovery.steps import STEPS, Steps
 
 PER_TENSOR = WeightOptions(granularity=Granularity("tensor"))
 
@@ -129,6 +132,29 @@ def small(tmp_path):
     return model, lambda size=8: parts_of(
         tmp_path, model, images(32), test, batch_size=size, labels=labels_of(model, test)
     )
+
+
+def test_a_few_images_of_luck_keep_no_step(small):
+    """A step is kept for top-1 beyond chance, or for SQNR where the difference in top-1 may be chance."""
+    model, parts = small
+    images = parts()
+    run = Steps(model, images, lambda found: (calibrate(found, "minmax"), {}), True, 0, _silent)
+    cache = calibrate(collect(model, images.calibration), "minmax")
+    state = run.state(run.simulation.floats, cache, {}, {})
+
+    def scored(lost, gained, decibels):
+        score = Score(
+            samples=640, classes=6, top1=Share(600 - lost + gained, 640), agreement=Share(640 - lost - gained, 640),
+            lost=lost, gained=gained, distortions={"scores": Distortion(1.0, 10 ** (-decibels / 10))},
+        )  # fmt: skip
+        return replace(state, score=score)
+
+    before = scored(4, 0, 20)
+    lucky, finer, worse, better = scored(4, 3, 15), scored(6, 0, 30), scored(60, 0, 40), scored(0, 30, 10)
+    assert run.best(before, [lucky, worse]) is before
+    assert run.best(before, [lucky, finer, worse]) is finer
+    assert run.best(before, [finer, better]) is better
+    assert run.best(before, []) is before
 
 
 def test_all_steps_and_what_is_told(small):
