@@ -23,7 +23,7 @@ class LayerAnalysis(Tabular):
     Attributes:
         judging: The images, and the statistics.
         forms: How each layer is quantized.
-        unused: Rules of the configuration that no layer fits.
+        rule_notes: Of rules of the configuration that come to nothing.
         errors: Of all layers in INT8.
         sensitivity: The layers, the most harmful first; None where only errors were asked for.
         known: How many trials were in the cache.
@@ -32,7 +32,7 @@ class LayerAnalysis(Tabular):
 
     judging: Judging
     forms: LayerForms
-    unused: tuple[str, ...]
+    rule_notes: tuple[str, ...]
     errors: ErrorReport
     sensitivity: Sensitivity | None = None
     known: int = 0
@@ -88,7 +88,7 @@ def analyse_layers(
             simulation, forms.forms, test, statistics=judging.statistics, labelled=labelled, progress=advance
         )
     if errors_only:
-        return LayerAnalysis(judging, forms, resolved.unused, errors)
+        return LayerAnalysis(judging, forms, resolved.notes, errors)
     context = trial_context(simulation, test, labelled=labelled)
     keys = {trial_key(context, each) for each in trial_forms(forms)}
     known = sum(key in cache for key in keys)
@@ -96,4 +96,4 @@ def analyse_layers(
         trials = Trials(simulation, test, labelled=labelled, progress=advance)
         chosen = criterion_named(criterion, trials)
         ranking = rank_layers(trials, forms, context=context, cache=cache, criterion=chosen)
-    return LayerAnalysis(judging, forms, resolved.unused, errors, ranking, known, len(keys) - known)
+    return LayerAnalysis(judging, forms, resolved.notes, errors, ranking, known, len(keys) - known)

@@ -6,7 +6,7 @@ from calibrators.errors import ConfigError
 from engines.build.layer_plan import LayerPlan, some
 from engines.simulation.simulated_model import Layer
 from trtcal.config.layer_settings import LayerSettings, require_untrained
-from trtcal.config.rules import OVERRULED, Resolved
+from trtcal.config.rules import Resolved
 
 TENSORRT_BITS = 8
 
@@ -45,10 +45,7 @@ def _require_possible(int8: Mapping[str, LayerSettings], weighted: Mapping[str, 
 
 
 def _notes(resolved: Resolved, weighted: Mapping[str, LayerSettings]) -> Iterator[str]:
-    for rule in resolved.unused:
-        yield f"the configuration has a rule that fits no layer: {rule}"
-    for rule in resolved.overruled:
-        yield f"the configuration's rule for {rule} {OVERRULED}"
+    yield from resolved.notes
     for bits in sorted({each.weight_bits for each in weighted.values()} - {TENSORRT_BITS}):
         names = [name for name, each in weighted.items() if each.weight_bits == bits]
         yield (

@@ -106,6 +106,12 @@ class Resolved:
     overruled: tuple[str, ...] = ()
     small: frozenset[str] = frozenset()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of rules that come to nothing, one line each."""
+        unused = [f"the configuration has a rule that fits no layer: {rule}" for rule in self.unused]
+        return (*unused, *(f"the configuration's rule for {rule} {OVERRULED}" for rule in self.overruled))
+
 
 @dataclass(slots=True)
 class LayerRules:

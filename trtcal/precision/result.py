@@ -83,7 +83,7 @@ class MixedPrecision(Tabular):
             model, which ONNX Runtime computes in FP32. That of `best` where it has none; None where `best` was asked
             for, which measures nothing.
         config: The settings of `best`, which `quantize` and `build` obey; None where there is none.
-        unused: Rules of the configuration that no layer fits.
+        rule_notes: Of rules of the configuration that come to nothing.
     """
 
     best: Point | None
@@ -97,7 +97,7 @@ class MixedPrecision(Tabular):
     passed: tuple[Levels, ...]
     written: Score | None
     config: QuantConfig | None
-    unused: tuple[str, ...] = ()
+    rule_notes: tuple[str, ...] = ()
 
     def rows(self) -> list[Row]:
         """A row a choice that was evaluated, the cheapest first: how many layers it has in each precision.
@@ -242,7 +242,7 @@ def mixed_precision(
         tuple(scores.passed),
         None if best is None else written,
         None if best is None else choices.config(configured, best.levels),
-        resolved.unused,
+        resolved.notes,
     )
     return result if choose is None else result.taking(choose, configured)
 

@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from calibrators.errors import ConfigError, ModelError
 from trtcal.config.layer_settings import LayerSettings
-from trtcal.config.rules import OVERRULED, Kind, Resolved, Rule
+from trtcal.config.rules import Kind, Resolved, Rule
 from trtcal.config.settings import QuantConfig
 from trtcal.qat.functions import FunctionSite, function_sites
 from trtcal.qat.layers import HARMLESS, foldable, refusal
@@ -111,12 +111,8 @@ def planned(model: nn.Module, config: QuantConfig, *, modes: Collection[bool]) -
             )
     for name, reason in warned.items():
         warnings.warn(f"{name} stays in float: {reason}", QuantizationWarning, stacklevel=4)
-    for rule in resolved.unused:
-        warnings.warn(
-            f"the configuration's rule for {rule} fits nothing in the model", QuantizationWarning, stacklevel=4
-        )
-    for rule in resolved.overruled:
-        warnings.warn(f"the configuration's rule for {rule} {OVERRULED}", QuantizationWarning, stacklevel=4)
+    for note in resolved.notes:
+        warnings.warn(note, QuantizationWarning, stacklevel=4)
     known = {each.name for each in chosen if each.target is None}
     norms = {layer: norm for layer, norm in _norms(model, trace.graph, trace.opaque) if layer in known}
     settings = {each.name: resolved.layers[each.name] for each in chosen}

@@ -18,7 +18,6 @@ from engines.sessions.exactness import default_is_exact
 from engines.sessions.onnxruntime import Arithmetic
 from engines.simulation.simulated_model import FLOAT, Layer, LayerForm, Simulation
 from trtcal.config.layer_settings import LayerSettings, require_untrained
-from trtcal.config.rules import OVERRULED
 from trtcal.config.settings import QuantConfig
 
 HALF = LayerForm(half=True)
@@ -80,8 +79,7 @@ def settled(
                 found[layer.name] = replace(default, **dict(others.pop()))
     for name, each in found.items():
         found[name] = replace(each, activation=each.activation or method)
-    notes = [f"no layer fits the rule: {rule}" for rule in resolved.unused]
-    return found, (*notes, *(f"the rule for {rule} {OVERRULED}" for rule in resolved.overruled))
+    return found, resolved.notes
 
 
 def _of_activation(settings: LayerSettings) -> tuple[tuple[str, Any], ...]:

@@ -168,8 +168,7 @@ def remarks(found: PrecisionRun) -> Iterator[str]:
     """What a reader of the result should know."""
     result = found.result
     yield from found.notes
-    for rule in result.unused:
-        yield f"no layer fits the rule of --config for {rule}"
+    yield from result.rule_notes
     yield from left_in_float(result.ladders.left)
     for name in ("int8", "fp16"):
         groups = [each for each in result.ladders.groups if _dropped(each, name)]

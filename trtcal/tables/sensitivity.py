@@ -34,8 +34,7 @@ RANKING_LEGEND = (
 def remarks(found: LayerAnalysis) -> Iterator[str]:
     """What a reader of the analysis should know."""
     yield from found.judging.notes
-    for rule in found.unused:
-        yield f"no layer fits the rule for {rule}"
+    yield from found.rule_notes
     yield from left_in_float(found.forms.left)
     for what, score in (("float", found.errors.reference), ("INT8", found.errors.score)):
         if score.nonfinite:

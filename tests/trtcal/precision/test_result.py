@@ -228,7 +228,7 @@ def test_candidates_are_no_others_than_those_given(plain):
 
 def test_rules_that_fit_no_layer_are_told(plain):
     config = QuantConfig().add_layer_config("elsewhere", weight_bits=4)
-    assert "elsewhere" in plain.search(Target("target-sqnr", 10), config=config).unused[0]
+    assert "elsewhere" in plain.search(Target("target-sqnr", 10), config=config).rule_notes[0]
 
 
 def test_a_target_that_the_images_do_not_tell_is_refused(plain):
