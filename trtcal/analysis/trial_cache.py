@@ -30,11 +30,12 @@ from calibrators.files import locked, opened, require_writable, write_whole
 from engines.graph.model import model_digest
 from engines.simulation.simulated_model import FLOAT, LayerForm, Simulation
 from trtcal.data.images import ImageLoader
-from trtcal.measure.measures import Distortion, Score, Share, Unlike
+from trtcal.measure.distortion import Channels, Distortion, Unlike
+from trtcal.measure.measures import Score, Share
 
 FORMAT = 1
 
-VERSION = 2
+VERSION = 3
 """Part of every key; raised when the same forms on the same images come to give other scores."""
 
 EVERY = 1.0
@@ -185,9 +186,28 @@ def _as_dict(score: Score) -> dict[str, Any]:
         "unlike": {
             name: [part.samples, _number(part.signal), _number(part.power)] for name, part in score.unlike.items()
         },
+        "channels": {name: [_channels(each) for each in parts] for name, parts in score.channels.items()},
         "uncounted": sorted(score.uncounted),
         "nonfinite": score.nonfinite,
     }
+
+
+def _channels(found: Channels) -> dict[str, Any]:
+    return {
+        "axis": found.axis,
+        "count": found.count,
+        "signal": [*map(_number, found.signal)],
+        "noise": [*map(_number, found.noise)],
+        "bounded": [*found.bounded],
+    }
+
+
+def _as_channels(value: Mapping[str, Any]) -> Channels:
+    signal, noise = (tuple(map(float, value[name])) for name in ("signal", "noise"))
+    bounded = tuple(map(bool, value["bounded"]))
+    if not len(signal) == len(noise) == len(bounded):
+        raise ValueError("channels have as many energies of each kind")
+    return Channels(_count(value["axis"]), _count(value["count"]), signal, noise, bounded)
 
 
 def _shares(score: Score) -> dict[str, Share]:
@@ -213,6 +233,7 @@ def _score(value: Mapping[str, Any]) -> Score:
         **shares,
         "distortions": distortions,
         "unlike": unlike,
+        "channels": {str(name): tuple(map(_as_channels, parts)) for name, parts in value.get("channels", {}).items()},
         "uncounted": left_out,
     }
     return Score(**everything)

@@ -1,6 +1,5 @@
 """Versions of a model measured on the same images, one after another."""
 
-import math
 from collections.abc import Callable, Mapping
 
 import onnx
@@ -12,7 +11,7 @@ from engines.simulation.simulated_model import LayerForm, Simulation
 from trtcal.analysis.comparison import REFERENCE
 from trtcal.data.images import ImageLoader
 from trtcal.measure.accuracy import require_labels
-from trtcal.measure.chance import Criterion
+from trtcal.measure.chance import Criterion, sqnr_of
 from trtcal.measure.comparable import require_values
 from trtcal.measure.groups import Singles, run_group
 from trtcal.measure.measures import Score, score
@@ -102,7 +101,7 @@ class Trials:
     def worth(self, found: Score) -> float:
         """The criterion's value: percent of top-1 or of agreement, or SQNR in dB; more is better."""
         if self.criterion == "SQNR":
-            return -math.inf if math.isnan(found.distortion.sqnr) else found.distortion.sqnr
+            return sqnr_of(found)
         share = found.top1 if self.criterion == "top-1" else found.agreement
         return share.percent
 

@@ -177,6 +177,8 @@ def score_as_dict(name: str, each: Score, *, is_reference: bool) -> dict[str, An
         "drop": drop,
         "agreement": _share_as_dict(each.agreement),
         "sqnr_db": _finite(each.distortion.sqnr) if compared else None,
+        "worst": {"output": each.worst, "sqnr_db": _finite(each.sqnr)} if compared else None,
+        "sqnr_db_by_group": {group: _finite(part.sqnr) for group, part in each.groups.items()},
         "sqnr_db_by_output": dict.fromkeys(each.unlike) | by_output,
         "other_size": {output: part.samples for output, part in each.unlike.items()},
         "identical": each.distortion.noise == 0 and not each.unlike if compared else None,

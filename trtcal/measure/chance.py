@@ -91,9 +91,8 @@ def in_tiers(scores: Mapping[Name, Score], criterion: Criterion) -> list[list[Na
 
 
 def sqnr_of(score: Score) -> float:
-    """In dB, over all outputs; least where there is NaN."""
-    sqnr = score.distortion.sqnr
-    return -math.inf if math.isnan(sqnr) else sqnr
+    """In dB, of the worst output or group of channels (`Score.sqnr`); least where there is NaN."""
+    return -math.inf if math.isnan(score.sqnr) else score.sqnr
 
 
 def _hits(score: Score, criterion: Criterion) -> int:

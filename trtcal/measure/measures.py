@@ -1,6 +1,7 @@
 """Measures of a model's outputs: right classes, agreement with a reference, distortion; they add up over batches."""
 
 import math
+import operator
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from calibrators.batches import Array
 from calibrators.tabular import Row
+from trtcal.measure.distortion import Channels, Distortion, Unlike, cut, distortion, distortions
 
 Scores = npt.NDArray[np.floating[Any]]
 """Class scores, shape (samples, classes)."""
@@ -20,7 +22,7 @@ Labels = npt.NDArray[np.int64]
 Hits = npt.NDArray[np.bool_]
 """Whether each sample counts, shape (samples,)."""
 
-T = TypeVar("T", "Distortion", "Unlike")
+T = TypeVar("T", Distortion, Unlike)
 
 Z95 = 1.959963984540054
 """The 97.5 % point of the normal distribution: 95 % lie between -Z95 and Z95."""
@@ -55,55 +57,6 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Distortion:
-    """Energy of a reference and of the difference from it; those of disjoint values add up.
-
-    Attributes:
-        signal: Σ r² over the reference's values r.
-        noise: Σ (r - x)² over the values x beside them.
-    """
-
-    signal: float = 0.0
-    noise: float = 0.0
-
-    def __add__(self, other: "Distortion") -> "Distortion":
-        return Distortion(self.signal + other.signal, self.noise + other.noise)
-
-    @property
-    def sqnr(self) -> float:
-        """Signal to quantization noise ratio, 10 log10(signal / noise), in dB: inf where nothing differs."""
-        if self.noise == 0:
-            return math.inf
-        ratio = self.signal / self.noise
-        return -math.inf if ratio == 0 else 10 * math.log10(ratio)
-
-
-@dataclass(frozen=True, slots=True)
-class Unlike:
-    """Samples in which an output has another size than the reference's: no value of it has one beside it.
-
-    Those of disjoint samples add up.
-
-    Attributes:
-        samples: How many.
-        signal: Σ r² over the reference's values r in them.
-        power: Σ x² over the values x of the other model.
-    """
-
-    samples: int = 0
-    signal: float = 0.0
-    power: float = 0.0
-
-    def __add__(self, other: "Unlike") -> "Unlike":
-        return Unlike(self.samples + other.samples, self.signal + other.signal, self.power + other.power)
-
-    @property
-    def distortion(self) -> Distortion:
-        """What values that have nothing to do with the reference's would give: noise of Σ r² + Σ x²."""
-        return Distortion(self.signal, self.signal + self.power)
-
-
-@dataclass(frozen=True, slots=True)
 class Score:
     """What was measured of one model; scores of disjoint samples add up.
 
@@ -118,6 +71,7 @@ class Score:
         distortions: From the reference, by output; float outputs only, and of these the samples in which both models'
             outputs are of one size.
         unlike: The other samples, by output; integer outputs too.
+        channels: Of outputs that hold no class scores, whose samples have one size: along one axis or two.
         uncounted: Outputs that `counted` leaves out, as their size depends on the data and that of others does not.
         nonfinite: Samples with NaN or Inf in an output. One with NaN among its class scores counts as wrong.
     """
@@ -131,6 +85,7 @@ class Score:
     gained: int = 0
     distortions: Mapping[str, Distortion] = field(default_factory=dict)
     unlike: Mapping[str, Unlike] = field(default_factory=dict)
+    channels: Mapping[str, tuple[Channels, ...]] = field(default_factory=dict)
     uncounted: frozenset[str] = frozenset()
     nonfinite: int = 0
 
@@ -145,6 +100,7 @@ class Score:
             gained=self.gained + other.gained,
             distortions=_added(self.distortions, other.distortions, Distortion()),
             unlike=_added(self.unlike, other.unlike, Unlike()),
+            channels=_joined(self.channels, other.channels),
             uncounted=self.uncounted | other.uncounted,
             nonfinite=self.nonfinite + other.nonfinite,
         )
@@ -162,8 +118,28 @@ class Score:
         return {name: part for name, part in both.items() if name not in self.uncounted}
 
     @property
+    def groups(self) -> Mapping[str, Distortion]:
+        """What counts, by output, or by group of an output's channels where they differ in size (`cut`)."""
+        found = dict[str, Distortion]()
+        for name, whole in self.counted.items():
+            parts = {} if name in self.unlike else cut(self.channels.get(name, ()))
+            found |= {f"{name} {label}": part for label, part in parts.items()} or {name: whole}
+        return found
+
+    @property
+    def worst(self) -> str:
+        """The group of the lowest SQNR; empty where nothing counts."""
+        groups = self.groups
+        return min(groups, key=lambda name: _or_least(groups[name].sqnr), default="")
+
+    @property
+    def sqnr(self) -> float:
+        """Of the worst group, in dB: what ranks and bounds. One number over boxes and scores would hide the scores."""
+        return min((part.sqnr for part in self.groups.values()), key=_or_least, default=math.inf)
+
+    @property
     def distortion(self) -> Distortion:
-        """Over all outputs that count."""
+        """Over all outputs that count: a sum over unlike things, which neither ranks nor bounds."""
         return sum(self.counted.values(), Distortion())
 
     @property
@@ -189,7 +165,8 @@ class Score:
             "lost": self.lost if dropped else None,
             "gained": self.gained if dropped else None,
             "agreement": self.agreement.percent if self.agreement.total else None,
-            "sqnr_db": self.distortion.sqnr if compared else None,
+            "sqnr_db": self.sqnr if compared else None,
+            "worst": self.worst if compared else None,
             "nonfinite": self.nonfinite,
         }
 
@@ -220,6 +197,12 @@ def score(
     right = in_top(scores, labels, 1) if scores is not None and labels is not None else None
     before = in_top(expected, labels, 1) if expected is not None and labels is not None else None
     top5 = in_top(scores, labels, 5) if scores is not None and labels is not None and scores.shape[1] > 5 else None
+    apart = {key for key, value in alike.items() if key != name and value.shape[:1] == (samples,)} - set(sized)
+    found = {
+        key: distortions(value, outputs[key], by_channel=key in apart)
+        for key, value in alike.items()
+        if value.dtype.kind == "f" and (value.size or key not in sized)
+    }
     return Score(
         samples=samples,
         classes=0 if scores is None else scores.shape[1],
@@ -228,12 +211,9 @@ def score(
         agreement=_share(agreeing(scores, expected) if scores is not None and expected is not None else None),
         lost=0 if right is None or before is None else int(np.sum(before & ~right)),
         gained=0 if right is None or before is None else int(np.sum(right & ~before)),
-        distortions={
-            key: distortion(value, outputs[key])
-            for key, value in alike.items()
-            if value.dtype.kind == "f" and (value.size or key not in sized)
-        },
+        distortions={key: whole for key, (whole, _) in found.items()},
         unlike={key: _unlike(given[key], outputs[key], samples) for key in given if key not in alike},
+        channels={key: parts for key, (_, parts) in found.items() if parts},
         uncounted=uncounted([key for key, value in given.items() if value.dtype.kind == "f"], sized),
         nonfinite=_nonfinite_samples(outputs, samples),
     )
@@ -282,20 +262,23 @@ def agreeing(scores: Scores, reference: Scores) -> Hits:
     return hits
 
 
-def distortion(reference: Array, values: Array) -> Distortion:
-    """Energy of `reference` and of its difference from `values`, in float64.
-
-    Infinities that are the same in both neither differ nor count as signal; NaN makes the noise NaN.
-    """
-    expected, got = reference.astype(np.float64), values.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        difference = np.where(expected == got, 0.0, expected - got)
-    signal = np.where(np.isinf(expected), 0.0, expected)
-    return Distortion(float(np.sum(signal * signal)), float(np.sum(difference * difference)))
-
-
 def _unlike(reference: Array, values: Array, samples: int) -> Unlike:
     return Unlike(samples, *(distortion(each, each).signal for each in (reference, values) if each.dtype.kind == "f"))
+
+
+def _or_least(sqnr: float) -> float:
+    return -math.inf if math.isnan(sqnr) else sqnr
+
+
+def _joined(
+    one: Mapping[str, tuple[Channels, ...]], other: Mapping[str, tuple[Channels, ...]]
+) -> dict[str, tuple[Channels, ...]]:
+    """The sums of what stands under one name."""
+    found = {**one, **other}
+    return {
+        name: tuple(map(operator.add, one[name], other[name])) if name in one and name in other else parts
+        for name, parts in found.items()
+    }
 
 
 def _added(one: Mapping[str, T], other: Mapping[str, T], nothing: T) -> dict[str, T]:

@@ -248,11 +248,11 @@ def mixed_precision(
 
 
 def noise(found: Score) -> float:
-    """How far the outputs are off the float model's: the sum over outputs of noise energy over signal energy.
+    """How far the outputs are off the float model's: the sum over their groups of noise energy over signal energy.
 
-    Each output counts alike, whatever the size of its numbers. What independent layers add to it adds up.
+    Each group (`Score.groups`) counts alike, whatever the size of its numbers. What independent layers add adds up.
     """
-    parts = found.counted.values()
+    parts = found.groups.values()
     return math.fsum(part.noise / part.signal if part.signal else part.noise for part in parts)
 
 
@@ -312,7 +312,7 @@ class _Scores:
         reaches: bool | None = levels not in self.passed and self._target.reaches(score)
         if reaches and self._further is not None and levels not in self.whole:
             reaches = None
-        worth = score.distortion.sqnr if self._target.kind == "target-sqnr" else self._judge.worth(score)
+        worth = score.sqnr if self._target.kind == "target-sqnr" else self._judge.worth(score)
         return Point(levels, score, -math.inf if math.isnan(worth) else worth, self._choices.total(levels), reaches)
 
     def _score(self, levels: Levels) -> Score:

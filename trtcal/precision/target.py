@@ -81,7 +81,7 @@ class Target:
     def reaches(self, found: Score) -> bool:
         """Whether it holds for a score, which is measured against the float model."""
         if self.kind == "target-sqnr":
-            return found.distortion.sqnr >= self.value  # NaN is not
+            return found.sqnr >= self.value  # NaN is not
         if self.kind == "target-accuracy":
             return 100 * found.top1.hits >= self.value * found.top1.total * (1 - SLACK)
         lost = found.lost - found.gained if found.top1.total else found.agreement.total - found.agreement.hits

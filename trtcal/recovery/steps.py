@@ -203,7 +203,7 @@ class Steps:
         if not made.sets:
             why = next(iter(made.skipped.items()), None)
             return None, "no two layers to equalize" + (f": {why[0]}, for {why[1]}" if why else ""), details
-        change = self.measured(made.model).distortion.sqnr
+        change = self.measured(made.model).sqnr
         details["float_sqnr_db"] = change if np.isfinite(change) else None
         if clips != "relu" and not change >= SAME:
             return None, f"the float model would change: {change:.1f} dB of it are left", details

@@ -6,7 +6,7 @@ from typing import Any
 from trtcal.data.images import ImageLoader
 from trtcal.measure.accuracy import Report
 from trtcal.tables import console
-from trtcal.tables.scores import cells, decibels, of_other_sizes
+from trtcal.tables.scores import by_output, cells, decibels, of_other_sizes
 
 
 def as_dict(report: Report, loader: ImageLoader, notes: Sequence[str]) -> dict[str, Any]:
@@ -63,14 +63,10 @@ def show(report: Report, loader: ImageLoader) -> None:
         legend=True,
         styles=["red" if each.nonfinite else None for each in report.scores.values()],
     )
-    outputs = {
-        name: each.distortions
-        for name, each in report.scores.items()
-        if len(each.distortions) > 1 or (each.distortions and each.uncounted)
-    }
+    outputs = {name: parts for name, each in report.scores.items() if len(parts := by_output(each)) > 1}
     if outputs:
         console.table(
-            f"SQNR by output, against {report.reference}",
+            f"SQNR by output, or group of channels alike, against {report.reference}; above stands the worst",
             ("model", "output", "SQNR"),
             [[name, output, decibels(part.sqnr)] for name, parts in outputs.items() for output, part in parts.items()],
             numeric=("SQNR",),

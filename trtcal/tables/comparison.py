@@ -10,7 +10,7 @@ from trtcal.measure.accuracy import score_as_dict
 from trtcal.tables import console
 from trtcal.tables.images import images_as_dict, say_if_few, say_what_was_read
 from trtcal.tables.left_float import left_in_float
-from trtcal.tables.scores import cells, of_other_sizes
+from trtcal.tables.scores import cells, of_other_sizes, of_the_worst
 
 
 def summary(found: Compared) -> str:
@@ -55,6 +55,7 @@ def remarks(found: Compared) -> list[str]:
         for each in comparison.ranking
         if each.score.nonfinite and not each.same_as
     ]
+    told += of_the_worst(winner.score, winner.method)
     told += of_other_sizes((each.score for each in comparison.ranking), REFERENCE)
     return told + left_in_float(winner.left_float)
 

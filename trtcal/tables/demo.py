@@ -57,7 +57,7 @@ def _rows(outcome: Outcome) -> list[tuple[str, str, str]]:
         ("cache", "", f"{_file(places.cache)}, {len(outcome.cache)} tensors"),
         ("top-1", f"{fp32.top1.percent:.2f} %", f"{int8.top1.percent:.2f} %"),
         ("same class", "", f"{int8.agreement.percent:.2f} %"),
-        ("SQNR", "", _decibels(int8.distortion.sqnr)),
+        ("SQNR", "", _decibels(int8.sqnr)),
         ("images/s", f"{before.throughput:,.0f}", f"{after.throughput:,.0f}"),
         ("latency", f"{before.median:.2f} ms", f"{after.median:.2f} ms"),
         ("engine", _file(outcome.fp32_engine.path), _file(outcome.int8_engine.path)),

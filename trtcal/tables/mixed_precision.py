@@ -15,7 +15,7 @@ from trtcal.precision.search import changed
 from trtcal.tables import console
 from trtcal.tables.images import images_as_dict
 from trtcal.tables.left_float import left_in_float
-from trtcal.tables.scores import cells, decibels, of_other_sizes
+from trtcal.tables.scores import cells, decibels, of_other_sizes, of_the_worst
 
 NAMED = 3
 """Layers of a group that are named; JSON has them all."""
@@ -131,7 +131,7 @@ def _effect(result: MixedPrecision, point: Point) -> list[str]:
     score, drop = point.score, list[str]()
     if result.criterion != "SQNR":
         drop = [f"{score.drop if result.criterion == 'top-1' else 100 - score.agreement.percent:.2f}"]
-    return [*drop, decibels(score.distortion.sqnr)]
+    return [*drop, decibels(score.sqnr)]
 
 
 def _group(ladder: Ladder) -> str:
@@ -160,7 +160,7 @@ def in_words(score: Score) -> str:
         low, high = score.agreement.interval()
         said.append(f"agreement {score.agreement.percent:.2f} % (95 % interval {low:.2f} to {high:.2f})")
     if score.counted:
-        said.append(f"SQNR {decibels(score.distortion.sqnr)}")
+        said.append(f"SQNR {decibels(score.sqnr)}")
     return ", ".join(said) or "nothing to compare with"
 
 
@@ -210,6 +210,7 @@ def _of_best(found: PrecisionRun, best: Point) -> Iterator[str]:
             f"the choice is the best of {result.evaluations} on these {score.samples} images, and luck is on its side: "
             "give more images, or --test-count and --confirm-count"
         )
+    yield from of_the_worst(score, "the choice")
     yield from of_other_sizes([score], REFERENCE)
     if score.nonfinite:
         yield f"the result gives NaN or infinity for {score.nonfinite} of {score.samples} images"

@@ -9,7 +9,7 @@ from trtcal.recovery.steps import Attempt
 from trtcal.tables import console
 from trtcal.tables.images import say_if_few, say_what_was_read
 from trtcal.tables.quantized import report
-from trtcal.tables.scores import cells, of_other_sizes
+from trtcal.tables.scores import cells, of_other_sizes, of_the_worst
 
 
 def report_recovery(output: Path, run: RecoveryRun, *, json: bool) -> None:
@@ -27,7 +27,12 @@ def report_recovery(output: Path, run: RecoveryRun, *, json: bool) -> None:
     sizes = of_other_sizes(
         [run.recovered.plain, *(each.after for each in run.recovered.attempts if each.after)], REFERENCE
     )
-    for note in (*run.judged.notes, *sizes, *run.notes):
+    for note in (
+        *run.judged.notes,
+        *of_the_worst(run.recovered.plain, "the model before recovery"),
+        *sizes,
+        *run.notes,
+    ):
         console.note(f"note: {note}")
 
 

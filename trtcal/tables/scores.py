@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
+from trtcal.measure.distortion import Distortion
 from trtcal.measure.measures import Score, Share
 
 
@@ -23,9 +24,26 @@ def cells(name: str, each: Score, reference: str | None) -> dict[str, str]:
         "lost": lost,
         "gained": gained,
         "agree": _percent(each.agreement),
-        "SQNR": decibels(each.distortion.sqnr) if each.counted else "",
+        "SQNR": decibels(each.sqnr) if each.counted else "",
         "NaN/Inf": str(each.nonfinite or ""),
     }
+
+
+def by_output(each: Score) -> dict[str, Distortion]:
+    """The distortion of each output, or group of its channels that are alike; those that do not count at the end."""
+    return {**each.groups, **{name: part for name, part in each.distortions.items() if name in each.uncounted}}
+
+
+def of_the_worst(each: Score, name: str) -> list[str]:
+    """A line on which output an SQNR is of, where there are several or groups of channels.
+
+    Args:
+        each: The score of a model.
+        name: What the line calls it.
+    """
+    if len(each.groups) < 2:
+        return []
+    return [f"SQNR is that of the worst of {len(each.groups)} outputs or groups of channels: of {name}, {each.worst}"]
 
 
 def of_other_sizes(scores: Iterable[Score], reference: str) -> list[str]:

@@ -15,7 +15,7 @@ from trtcal.measure.measures import Score
 from trtcal.tables import console
 from trtcal.tables.images import images_as_dict
 from trtcal.tables.left_float import left_in_float
-from trtcal.tables.scores import cells, of_other_sizes
+from trtcal.tables.scores import cells, of_other_sizes, of_the_worst
 
 MOST = 10
 """Tensors of a kind that are named, the worst; JSON has them all."""
@@ -36,6 +36,7 @@ def remarks(found: LayerAnalysis) -> Iterator[str]:
     yield from found.judging.notes
     yield from found.rule_notes
     yield from left_in_float(found.forms.left)
+    yield from of_the_worst(found.errors.score, "the INT8 model")
     for what, score in (("float", found.errors.reference), ("INT8", found.errors.score)):
         if score.nonfinite:
             yield f"the {what} model gives NaN or infinity for {score.nonfinite} of {score.samples} images"
@@ -151,10 +152,10 @@ def _rank_cells(each: LayerSensitivity, ranking: Sensitivity) -> list[str]:
         each.layer.name,
         each.layer.type,
         *_harm(each.alone, ranking),
-        _decibels(each.alone.distortion.sqnr),
-        _decibels(each.activation.distortion.sqnr),
-        "-" if each.weight is None else _decibels(each.weight.distortion.sqnr),
-        ", ".join([*_harm(each.rest, ranking)[:1], _decibels(each.rest.distortion.sqnr)]),
+        _decibels(each.alone.sqnr),
+        _decibels(each.activation.sqnr),
+        "-" if each.weight is None else _decibels(each.weight.sqnr),
+        ", ".join([*_harm(each.rest, ranking)[:1], _decibels(each.rest.sqnr)]),
         str(each.rest_rank),
     ]
 

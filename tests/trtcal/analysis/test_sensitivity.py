@@ -15,7 +15,8 @@ from trtcal.analysis.trials import Trials
 from trtcal.config.layer_forms import LayerForms
 from trtcal.config.settings import QuantConfig
 from trtcal.measure.chance import beyond_chance, lost
-from trtcal.measure.measures import Distortion, Score, Share
+from trtcal.measure.distortion import Distortion
+from trtcal.measure.measures import Score, Share
 from trtcal.tables.console import as_json
 
 

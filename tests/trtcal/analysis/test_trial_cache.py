@@ -20,7 +20,8 @@ from tests.engines.networks import classifier
 from trtcal.analysis import trial_cache
 from trtcal.analysis.trial_cache import TrialCache, trial_context, trial_key
 from trtcal.data.images import ImageLoader
-from trtcal.measure.measures import Distortion, Score, Share
+from trtcal.measure.distortion import Distortion
+from trtcal.measure.measures import Score, Share
 
 ROOT = Path(__file__).resolve().parents[3]
 

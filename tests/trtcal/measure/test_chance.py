@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trtcal.measure.chance import better, beyond_chance, drop_interval, in_tiers, tied
-from trtcal.measure.measures import Distortion, Score, Share
+from trtcal.measure.distortion import Distortion
+from trtcal.measure.measures import Score, Share
 
 
 def scored(losses=0, gains=0, sqnr=30.0, total=500):

@@ -20,7 +20,8 @@ from trtcal.analysis.trials import Trials
 from trtcal.data.images import open_images
 from trtcal.measure.accuracy import evaluate, score_as_dict
 from trtcal.measure.comparable import counted_alike
-from trtcal.measure.measures import Distortion, Score, Unlike, score
+from trtcal.measure.distortion import Distortion, Unlike
+from trtcal.measure.measures import Score, score
 from trtcal.quantsim.simulator import QuantSim
 
 SAMPLES = np.random.default_rng(3).standard_normal((13, 3, 8, 8)).astype(np.float32)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trtcal.measure.measures import Distortion, Score, Share, agreeing, class_output, distortion, in_top, score
+from trtcal.measure.distortion import Distortion, distortion
+from trtcal.measure.measures import Score, Share, agreeing, class_output, in_top, score
 
 NAN, INF = math.nan, math.inf
 

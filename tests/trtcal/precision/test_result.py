@@ -247,7 +247,8 @@ def test_a_target_that_the_images_do_not_tell_is_refused(plain):
 
 
 def test_noise_counts_each_output_alike(plain):
-    from trtcal.measure.measures import Distortion, Score
+    from trtcal.measure.distortion import Distortion
+    from trtcal.measure.measures import Score
 
     score = Score(distortions={"boxes": Distortion(1e6, 1e3), "scores": Distortion(1.0, 0.1), "none": Distortion(0, 0)})
     assert noise(score) == pytest.approx(1e-3 + 0.1)

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from calibrators.errors import DataError, ModelError, TrtcalError
-from trtcal.measure.measures import Distortion, Score, Share
+from trtcal.measure.distortion import Distortion
+from trtcal.measure.measures import Score, Share
 from trtcal.precision.target import Target
 
 

@@ -18,7 +18,8 @@ from tests.engines.networks import Net
 from trtcal.analysis.trials import Trials
 from trtcal.data.split import ImageChoice, parted
 from trtcal.demo import MODEL
-from trtcal.measure.measures import Distortion, Score, Share
+from trtcal.measure.distortion import Distortion
+from trtcal.measure.measures import Score, Share
 from trtcal.recovery.plan import _silent, named_steps, recover
 from trtcal.recovery.steps import STEPS, Steps
 

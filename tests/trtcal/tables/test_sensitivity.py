@@ -8,7 +8,8 @@ import pytest
 from trtcal.analysis.advice import HARMFUL
 from trtcal.analysis.error_report import ErrorReport
 from trtcal.analysis.suspicion import Suspicion
-from trtcal.measure.measures import Distortion, Score, Share
+from trtcal.measure.distortion import Distortion
+from trtcal.measure.measures import Score, Share
 from trtcal.tables import sensitivity
 from trtcal.tables.sensitivity import MOST
 
