@@ -78,8 +78,8 @@ def _check(source: Path | onnx.ModelProto, model: onnx.ModelProto) -> None:
             return  # an operator of the model's own, which other runtimes may have
         if lacks in str(error):
             raise ModelError(
-                f"ONNX Runtime cannot open the quantized model ({error}), as its opset is ahead of it and an operator of "
-                "the model needs that: export it with opset 21"
+                f"ONNX Runtime cannot open the quantized model ({error}), as its opset is ahead of it and an operator "
+                "of the model needs that: export it with opset 21"
             ) from error
         raise ModelError(f"ONNX Runtime cannot open the quantized model ({error}): report the model") from error
 
