@@ -77,10 +77,9 @@ def _check(source: Path | onnx.ModelProto, model: onnx.ModelProto) -> None:
         if lacks in str(error) and "QuantizeLinear" not in str(error) and "DequantizeLinear" not in str(error):
             return  # an operator of the model's own, which other runtimes may have
         if lacks in str(error):
-            opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
             raise ModelError(
-                f"ONNX Runtime has no QuantizeLinear of opset {opset}, and an operator of the model is as new: export "
-                "it with opset 21"
+                f"ONNX Runtime cannot open the quantized model ({error}), as its opset is ahead of it and an operator "
+                "of the model needs that: export it with opset 21"
             ) from error
         raise ModelError(f"ONNX Runtime cannot open the quantized model ({error}): report the model") from error
 
