@@ -10,6 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engines.build.builder import build_engine
 from engines.inspection.engine_record import Engine
+from engines.qdq.write import quantize
+from tests.engines.networks import classifier
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -199,3 +201,22 @@ def test_no_model(command: Command, tmp_path: Path) -> None:
         assert (code, out) == (2, "")
         assert name in err
         assert err.count("\n") == 1
+
+
+def test_why_layers_of_a_quantized_model_are_in_float(command: Command, tmp_path: Path) -> None:
+    """The scores of four classes; of the float model, of which nothing is quantized yet, no reason is printed."""
+    onnx.save(classifier(classes=4), tmp_path / "float.onnx")
+    onnx.save(quantize(classifier(classes=4), {"image": 0.05, "a_relu": 0.05}).model, tmp_path / "int8.onnx")
+    line = "left in float: scores/MatMul, for its constant operand has fewer than 16 rows or columns, where INT8"
+    code, out, _ = command("inspect", tmp_path / "int8.onnx")
+    assert code == 0 and line in out
+    assert list(json.loads(command("inspect", tmp_path / "int8.onnx", "--json")[1])["left_float"]) == ["scores/MatMul"]
+    assert "left in float" not in command("inspect", tmp_path / "float.onnx")[1]
+
+
+def test_a_build_names_them_as_well(command: Command, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (pip install trtcal[rtx])")
+    onnx.save(quantize(classifier(classes=4), {"image": 0.05, "a_relu": 0.05}).model, tmp_path / "int8.onnx")
+    code, _, err = command("build", tmp_path / "int8.onnx", "-o", tmp_path / "int8.engine")
+    assert code == 0
+    assert "note: scores/MatMul stays in float: its constant operand has fewer than 16 rows or columns" in err
