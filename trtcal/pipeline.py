@@ -19,7 +19,8 @@ from calibrators.statistics.origin import require_model
 from calibrators.weights import WeightMethod
 from engines.build.layer_plan import LayerPlan, method_of, scales_for, some
 from engines.collection.collect import Tensors, collect
-from engines.graph.model import ModelSource, digest_of, files_of, input_specs, is_quantized, loaded, name_of
+from engines.graph.inputs import runnable_inputs
+from engines.graph.model import ModelSource, digest_of, files_of, is_quantized, loaded, name_of
 from engines.qdq import dynamic
 from engines.qdq import write as qdq
 from engines.qdq.dynamic import DynamicModel
@@ -63,7 +64,7 @@ def collect_images(
     """
     loader = open_images(
         images,
-        input_specs(loaded(model)),
+        runnable_inputs(loaded(model)),
         preprocess=preprocess,
         batch_size=batch_size,
         count=count,
