@@ -126,6 +126,11 @@ def _fitted(array: Array, spec: TensorSpec) -> Array:
     )
     if not fits:
         got = "x".join(map(str, array.shape)) or "a single number"
+        if array.ndim == len(spec.shape) + 1 and all(map(_alike, spec.shape, array.shape[1:])):
+            raise DataError(
+                f"the model takes {spec}, without an axis of samples, and the data has one ({got}): export the model "
+                "with such an axis, of size 1 or free"
+            )
         raise DataError(
             f"the model takes {spec}, not {got}: change the preprocessing (size, layout, channels) or the data"
         )
@@ -134,6 +139,10 @@ def _fitted(array: Array, spec: TensorSpec) -> Array:
             raise DataError(f"input {spec.name} takes {spec.dtype}, not {array.dtype}: change the data or `dtype`")
         array = _converted(array, spec)
     return np.ascontiguousarray(array)
+
+
+def _alike(wanted: int | str | None, got: int) -> bool:
+    return not isinstance(wanted, int) or wanted == got
 
 
 def _converted(array: Array, spec: TensorSpec) -> Array:

@@ -19,12 +19,12 @@ from calibrators.statistics.origin import require_model
 from calibrators.weights import WeightMethod
 from engines.build.layer_plan import LayerPlan, method_of, scales_for, some
 from engines.collection.collect import Tensors, collect
+from engines.graph.inputs import runnable_inputs
 from engines.graph.model import (
     ModelSource,
     activations,
     digest_of,
     files_of,
-    input_specs,
     is_quantized,
     load_model,
     loaded,
@@ -76,7 +76,7 @@ def collect_images(
     """
     loader = open_images(
         images,
-        input_specs(loaded(model)),
+        runnable_inputs(loaded(model)),
         preprocess=preprocess,
         batch_size=batch_size,
         count=count,

@@ -6,7 +6,9 @@ With detailed profiling verbosity the builder logs one message per engine::
     Name: <kernel>, LayerType: <kind>, Inputs: [ { Name: <tensor>, Dimensions: [-1,3,32,32], ..., Datatype: Float, ..}],
     Constants: [...], Outputs: [...], TacticName: ..., StreamId: 0, Metadata: [ONNX Layer: <node>]<0x1f>[ONNX ...
 
-each kernel on one line; an empty line ends the list, and other sections follow.
+each kernel on one line; an empty line ends the list, and other sections follow. Where a model computes with sizes,
+steps stand between the kernels that hand these to the device (ShapeHostToDevice) or back (DeviceToShapeHost), or wait
+for them (TrainStation). Their lines have no Constants, TacticValue for TacticName, and sizes behind the outputs.
 
 It is no public format, so whatever does not read exactly like this is refused rather than guessed at.
 """
@@ -20,9 +22,14 @@ _LINE = re.compile(
     r"Name: (?P<name>.*), LayerType: (?P<kind>[^,]+), Inputs: \[(?P<inputs>.*)\], Constants: \[(?P<constants>.*)\], "
     r"Outputs: \[(?P<outputs>.*)\], TacticName: .*?, StreamId: \d+(?:, [A-Za-z]+: [^,]*)*?, Metadata: (?P<metadata>.*)"
 )
+_STEP = re.compile(
+    r"Name: (?P<name>.*), LayerType: (?P<kind>\w+), Inputs: \[(?P<inputs>.*?)\], Outputs: \[(?P<outputs>.*?)\]"
+    r"(?:, ParameterType: \w+)?(?:, shapeValues\d+: \[[^][]*\])*, TacticValue: \w+, StreamId: \d+, "
+    r"Metadata: (?P<metadata>.*)"
+)
 _TENSOR = re.compile(
-    r"\s*\{ Name: (?P<name>.*?), Dimensions: \[(?P<shape>[-\d,]*)\], (?:Strides: .*?, )?Datatype: (?P<type>\w+), "
-    r"Format: .*?\}(?:,|$)"
+    r"\s*\{ Name: (?P<name>.*?), (?:Location: \w+, )?Dimensions: \[(?P<shape>[-\d,]*)\], (?:Strides: .*?, )?"
+    r"Datatype: (?P<type>\w+), Format: .*?\}(?:,|$)"
 )
 _NODE = re.compile(r"\[ONNX Layer: (.*)\]", re.DOTALL)
 _SEPARATORS = re.compile("[\x1e\x1f]")
@@ -46,7 +53,7 @@ def read_kernels(messages: Iterable[str]) -> tuple[Kernel, ...]:
 
 
 def _kernel(line: str) -> Kernel:
-    match = _LINE.fullmatch(line)
+    match = _LINE.fullmatch(line) or _STEP.fullmatch(line)
     if match is None:
         raise UnknownLogError(f"a line of the builder's list of layers reads differently: {line[:120]!r}")
     return Kernel(
@@ -54,7 +61,7 @@ def _kernel(line: str) -> Kernel:
         kind=match["kind"],
         nodes=_nodes(match["metadata"]),
         inputs=_tensors(match["inputs"]),
-        constants=_tensors(match["constants"]),
+        constants=_tensors(match.groupdict().get("constants", "")),
         outputs=_tensors(match["outputs"]),
     )
 

@@ -14,6 +14,7 @@ import onnx
 from calibrators.errors import ModelError
 from calibrators.files import temporary_folder
 from engines.collection.blocked_layout import without_reordering
+from engines.graph.inputs import in_bfloat16
 from engines.graph.model import ModelSource, loaded
 from engines.graph.runtime import DTYPES
 from engines.sessions.onnxruntime_errors import refusal
@@ -81,6 +82,11 @@ def fetches(
             # It finds no weights in a file behind a link out of the folder, and older ones none that they fold.
             return _fetches(loaded(model, light=False), outputs, options, data)
     except Exception as error:
+        if node := in_bfloat16(proto):
+            raise ModelError(
+                f"the model computes in bfloat16 (at {node}), which ONNX Runtime does not on a CPU: export it in "
+                "float32 or FP16"
+            ) from error
         name = "the model in memory" if isinstance(model, onnx.ModelProto) else os.fspath(model)
         raise ModelError(f"calibration cannot run {name}: {refusal(error)}") from error
 

@@ -15,6 +15,7 @@ from engines.collection.counting import Gathering
 from engines.collection.derived_statistics import Origin, derived_of
 from engines.collection.unbounded import GROUPINGS, Unbounded, needed_for_quantization
 from engines.graph.cores import usable_cores
+from engines.graph.inputs import runnable_inputs
 from engines.graph.model import (
     ModelSource,
     activations,
@@ -71,7 +72,7 @@ def collect(
         raise ModelError("the model has Q/DQ nodes already, and with them its ranges: give the float model")
     wanted = _wanted(proto, model, tensors)
     derived = derived_of(proto, wanted)
-    specs = input_specs(proto)
+    specs = runnable_inputs(proto)
     batches = fitted(batches, specs)
     count = 0
     with ThreadPoolExecutor(1) as aside:

@@ -20,6 +20,7 @@ from calibrators.statistics.file import ScaleGroup
 from engines.graph import validity
 from engines.graph.foreign import path_of
 from engines.graph.operators import AVERAGES, COMMUTES, QUANTIZERS, label
+from engines.graph.plain import plain, replaced_outputs
 from engines.graph.without_weights import read_light
 
 ModelSource = str | os.PathLike[str] | onnx.ModelProto
@@ -83,8 +84,34 @@ def _parsed(file: Path, *, light: bool) -> onnx.ModelProto:
     return onnx.load(file, load_external_data=False)
 
 
+def as_stored(path: str | os.PathLike[str]) -> bool:
+    """Whether `load_model` gives a model just as its file has it.
+
+    Raises:
+        ModelError: The file is missing, is no ONNX model, or lacks its external data.
+    """
+    model = _read(Path(path), light=True)
+    return not model.functions and plain(model) is model
+
+
+def plain_source(model: ModelSource) -> tuple[ModelSource, tuple[str, ...]]:
+    """What to run of a model, whose outputs are tensors of numbers, and a line for each other output that it has.
+
+    That is the model itself where it has no others, or where it cannot be read: who runs it says why.
+    """
+    with suppress(ModelError):
+        source = model if isinstance(model, onnx.ModelProto) else _read(Path(model), light=True)
+        if told := replaced_outputs(source):
+            return (loaded(model) if isinstance(model, onnx.ModelProto) else load_model(model, check=False)), told
+    return model, ()
+
+
 def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with the bodies of its local functions in place, so that their tensors have names of their own."""
+    """The plain model (`engines.graph.plain`) with the bodies of its local functions in place.
+
+    So their tensors have names of their own.
+    """
+    model = plain(model)
     if not model.functions:
         return model
     try:

@@ -17,6 +17,9 @@ PRECISIONS = {
 }
 """TensorRT's words for the types that arithmetic is done in, widest first, and ours."""
 
+_HANDS_SIZES = frozenset({"DeviceToShapeHost", "ShapeHostToDevice"})
+"""Kinds of steps that copy sizes, of any type, and compute nothing."""
+
 _NARROW = ("FP8", "Int8", "FP4", "Int4")
 
 
@@ -67,7 +70,7 @@ class Kernel:
 
     @property
     def precision(self) -> str | None:
-        """The type it computes in; None for one that only synchronises, or moves integers.
+        """The type it computes in; None for one that only synchronises, or moves integers or sizes.
 
         A kernel that multiplies runs in INT8 where an Int8 input meets Int8 constants or another Int8 input, whatever
         the types of its scales, of what it accumulates in and of what it writes; otherwise in the type of its weights,
@@ -75,6 +78,8 @@ class Kernel:
         else in the widest type that it reads. A generated kernel does its arithmetic in the widest type that it reads
         or writes, its constants among them: one from Int8 to Int8 with Float scales works in FP32.
         """
+        if self.kind in _HANDS_SIZES:
+            return None
         read, held, written = (
             [tensor.type for tensor in tensors] for tensors in (self.inputs, self.constants, self.outputs)
         )

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from calibrators.errors import ModelError, TrtcalError, one_line
-from engines.graph.model import ModelSource, load_model, loaded
+from engines.graph.model import ModelSource, as_stored, load_model, loaded
 from engines.graph.operators import label
 from engines.passes.fold import fold
 from engines.passes.opset import IR_VERSION_OF_21, LOWEST_OPSET, lower, raised
@@ -92,8 +92,9 @@ def _read(model: ModelSource) -> ir.Model:
     if isinstance(model, onnx.ModelProto):
         return ir.from_proto(loaded(model))
     load_model(model, weights=False)
-    read = ir.load(os.fspath(model))  # weights stay in their file until they are asked for
-    return ir.from_proto(load_model(model, check=False)) if read.functions else read
+    if as_stored(model):
+        return ir.load(os.fspath(model))  # weights stay in their file until they are asked for
+    return ir.from_proto(load_model(model, check=False))
 
 
 def _read_light(path: str | os.PathLike[str]) -> ir.Model:

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from calibrators.errors import ModelError
 from engines.graph.constants import with_outputs
-from engines.graph.model import ModelSource, captured, files_of, load_model, loaded
+from engines.graph.model import ModelSource, as_stored, captured, files_of, load_model, loaded
 from engines.graph.operators import label
 from engines.graph.runtime import DTYPES, Arrays, Judge
 from engines.passes.opset import LOWEST_OPSET, SERVES
@@ -98,7 +98,7 @@ def _digest(model: ModelSource) -> str:
 
 def _compared(model: ModelSource, original: onnx.ModelProto, made: onnx.ModelProto) -> str:
     try:
-        feed, expected = _sample(Judge(model))
+        feed, expected = _sample(Judge(_plainly(model)))
     except ModelError as error:
         return f"ONNX Runtime cannot run the model as it was ({error})"
     try:
@@ -110,9 +110,16 @@ def _compared(model: ModelSource, original: onnx.ModelProto, made: onnx.ModelPro
         ) from error
     bound = HALF_ROUNDING if _has_half(original) else ROUNDING
     if any(_difference(expected[name], actual[name]) > bound for name in expected):
-        whole = model if isinstance(model, onnx.ModelProto) else load_model(model, check=False)
+        whole = loaded(model) if isinstance(model, onnx.ModelProto) else load_model(model, check=False)
         _blame(whole, made, feed, bound)
     return ""
+
+
+def _plainly(model: ModelSource) -> ModelSource:
+    """The model, as a file where `load_model` would give that."""
+    if isinstance(model, onnx.ModelProto):
+        return loaded(model)
+    return model if as_stored(model) else load_model(model, check=False)
 
 
 def _has_half(model: onnx.ModelProto) -> bool:

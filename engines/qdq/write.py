@@ -25,7 +25,7 @@ from calibrators.encoding import Encoding
 from calibrators.errors import CacheError, ModelError
 from calibrators.tabular import Row, Tabular
 from calibrators.weights import WeightMethod
-from engines.graph.model import ModelSource, loaded
+from engines.graph.model import ModelSource, loaded, plain_source
 from engines.graph.operators import label
 from engines.passes.opset import LOWEST_OPSET
 from engines.passes.prepare import UNPROVED, prepared, widening_notes
@@ -222,6 +222,7 @@ def quantize(
             *(BLOCKS_NOTE.format(size) for size in sorted({_block_size(chosen[site]) or 0 for site in read}) if size),
             *([UNPROVED_NOTE.format(unproved)] if unproved else []),
             *widening_notes(graph),
+            *(f"the model is written {line}" for line in plain_source(model)[1]),
         ),
     )
 

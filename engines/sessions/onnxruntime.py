@@ -104,7 +104,7 @@ class OnnxRuntimeSession(Closing):
         threads: The number of threads in use.
         fixed_batch: The only number of samples that the model takes at a time; None where it is free.
         data_sized: The outputs whose size depends on the data -> the label of the node that decides it.
-        remarks: What is computed otherwise than was asked for, and why.
+        remarks: What is computed otherwise than was asked for, and why; outputs that are left out.
 
     Raises:
         ModelError: The model is missing, corrupt, or nothing that ONNX Runtime can run; or too many threads, or none.
@@ -124,19 +124,21 @@ class OnnxRuntimeSession(Closing):
         import onnx
 
         from engines.graph.data_sizes import data_sized_outputs
+        from engines.graph.model import plain_source
         from engines.qdq.biases import overflowing_biases_of
 
         if not isinstance(model, onnx.ModelProto):
             path_of(model)  # refuses what is none
         self.threads = threads or usable_cores()
+        self._name = str(model) if isinstance(model, (str, os.PathLike)) else "the model in memory"
+        model, odd = plain_source(model)
         overflowing = () if arithmetic == "literal" else overflowing_biases_of(model)
         arithmetic = "literal" if overflowing else arithmetic
-        self.remarks = (_LITERAL.format(len(overflowing), overflowing[0]),) if overflowing else ()
+        literal = (_LITERAL.format(len(overflowing), overflowing[0]),) if overflowing else ()
+        self.remarks = (*(f"run {line}" for line in odd), *literal)
         if isinstance(model, (str, os.PathLike)):
-            self._name = str(model)
             self._runtime: Any = _from_file(Path(model), self.threads, arithmetic)
         else:
-            self._name = "the model in memory"
             self._runtime = _from_memory(model, self.threads, arithmetic)
         self.inputs = tuple(self._spec(value, "input") for value in self._runtime.get_inputs())
         self.outputs = tuple(self._spec(value, "output") for value in self._runtime.get_outputs())
@@ -177,7 +179,8 @@ class OnnxRuntimeSession(Closing):
     def _spec(self, value: Any, role: str) -> TensorSpec:
         dtype = DTYPES.get(value.type)
         if dtype is None:
-            raise ModelError(f"{self._name}: {role} {value.name} is a {value.type}, which trtcal cannot handle")
+            way = "" if role == "input" else ": make the tensors that it is made of outputs in its place"
+            raise ModelError(f"{self._name}: {role} {value.name} is a {value.type}, which trtcal cannot handle{way}")
         if role == "input" and not value.shape:
             raise ModelError(f"{self._name}: input {value.name} has no axis of samples; make it a constant")
         shape = tuple(size or None for size in value.shape)

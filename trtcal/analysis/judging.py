@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from calibrators.errors import DataError
 from calibrators.statistics.file import Statistics
 from engines.collection.collect import Tensors, collect
-from engines.graph.model import input_specs, loaded
+from engines.graph.inputs import runnable_inputs
+from engines.graph.model import loaded
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from trtcal.analysis.comparison import REFERENCE
 from trtcal.data.images import ImageLoader
@@ -81,7 +82,7 @@ def opened_parts(model: str | os.PathLike[str], choice: ImageChoice) -> Judged:
     Raises:
         TrtcalError: As `parted` raises it; or the labels that were given are not the model's classes.
     """
-    parts = parted(choice, input_specs(loaded(model)))
+    parts = parted(choice, runnable_inputs(loaded(model)))
     doubt = _doubt(model, parts.test)
     if doubt is None:
         return Judged(parts, labelled=True, notes=parts.notes)

@@ -54,8 +54,8 @@ def accuracy(
     With labels: top-1 with its 95 % confidence interval (Wilson's) and top-5; of equal scores the first counts. With a
     reference: the drop in points of top-1, images lost (right by the reference, wrong by this model) and gained (the
     other way round), agreement (the share of images for which both choose the same class) and SQNR (how far the outputs
-    are from the reference's, in dB: about 6 for each bit; of several outputs, the worst one). Without --preprocess, what
-    a quantized model was calibrated with is used again, as its side-car or its cache's says.
+    are from the reference's, in dB: about 6 for each bit; of several outputs, the worst one). Without --preprocess,
+    what a quantized model was calibrated with is used again, as its side-car or its cache's says.
     """
     from trtcal.data.images import open_images
     from trtcal.data.recorded_preprocess import chosen_preprocess

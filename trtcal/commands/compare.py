@@ -45,8 +45,8 @@ def compare(
     The images to rank on are none of those calibrated on, nor copies of them; a folder that is too small for both is
     divided. Each method's ranges are written into the model as Q/DQ nodes, which run in ONNX Runtime beside the float
     model. With labels methods rank by top-1, else by agreement (the share of images for which the float model chooses
-    the same class); a detector's by SQNR alone (how far the worst output is from the float model's, in dB). Methods whose
-    difference may be chance, by its 95 % interval, are tied: they share a rank, and the higher SQNR comes first.
+    the same class); a detector's by SQNR alone (how far the worst output is from the float model's, in dB). Methods
+    whose difference may be chance, by its 95 % interval, are tied: they share a rank, and the higher SQNR comes first.
 
     drop is in points of top-1, against the float model; lost are images that it gets right and the INT8 model wrong,
     gained the other way round; ranges is the time that a method took to find its ranges.

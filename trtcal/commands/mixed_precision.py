@@ -35,7 +35,7 @@ def mixed_precision(
     target_sqnr: Annotated[
         float | None,
         typer.Option(
-            help="Or, as for a detector, how near the worst output must be to the float model's: signal to noise ratio.",
+            help="Or, as for a detector, how near the worst output must be to the float model's: signal to noise.",
             metavar="DB",
             show_default=False,
         ),

@@ -160,3 +160,56 @@ def kernel_of(kind: str, inputs: str = "", constants: str = "", outputs: str = "
 )
 def test_the_precision_of_a_kernel(kernel: Kernel, precision: str | None) -> None:
     assert kernel.precision == precision
+
+
+SIZES = ("a shape that is an output", "arithmetic on a shape", "a condition on a size")
+
+
+def with_sizes(built: Any, convolved: str, name: str) -> onnx.ModelProto:
+    """A factor that operators make of a tensor's shape, or the shape as an output."""
+    shape = built.node("Shape", [convolved], "shape")
+    if name == "a shape that is an output":
+        model = built.model(convolved, shape)
+        model.graph.output[1].type.tensor_type.elem_type = onnx.TensorProto.INT64
+        return model
+    if name == "arithmetic on a shape":
+        floats = built.node("Cast", [shape], "floats", to=onnx.TensorProto.FLOAT)
+        factor = built.node("ReduceProd", [floats], "factor", keepdims=0)
+    else:
+        first, one = (built.constant(name, np.int64(value)) for name, value in (("first", 0), ("one", 1)))
+        many = built.node("Greater", [built.node("Gather", [shape, first], "batch"), one], "many")
+        factor = built.node("Cast", [many], "factor", to=onnx.TensorProto.FLOAT)
+    return built.model(built.node("Mul", [convolved, factor], "scaled"))
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_that_are_handed_to_the_device(network: Any, name: str) -> None:
+    built = network("N", 16, 16, 16)
+    kernels = read_kernels(messages(with_sizes(built, built.conv("x", "c", (16, 32)), name)))
+    handed = [kernel for kernel in kernels if kernel.kind == "ShapeHostToDevice"]
+    assert len(handed) == 1
+    assert len(handed[0].outputs) == 1
+    assert not handed[0].inputs
+    assert handed[0].precision is None
+    assert [kernel.precision for kernel in covering(kernels, "c")] == ["INT8"]
+
+
+def test_sizes_that_come_from_the_device(network: Any) -> None:
+    """TopK's k is computed from the data: the host has to wait for it."""
+    built = network("N", 16, 16, 16)
+    one, axis = built.constant("one", np.int64(1)), built.constant("axis", np.int64([0]))
+    convolved = built.conv("x", "c", (16, 32))
+    highest = built.node("ReduceMax", [convolved], "highest", axes=[0, 1, 2, 3], keepdims=0)
+    whole = built.node("Cast", [highest], "whole", to=onnx.TensorProto.INT64)
+    k = built.node("Unsqueeze", [built.node("Min", [whole, one], "least"), axis], "k")
+    built.nodes.append(onnx.helper.make_node("TopK", [convolved, k], ["best", "places"], name="top", axis=1))
+    kernels = read_kernels(messages(built.model("best")))
+    steps = [kernel for kernel in kernels if kernel.kind in ("DeviceToShapeHost", "TrainStation")]
+    assert {kernel.kind for kernel in steps} == {"DeviceToShapeHost", "TrainStation"}
+    assert all(kernel.precision is None for kernel in steps)
+
+
+def test_a_line_of_another_form_is_still_refused() -> None:
+    line = "Name: a, LayerType: Shape, Inputs: [], Outputs: [], Novelty: 3, TacticValue: 0x0, StreamId: 0, Metadata: "
+    with pytest.raises(UnknownLogError, match="reads differently"):
+        read_kernels([f"Layers:\n{line}"])
