@@ -375,36 +375,3 @@ def test_an_operator_without_weights_is_no_layer():
     net.node("Conv", "a", "b")
     plan = planned(ir.from_proto(net.model("b")))
     assert ([site.node.name for site in plan.sites], dict(plan.left)) == (["a/Conv"], {"b/Conv": "it has no weights"})
-
-
-class TestConstantOperandOfMatMul:
-    """On either side, and in stacks: see what TensorRT-RTX builds in docs/placement.md."""
-
-    @pytest.mark.parametrize(
-        "shape, left, place", [((8, 16), False, (1, 1)), ((16, 8), True, (0, 0)), ((2, 4, 8, 16), False, (1, 3))]
-    )
-    def test_is_a_weight(self, shape, left, place):
-        net = Net()
-        net.weight("w", *shape)
-        x = net.input("x", (2, 4, 8, 8))
-        net.node("MatMul", f"w {x}" if left else f"{x} w", "y")
-        (site,) = planned(prepared(net.model("y"))).sites
-        assert site.tensor == "x"
-        assert (site.weight.input, site.weight.axis) == place
-
-    @pytest.mark.parametrize("inputs", ["x v", "v x"])
-    def test_a_vector_is_none(self, inputs):
-        net = Net()
-        net.weight("v", 8)
-        net.weight("w", 8, 8)
-        net.node("MatMul", net.input("x", ("N", 8, 8)) + " w", "other")
-        net.node("MatMul", inputs, "y")
-        left = planned(prepared(net.model("y", "other"))).left
-        assert "vector" in left["y/MatMul"]
-
-    def test_a_gemm_has_its_on_the_right(self):
-        net = Net()
-        net.weight("w", 8, 8)
-        net.node("MatMul", net.input("x", (8, 8)) + " w", "other")
-        net.node("Gemm", "w x", "y")
-        assert "of MatMul, not of Gemm" in planned(prepared(net.model("y", "other"))).left["y/Gemm"]
