@@ -17,7 +17,7 @@ from calibrators.files import require_outputs, sha256_of, whole_file
 from calibrators.statistics.file import Statistics
 from calibrators.statistics.origin import require_model
 from calibrators.weights import WeightMethod
-from engines.build.layer_plan import LayerPlan, method_of, scales_for, some
+from engines.build.layer_plan import METHOD, LayerPlan, method_of, scales_for, some
 from engines.collection.collect import Tensors, collect
 from engines.graph.inputs import runnable_inputs
 from engines.graph.model import (
@@ -96,6 +96,7 @@ def quantize(
     weights: WeightMethod = "absmax",
     granularity: str = "channel",
     config: QuantConfig | str | os.PathLike[str] | None = None,
+    method: str = METHOD,
 ) -> qdq.QuantizedModel:
     """Write a cache's scales into a model as Q/DQ nodes.
 
@@ -109,6 +110,7 @@ def quantize(
         granularity: What of a weight shares a scale: "channel", "tensor" or "block:N"; blocks are for ONNX Runtime.
         config: Which layers are quantized, and how, or the path of such a TOML file; it says what `weights` and
             `granularity` say, which go without it alone.
+        method: The range method of layers that `config` names none for, where `cache` is statistics.
 
     Raises:
         CacheMismatchError: The cache's side-car, or the statistics, name another model.
@@ -121,7 +123,7 @@ def quantize(
     plan = None if config is None else planned_layers(config, model, weights, granularity)
     ranges = ranges_for(model, cache, name=name)
     name = name if isinstance(cache, (CalibrationCache, Statistics)) else str(cache)
-    scales, others = scales_for(plan or LayerPlan({}), ranges, name=name)
+    scales, others = scales_for(plan or LayerPlan({}), ranges, method=method, name=name)
     layers = None if plan is None else plan.choices
     quantized = qdq.quantize(model, scales, weights=weights, granularity=granularity, layers=layers, caches=others)
     if plan is not None:

@@ -118,7 +118,7 @@ def selector(batch="N", threshold=1.2, dense=True):
     net = Net()
     net.conv(net.input("x", (batch, 3, 8, 8)), "a", 8, 3, 3, 3)
     net.node("Relu", "a", "ar")
-    net.conv("ar", "c", 8, 8, 3, 3)
+    net.conv("ar", "c", 16, 8, 3, 3)
     net.node("ReduceMax", "c", "m", axes=[1], keepdims=0)
     net.constant("t", np.float32(threshold))
     net.node("Greater", "m t", "over")
@@ -126,7 +126,7 @@ def selector(batch="N", threshold=1.2, dense=True):
     net.node("Transpose", "nz", "places", perm=[1, 0])
     net.node("Transpose", "c", "last", perm=[0, 2, 3, 1])
     net.node("GatherND", "last places", "rows")
-    net.node("MatMul", f"rows {net.weight('w', 8, 16, fan_in=8)}", "picked")
+    net.node("MatMul", f"rows {net.weight('w', 16, 16, fan_in=16)}", "picked")
     model = net.model("picked", *(["c"] if dense else []))
     model.graph.output.append(helper.make_tensor_value_info("places", TensorProto.INT64, [None, 3]))
     return model

@@ -1,12 +1,12 @@
 """`trtcal build`: from a model to a TensorRT engine."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from calibrators.errors import BuildError, ConfigError
+from calibrators.errors import BuildError
 from trtcal.commands import options
 from trtcal.tables import console
 
@@ -231,18 +231,10 @@ def _settings(
     Raises:
         ConfigError: It says another method.
     """
-    from calibrators.methods.names import canonical
     from trtcal.config.skipping import configured
 
     settings = configured(config, skip)
-    if settings is None or method is None:
-        return settings
-    theirs, source = settings.default.activation, context.get_parameter_source("method")
-    if theirs is None:
-        settings.default = replace(settings.default, activation=method)
-    elif source is not None and source.name == "COMMANDLINE" and canonical(method) != canonical(theirs):
-        raise ConfigError(f"--method says {method}, and [default] of {config} {theirs}: leave one of them out")
-    return settings
+    return settings if settings is None or method is None else options.with_method(context, settings, method, config)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,19 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from calibrators.errors import BuildError, DataError
+from calibrators.errors import BuildError, ConfigError, DataError
 from calibrators.methods import names
 from trtcal.data import presets
 
 if TYPE_CHECKING:
     from engines.backends.backend import NumberType
+    from trtcal.config.settings import QuantConfig
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The float model.", show_default=False)]
 Preprocess = Annotated[
@@ -203,6 +205,22 @@ def require_no_calibration(
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise DataError(f"--{name.replace('_', '-')} goes with {goes_with}, or leave it out")
+
+
+def with_method(context: typer.Context, settings: "QuantConfig", method: str, config: Path | None) -> "QuantConfig":
+    """The settings with --method for what they do not say.
+
+    Raises:
+        ConfigError: The command line says another method than [default] of the file.
+    """
+    from calibrators.methods.names import canonical
+
+    theirs, source = settings.default.activation, context.get_parameter_source("method")
+    if theirs is None:
+        settings.default = replace(settings.default, activation=method)
+    elif source is not None and source.name == "COMMANDLINE" and canonical(method) != canonical(theirs):
+        raise ConfigError(f"--method says {method}, and [default] of {config} {theirs}: leave one of them out")
+    return settings
 
 
 def size_of(text: str) -> int:

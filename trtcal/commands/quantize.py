@@ -10,7 +10,7 @@ from trtcal.commands import options
 from trtcal.tables import console
 
 _RECOVERY = (
-    *("images", "test_images", "labels", "preprocess", "method"),
+    *("images", "test_images", "labels", "preprocess"),
     *("count", "test_count", "batch_size", "seed", "on_bad_image"),
 )
 """Options that --recover alone has a use for."""
@@ -86,8 +86,8 @@ def quantize(
     method: Annotated[
         str | None,
         typer.Option(
-            help="How ranges are chosen where equalization makes them be found anew, as trtcal calibrate takes it "
-            "(default: as the cache's were, or entropy where it does not say).",
+            help="With --statistics-from, how ranges are chosen, as trtcal calibrate takes it (default: entropy); with "
+            "--recover, how where equalization makes them be found anew (default: as the cache's were).",
             metavar="NAME",
             show_default=False,
         ),
@@ -121,8 +121,8 @@ def quantize(
     from calibrators.cache.sidecar import sidecar_path
     from calibrators.files import require_apart
     from calibrators.statistics.file import merged_files
+    from engines.build.layer_plan import METHOD
     from trtcal.config.layer_settings import LayerSettings
-    from trtcal.config.settings import QuantConfig
     from trtcal.config.skipping import configured
     from trtcal.pipeline import quantize as quantized
     from trtcal.pipeline import quantize_dynamic
@@ -131,6 +131,12 @@ def quantize(
     ranges = [name for name, given in (("--cache", cache), ("--statistics-from", statistics)) if given]
     if recover is None:
         options.require_no_calibration(context, _RECOVERY, goes_with="--recover: name steps of recovery")
+        if statistics is None:
+            options.require_no_calibration(
+                context,
+                ["method"],
+                goes_with="--statistics-from or --recover: a cache has its method, which trtcal calibrate chose",
+            )
     if dynamic:
         unused = {"--config": config, "--skip": skip, "--recover": recover}
         for name in (*ranges, *(name for name, given in unused.items() if given is not None)):
@@ -149,11 +155,11 @@ def quantize(
             "needs none, for ONNX Runtime"
         )
     require_apart([output, sidecar_path(output)], [*(statistics or ()), *([] if config is None else [config])])
-    settings: QuantConfig | Path | None = config
-    if skip:
-        settings = configured(config, skip, default=LayerSettings(weight=weights, granularity=granularity))
-        if config is None:
-            weights, granularity = "absmax", "channel"  # said by the settings
+    settings = configured(config, skip or (), default=LayerSettings(weight=weights, granularity=granularity))
+    if skip and config is None:
+        weights, granularity = "absmax", "channel"  # said by the settings
+    if statistics and method is not None and settings is not None:
+        settings = options.with_method(context, settings, method, config)
     if recover is not None:
         from trtcal.recovery.run import quantize_recovered
         from trtcal.tables.recovery import report_recovery
@@ -182,5 +188,10 @@ def quantize(
         )
         report_recovery(output, run, json=json)
         return
-    result = quantized(model, source, output=output, weights=weights, granularity=granularity, config=settings)
+    chosen = method or METHOD
+    result = quantized(
+        model, source, output=output, weights=weights, granularity=granularity, config=settings, method=chosen
+    )
     report(output, result, json=json)
+    if statistics:
+        console.note(f"note: ranges by {chosen}, where a configuration names no other method; --method chooses")

@@ -101,13 +101,13 @@ def test_a_whole_build_and_a_run(trt: Any, world: World, logger: Any, said: list
     assert not context.execute_async_v3(5)
     assert not context.set_input_shape("image", (9, 3, 16, 16))
     assert context.set_input_shape("image", (2, 3, 16, 16))
-    assert tuple(context.get_tensor_shape("scores")) == (2, 2)
+    assert tuple(context.get_tensor_shape("scores")) == (2, 16)
     context.set_tensor_address("image", 256)
     context.set_tensor_address("scores", 512)
     ran: list[Any] = []
     world.compute = lambda *arguments: ran.append(arguments)
     assert context.execute_async_v3(5)
-    assert ran == [({"image": 256, "scores": 512}, {"image": (2, 3, 16, 16), "scores": (2, 2)}, 5)]
+    assert ran == [({"image": 256, "scores": 512}, {"image": (2, 3, 16, 16), "scores": (2, 16)}, 5)]
 
 
 def test_old_names_are_not_there(trt: Any, world: World, logger: Any, major: int) -> None:

@@ -17,13 +17,13 @@ FOREVER = -np.inf
 
 def attention(net, mask):
     """Attention over x of N,6,8, with a mask that is added before its Softmax; y is the projected result."""
-    net.node("MatMul", f"x {net.weight('q_w', 8, 8)}", "q")
+    net.node("MatMul", f"x {net.weight('q_w', 16, 16)}", "q")
     net.node("Transpose", "x", "k", perm=[0, 2, 1])
     net.node("MatMul", "q k", "scores")
     net.node("Add", f"scores {mask}", "masked")
     net.node("Softmax", "masked", "p", axis=-1)
     net.node("MatMul", "p x", "mixed")
-    return net.node("MatMul", f"mixed {net.weight('y_w', 8, 4)}", "y")
+    return net.node("MatMul", f"mixed {net.weight('y_w', 16, 16)}", "y")
 
 
 def padded():
@@ -33,7 +33,7 @@ def padded():
 
 def by_where():
     net = Net()
-    net.input("x", ("N", 6, 8))
+    net.input("x", ("N", 6, 16))
     net.input("keep", ("N", 1, 6), TensorProto.BOOL)
     net.constant("zero", np.float32(0))
     net.constant("never", np.float32(FOREVER))
@@ -43,7 +43,7 @@ def by_where():
 
 def by_logarithm():
     net = Net()
-    net.input("x", ("N", 6, 8))
+    net.input("x", ("N", 6, 16))
     net.input("keep", ("N", 1, 6))
     net.node("Log", "keep", "mask")
     return net.model(attention(net, "mask")), {"keep": padded().astype(np.float32)}, {"mask", "masked"}
@@ -51,7 +51,7 @@ def by_logarithm():
 
 def by_an_input():
     net = Net()
-    net.input("x", ("N", 6, 8))
+    net.input("x", ("N", 6, 16))
     net.input("mask", ("N", 1, 6))
     mask = np.where(padded(), 0, FOREVER).astype(np.float32)
     return net.model(attention(net, "mask")), {"mask": mask}, {"mask", "masked"}
@@ -60,7 +60,7 @@ def by_an_input():
 def moved():
     """The mask goes through a Reshape and a Transpose, whose statistics follow from their input's."""
     net = Net()
-    net.input("x", ("N", 6, 8))
+    net.input("x", ("N", 6, 16))
     net.input("flat", ("N", 6))
     net.constant("to", np.array([0, 6, 1]))
     net.node("Reshape", "flat to", "tall")
@@ -72,7 +72,7 @@ def moved():
 def a_safe_division():
     """+inf, which a Where takes out before anything reads it."""
     net = Net()
-    net.input("x", ("N", 6, 8))
+    net.input("x", ("N", 6, 16))
     net.constant("zero", np.float32(0))
     net.node("Relu", "x", "r")
     net.node("Reciprocal", "r", "inverse")
@@ -80,14 +80,14 @@ def a_safe_division():
     net.node("Where", "none zero inverse", "safe")
     net.node("Clip", "safe zero one", "small")
     net.constant("one", np.float32(1))
-    return net.model(net.node("MatMul", f"small {net.weight('y_w', 8, 4)}", "y")), {}, {"inverse"}
+    return net.model(net.node("MatMul", f"small {net.weight('y_w', 16, 16)}", "y")), {}, {"inverse"}
 
 
 def scores_of_what_was_left_out():
     """An output of the model is -inf by design."""
     net = Net()
-    net.input("x", ("N", 6, 8))
-    net.node("MatMul", f"x {net.weight('s_w', 8, 4)}", "s")
+    net.input("x", ("N", 6, 16))
+    net.node("MatMul", f"x {net.weight('s_w', 16, 16)}", "s")
     net.constant("zero", np.float32(0))
     net.constant("never", np.float32(FOREVER))
     net.node("Less", "s zero", "low")
@@ -98,7 +98,7 @@ CASES = [by_where, by_logarithm, by_an_input, moved, a_safe_division, scores_of_
 
 
 def data(extra):
-    return [{"x": np.random.default_rng(0).standard_normal((8, 6, 8)).astype(np.float32), **extra}]
+    return [{"x": np.random.default_rng(0).standard_normal((8, 6, 16)).astype(np.float32), **extra}]
 
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -143,13 +143,13 @@ def test_a_row_that_is_masked_altogether_is_nan():
 def test_infinity_that_reaches_a_quantized_layer_is_told_where_it_begins():
     """Beside a mask that is none of its causes."""
     net = Net()
-    net.input("x", ("N", 6, 8))
+    net.input("x", ("N", 6, 16))
     net.input("mask", ("N", 1, 6))
     attention(net, "mask")
     net.node("Reciprocal", "x", "inverse")
     net.node("Relu", "inverse", "positive")
     net.node("Exp", "positive", "grown")
-    net.node("MatMul", f"grown {net.weight('z_w', 8, 4)}", "z")
+    net.node("MatMul", f"grown {net.weight('z_w', 16, 16)}", "z")
     (batch,) = data({"mask": np.where(padded(), 0, FOREVER).astype(np.float32)})
     batch["x"][3, 0, 0] = 0
     assert "the activation inverse is infinite for sample" in refused(net.model("y", "z"), [batch])

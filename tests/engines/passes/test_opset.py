@@ -137,7 +137,7 @@ def of_type(operator, element, inputs=1, **attributes):
         ("BitShift", TensorProto.UINT8, 2, {"direction": "LEFT"}, 21),
         ("BitShift", TensorProto.INT8, 2, {"direction": "LEFT"}, 28),
         ("Celu", TensorProto.FLOAT, 1, {}, 21),
-        ("Celu", TensorProto.FLOAT16, 1, {}, 28),
+        ("Celu", TensorProto.DOUBLE, 1, {}, 28),
         ("Mod", TensorProto.INT32, 2, {}, 21),
         ("Mod", TensorProto.FLOAT, 2, {"fmod": 1}, 21),
         ("Mod", TensorProto.FLOAT, 2, {}, 28),

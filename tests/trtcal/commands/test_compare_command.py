@@ -192,7 +192,7 @@ class TestRealModels:
         )  # fmt: skip
         assert (value["calibration"]["count"], value["test"]["count"]) == (3, 3)
         assert value["reference"]["agreement"] is None
-        sqnr = [each["sqnr_db"] for each in value["methods"]]
+        sqnr = [each["worst"]["sqnr_db"] for each in value["methods"]]
         assert sqnr == sorted(sqnr, reverse=True)
         assert {len(each["sqnr_db_by_output"]) for each in value["methods"]} == {2}
 
