@@ -17,7 +17,5 @@ statistics = trtcal.collect(model, calibration)
 found = trtcal.compare(model, statistics, others, methods=["entropy", "minmax", "percentile:99.9", "mse"])
 sys.stdout.write(f"by {found.criterion}, then SQNR (shown), on {found.reference.samples} images:\n")
 for each in found.ranking:
-    sys.stdout.write(
-        f"{each.rank}. {each.method}: {each.score.distortion.sqnr:.1f} dB, ranges in {1000 * each.seconds:.0f} ms\n"
-    )
+    sys.stdout.write(f"{each.rank}. {each.method}: {each.score.sqnr:.1f} dB, ranges in {1000 * each.seconds:.0f} ms\n")
 found.winner.cache.save("winner.cache")

@@ -26,7 +26,7 @@ models = {"FP32": model, "INT8": int8, "4-bit weights": four}
 report = trtcal.evaluate(models, others, reference="FP32")
 for name, score in report.scores.items():
     sys.stdout.write(f"{name}: top-1 {score.top1.percent:.1f} % of {score.top1.total} images")
-    sys.stdout.write("\n" if name == "FP32" else f", SQNR {score.distortion.sqnr:.1f} dB\n")
+    sys.stdout.write("\n" if name == "FP32" else f", SQNR {score.sqnr:.1f} dB\n")
 
 written = int8.export("quantsim", "int8", qdq=True, cache=True)
 again = trtcal.QuantSim(written.model)

@@ -187,6 +187,7 @@ def _as_dict(score: Score) -> dict[str, Any]:
             name: [part.samples, _number(part.signal), _number(part.power)] for name, part in score.unlike.items()
         },
         "channels": {name: [_channels(each) for each in parts] for name, parts in score.channels.items()},
+        "integers": {name: [share.hits, share.total] for name, share in score.integers.items()},
         "uncounted": sorted(score.uncounted),
         "nonfinite": score.nonfinite,
     }
@@ -234,6 +235,7 @@ def _score(value: Mapping[str, Any]) -> Score:
         "distortions": distortions,
         "unlike": unlike,
         "channels": {str(name): tuple(map(_as_channels, parts)) for name, parts in value.get("channels", {}).items()},
+        "integers": {str(name): _share(*map(_count, parts)) for name, parts in value.get("integers", {}).items()},
         "uncounted": left_out,
     }
     return Score(**everything)

@@ -181,7 +181,8 @@ def score_as_dict(name: str, each: Score, *, is_reference: bool) -> dict[str, An
         "sqnr_db_by_group": {group: _finite(part.sqnr) for group, part in each.groups.items()},
         "sqnr_db_by_output": dict.fromkeys(each.unlike) | by_output,
         "other_size": {output: part.samples for output, part in each.unlike.items()},
-        "identical": each.distortion.noise == 0 and not each.unlike if compared else None,
+        "equal_integers": {output: _share_as_dict(share) for output, share in each.integers.items()},
+        "identical": each.identical if compared else None,
         "nonfinite_samples": each.nonfinite,
     }
 

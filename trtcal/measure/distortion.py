@@ -132,7 +132,7 @@ def distortion(reference: Array, values: Array) -> Distortion:
 
 
 def distortions(reference: Array, values: Array, *, by_channel: bool = True) -> tuple[Distortion, tuple[Channels, ...]]:
-    """The same, and of the channels along the second axis and the last, which may be that of channels.
+    """The same, and of the channels along each axis that may be that of channels.
 
     Args:
         reference: Samples on the first axis.
@@ -146,8 +146,7 @@ def distortions(reference: Array, values: Array, *, by_channel: bool = True) -> 
     whole = Distortion(float(np.sum(signal)), float(np.sum(noise)))
     if not by_channel or not reference.size:
         return whole, ()
-    axes = [axis for axis in dict.fromkeys((1, reference.ndim - 1)) if 0 < axis < reference.ndim]
-    axes = [axis for axis in axes if 1 < reference.shape[axis] <= MOST_CHANNELS]
+    axes = [axis for axis in range(1, reference.ndim) if 1 < reference.shape[axis] <= MOST_CHANNELS]
     bounded = np.logical_and(expected >= 0, expected <= 1)
     return whole, tuple(_channels(signal, noise, bounded, axis) for axis in axes)
 
@@ -162,7 +161,7 @@ def cut(found: Sequence[Channels]) -> dict[str, Distortion]:
     groups = max(((each, each.groups) for each in found), key=lambda pair: len(pair[1]), default=None)
     if groups is None or len(groups[1]) < 2:
         return {}
-    return {f"channels {_listed(sorted(group))}": groups[0].distortion(group) for group in groups[1]}
+    return {f"channels {_listed(group)}": groups[0].distortion(group) for group in sorted(map(sorted, groups[1]))}
 
 
 def _channels(

@@ -22,7 +22,8 @@ Labels = npt.NDArray[np.int64]
 Hits = npt.NDArray[np.bool_]
 """Whether each sample counts, shape (samples,)."""
 
-T = TypeVar("T", Distortion, Unlike)
+
+T = TypeVar("T", Distortion, Unlike, "Share")
 
 Z95 = 1.959963984540054
 """The 97.5 % point of the normal distribution: 95 % lie between -Z95 and Z95."""
@@ -71,7 +72,8 @@ class Score:
         distortions: From the reference, by output; float outputs only, and of these the samples in which both models'
             outputs are of one size.
         unlike: The other samples, by output; integer outputs too.
-        channels: Of outputs that hold no class scores, whose samples have one size: along one axis or two.
+        channels: Of outputs that hold no class scores, whose samples have one size, along each axis.
+        integers: Of outputs of integers, such as class numbers: the values that are the reference's. They rank nothing.
         uncounted: Outputs that `counted` leaves out, as their size depends on the data and that of others does not.
         nonfinite: Samples with NaN or Inf in an output. One with NaN among its class scores counts as wrong.
     """
@@ -86,6 +88,7 @@ class Score:
     distortions: Mapping[str, Distortion] = field(default_factory=dict)
     unlike: Mapping[str, Unlike] = field(default_factory=dict)
     channels: Mapping[str, tuple[Channels, ...]] = field(default_factory=dict)
+    integers: Mapping[str, Share] = field(default_factory=dict)
     uncounted: frozenset[str] = frozenset()
     nonfinite: int = 0
 
@@ -101,6 +104,7 @@ class Score:
             distortions=_added(self.distortions, other.distortions, Distortion()),
             unlike=_added(self.unlike, other.unlike, Unlike()),
             channels=_joined(self.channels, other.channels),
+            integers=_added(self.integers, other.integers, Share()),
             uncounted=self.uncounted | other.uncounted,
             nonfinite=self.nonfinite + other.nonfinite,
         )
@@ -116,6 +120,12 @@ class Score:
         lost = {name: part.distortion for name, part in self.unlike.items() if part.signal or part.power}
         both = _added(self.distortions, lost, Distortion())
         return {name: part for name, part in both.items() if name not in self.uncounted}
+
+    @property
+    def identical(self) -> bool:
+        """Whether no value of any output is another than the reference's."""
+        equal = all(share.hits == share.total for share in self.integers.values())
+        return equal and self.distortion.noise == 0 and not self.unlike
 
     @property
     def groups(self) -> Mapping[str, Distortion]:
@@ -214,6 +224,7 @@ def score(
         distortions={key: whole for key, (whole, _) in found.items()},
         unlike={key: _unlike(given[key], outputs[key], samples) for key in given if key not in alike},
         channels={key: parts for key, (_, parts) in found.items() if parts},
+        integers={key: _equal(value, outputs[key]) for key, value in alike.items() if value.dtype.kind in "iub"},
         uncounted=uncounted([key for key, value in given.items() if value.dtype.kind == "f"], sized),
         nonfinite=_nonfinite_samples(outputs, samples),
     )
@@ -229,8 +240,10 @@ def class_output(outputs: Mapping[str, Array], sized: Collection[str] = ()) -> s
     """The output that holds class scores: the only float one of shape (samples, classes), with 2 classes or more.
 
     Trailing axes of length 1 do not count, nor do outputs whose size depends on the data (`sized`), whose rows are no
-    samples. None where no output is like that (a detector), or several are.
+    samples, nor scores with their class numbers in an output beside them, as TopK gives them: they are sorted. None
+    where no output is like that (a detector), or several are.
     """
+    numbers = {value.shape for value in outputs.values() if value.dtype.kind in "iu"}
     fitting = [
         name
         for name, value in outputs.items()
@@ -239,6 +252,7 @@ def class_output(outputs: Mapping[str, Array], sized: Collection[str] = ()) -> s
         and value.ndim >= 2
         and value.shape[1] > 1
         and math.prod(value.shape[2:]) == 1
+        and value.shape not in numbers
     ]
     return fitting[0] if len(fitting) == 1 else None
 
@@ -260,6 +274,10 @@ def agreeing(scores: Scores, reference: Scores) -> Hits:
     clean = ~(np.isnan(scores).any(axis=1) | np.isnan(reference).any(axis=1))
     hits: Hits = (scores.argmax(axis=1) == reference.argmax(axis=1)) & clean
     return hits
+
+
+def _equal(reference: Array, values: Array) -> Share:
+    return Share(int(np.sum(reference == values)), reference.size)
 
 
 def _unlike(reference: Array, values: Array, samples: int) -> Unlike:

@@ -6,7 +6,7 @@ from typing import Any
 from trtcal.data.images import ImageLoader
 from trtcal.measure.accuracy import Report
 from trtcal.tables import console
-from trtcal.tables.scores import by_output, cells, decibels, of_other_sizes
+from trtcal.tables.scores import by_output, cells, decibels, of_integers, of_other_sizes
 
 
 def as_dict(report: Report, loader: ImageLoader, notes: Sequence[str]) -> dict[str, Any]:
@@ -32,6 +32,7 @@ def remarks(report: Report, loader: ImageLoader) -> list[str]:
     if report.reference is not None:
         others = [each for name, each in report.scores.items() if name != report.reference]
         told = of_other_sizes(others, report.reference)
+        told += [line for name, each in report.scores.items() for line in of_integers(each, name, report.reference)]
         notes += [f"note: {line}" for line in told]
     if loader.skipped:
         name, reason = loader.skipped[0]

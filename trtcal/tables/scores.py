@@ -24,7 +24,7 @@ def cells(name: str, each: Score, reference: str | None) -> dict[str, str]:
         "lost": lost,
         "gained": gained,
         "agree": _percent(each.agreement),
-        "SQNR": decibels(each.sqnr) if each.counted else "",
+        "SQNR": _sqnr(each) if each.counted else "",
         "NaN/Inf": str(each.nonfinite or ""),
     }
 
@@ -44,6 +44,15 @@ def of_the_worst(each: Score, name: str) -> list[str]:
     if len(each.groups) < 2:
         return []
     return [f"SQNR is that of the worst of {len(each.groups)} outputs or groups of channels: of {name}, {each.worst}"]
+
+
+def of_integers(each: Score, name: str, reference: str) -> list[str]:
+    """A line for each output of integers, such as class numbers, whose values are not all the reference's."""
+    return [
+        f"{output} of {name} holds integers, {share.percent:.2f} % of them {reference}'s; they are in no other number"
+        for output, share in each.integers.items()
+        if share.hits < share.total
+    ]
 
 
 def of_other_sizes(scores: Iterable[Score], reference: str) -> list[str]:
@@ -66,6 +75,10 @@ def _of_other_size(names: Sequence[str], least: int, most: int, counts: bool, sa
     if counts:
         return f"{said} and count as lost in SQNR"
     return f"{said}; SQNR is that of the other outputs"
+
+
+def _sqnr(each: Score) -> str:
+    return decibels(each.sqnr) if each.sqnr < math.inf or each.identical else "inf"
 
 
 def _percent(share: Share) -> str:

@@ -195,3 +195,20 @@ class TestScore:
         assert whole.drop == pytest.approx(
             100 * (in_top(reference, labels, 1).mean() - in_top(values, labels, 1).mean())
         )
+
+
+class TestIntegers:
+    """Outputs of class numbers, as TopK and ArgMax give them."""
+
+    def test_are_compared_value_by_value(self):
+        exact = {"values": np.array([[3.0, 2.0], [3.0, 1.0]]), "labels": np.array([[4, 1], [0, 2]])}
+        found = score({**exact, "labels": np.array([[4, 1], [2, 0]])}, reference=exact)
+        assert found.distortion.noise == 0
+        assert found.integers == {"labels": Share(2, 4)}
+        assert not found.identical
+        assert score(exact, reference=exact).identical
+        assert (found + found).integers == {"labels": Share(4, 8)}
+
+    def test_scores_that_are_sorted_by_class_are_none_of_classes(self):
+        assert class_output({"values": np.ones((2, 5)), "indices": np.ones((2, 5), np.int64)}) is None
+        assert class_output({"values": np.ones((2, 5)), "label": np.ones((2,), np.int64)}) == "values"
