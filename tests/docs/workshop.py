@@ -14,6 +14,9 @@ DEMO = "demo --output demo"
 SECONDS = 600
 """No block of a page takes as long."""
 
+PROGRESS = re.compile(r", (\d+ (s|min|h) ?)+so far(, about (\d+ (s|min|h) ?)+left)?$")
+"""A line of what takes over ten seconds (`trtcal.tables.ticking`): on a slow machine only."""
+
 
 @dataclass(frozen=True)
 class Workshop:
@@ -87,9 +90,10 @@ class Workshop:
             )
         except subprocess.TimeoutExpired as error:
             raise PageError(f"{where}: not done after {SECONDS} seconds\n{block.text}") from error
+        printed = "".join(line for line in result.stdout.splitlines(keepends=True) if not PROGRESS.search(line))
         if result.returncode != 0:
             raise PageError(f"{where}: exit code {result.returncode}\n{block.text}\n{result.stdout}")
-        absent = missing(block.output or (), result.stdout)
+        absent = missing(block.output or (), printed)
         if absent is not None:
-            raise PageError(f"{where}: its output has no line (here)\n{absent}\nbut is\n{result.stdout}")
-        return result.stdout
+            raise PageError(f"{where}: its output has no line (here)\n{absent}\nbut is\n{printed}")
+        return printed
