@@ -17,6 +17,7 @@ import numpy as np
 
 from calibrators.batches import IMAGE, Array, Batch, TensorSpec
 from calibrators.errors import DataError
+from calibrators.files import require_path
 from trtcal.data.arrays import ArrayFile
 from trtcal.data.fitting import image_channels
 from trtcal.data.folder import ImageFolder
@@ -85,7 +86,9 @@ class ImageLoader:
         on_bad_image: OnBadImage = "error",
         inputs: Sequence[TensorSpec] = (),
     ) -> None:
-        _require_paths(source=source, model=model, labels=labels)
+        require_path(source, "images", "give a folder, or the path of an .npz or .npy file (numpy.save)")
+        require_path(model, "the model of batches", "give its path, or inputs=session.inputs")
+        require_path(labels, "labels", "give the path of a CSV or .npy file")
         _check_options(batch_size, count, on_bad_image)
         self.notes: tuple[str, ...] = ()
         if model is not None:
@@ -109,8 +112,7 @@ class ImageLoader:
         )
         self._inputs = tuple(inputs)
         self.source = Path(source)
-        self.batch_size = batch_size
-        self.seed = seed
+        self.batch_size, self.seed = batch_size, seed
         self._samples = _samples(self.source, None if labels is None else Path(labels), inputs)
         self.preprocess = _preprocess(preprocess, self._samples, inputs)
         self._key = inputs[0].name if inputs else IMAGE
@@ -293,18 +295,6 @@ def open_images(
     )
 
 
-def _require_paths(*, source: object, model: object, labels: object) -> None:
-    """Refuse what is in memory where a path is wanted."""
-    for given, wanted, instead in (
-        (source, "images are given by a path", "give a folder, or the path of an .npz or .npy file (numpy.save)"),
-        (model, "the model that batches are for is given by its path", "give that, or inputs=session.inputs"),
-        (labels, "labels are given by a path", "give that of a CSV or .npy file"),
-    ):
-        if given is not None and not isinstance(given, (str, os.PathLike)):
-            own = ", such as the source of this loader" if isinstance(given, ImageLoader) else ""
-            raise DataError(f"{wanted}, not as an object of type {type(given).__name__}: {instead}{own}")
-
-
 def _check_options(batch_size: int, count: int | None, on_bad_image: str) -> None:
     for name, value in (("batch size", batch_size), ("count", count)):
         if value is not None and value < 1:
@@ -339,12 +329,7 @@ def _preprocess(
         raise DataError(
             f"preprocess none feeds arrays, and {samples.source} holds images: choose a preset or a .toml file"
         )
-    if inputs:
-        return preprocess.for_model(inputs)
-    try:
-        return preprocess.settled()
-    except DataError as error:
-        raise DataError(f"{error}, or name the model, as in ImageLoader(..., model='model.onnx')") from error
+    return preprocess.for_model(inputs) if inputs else preprocess.settled()
 
 
 def _usual(samples: ImageFolder | ArrayFile, inputs: Sequence[TensorSpec]) -> str:

@@ -80,8 +80,8 @@ def test_a_toml_file(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"model": object()}, "the model that batches are for is given by its path, not as an object of type object"),
-        ({"labels": np.zeros(5)}, "labels are given by a path, not as an object of type ndarray"),
+        ({"model": object()}, "the model of batches: no path but of type object; give its path, or inputs="),
+        ({"labels": np.zeros(5)}, "labels: no path but of type ndarray; give"),
     ],
 )
 def test_what_is_no_path_is_one_line(folder: Path, arguments: dict[str, object], said: str) -> None:
@@ -90,10 +90,10 @@ def test_what_is_no_path_is_one_line(folder: Path, arguments: dict[str, object],
 
 
 def test_images_in_memory_are_one_line(folder: Path) -> None:
-    with pytest.raises(DataError, match="images are given by a path, not as an object of type ndarray: give a folder"):
-        ImageLoader(np.zeros((4, 1, 8, 8)))  # type: ignore[arg-type]
-    with pytest.raises(DataError, match=r"of type ImageLoader: give .*, such as the source of this"):
-        ImageLoader(ImageLoader(folder))  # type: ignore[arg-type]
+    for images in (np.zeros((4, 1, 8, 8)), ImageLoader(folder), [folder]):
+        said = f"images: no path but of type {type(images).__name__}; give a folder, or the path of an .npz"
+        with pytest.raises(DataError, match=said):
+            ImageLoader(images)  # type: ignore[arg-type]
 
 
 def test_a_resize_without_a_size_tells_of_the_model(folder: Path) -> None:
