@@ -14,7 +14,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from calibrators.errors import OutputError
+from calibrators.errors import DataError, OutputError
+
+
+def require_path(given: object, name: str, instead: str) -> None:
+    """Refuse what is in memory where a path is wanted; None is none.
+
+    Args:
+        given: As it was given.
+        name: What it is.
+        instead: What to give.
+
+    Raises:
+        DataError: It is neither text nor a path.
+    """
+    if given is not None and not isinstance(given, (str, os.PathLike)):
+        raise DataError(f"{name}: no path but of type {type(given).__name__}; {instead}")
 
 
 @contextmanager

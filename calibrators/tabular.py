@@ -11,13 +11,27 @@ Row = dict[str, Cell]
 
 
 class Tabular:
-    """A result that is a table: ``pandas.DataFrame(result.rows())`` takes it as it is, and a notebook shows it."""
+    """A result that is a table: ``pandas.DataFrame(result.rows())`` takes it as it is, and a notebook shows it.
+
+    Printed it is one short line.
+    """
 
     __slots__ = ()
+
+    def __init_subclass__(cls) -> None:
+        if "__repr__" not in vars(cls):  # a dataclass would write a text of all its fields, which may be very long
+            type.__setattr__(cls, "__repr__", Tabular.__repr__)
 
     def rows(self) -> list[Row]:
         """The table, a dictionary a row; percentages and decibels are numbers."""
         raise NotImplementedError
+
+    def __repr__(self) -> str:
+        rows = self.rows()
+        if not rows:
+            return f"<{type(self).__name__}: 0 rows>"
+        named = ", ".join([*list(rows[0])[:3], *(["..."] if len(rows[0]) > 3 else [])])
+        return f"<{type(self).__name__}: {len(rows)} row{'s' * (len(rows) > 1)} of {named}; rows() has them>"
 
     def _repr_html_(self) -> str:
         return html_of(self.rows())

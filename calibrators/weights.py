@@ -1,6 +1,6 @@
 """Weight encodings: per output channel as TensorRT takes them, or per tensor or block; by absmax or least error."""
 
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +8,7 @@ import numpy.typing as npt
 from calibrators.encoding import Encoding
 from calibrators.errors import RangeError
 from calibrators.grid import TENSORRT_WEIGHTS, Grid
+from calibrators.methods.names import POWERS_OF_TWO, REMARKS, WEIGHTS, among, canonical, elsewhere
 
 WeightMethod = Literal["absmax", "mse"]
 
@@ -19,6 +20,28 @@ _CHUNK = 2**22
 """Weights worked on at a time, so that memory does not grow with the weight: 16 MB of float32."""
 
 _Floats = npt.NDArray[np.float64]
+
+
+def weight_method_named(name: str) -> WeightMethod:
+    """The method that a name stands for: that of "abs_max" is "absmax", as other tools call it.
+
+    Raises:
+        RangeError: There is none; the message says which there are.
+    """
+    method = among(WEIGHTS, name) if isinstance(name, str) else name
+    if method in get_args(WeightMethod):
+        return cast(WeightMethod, method)
+    known = ", ".join(get_args(WeightMethod))
+    raise RangeError(f"there is no weight method {name!r}: choose among {known}{instead_of_weight_method(str(name))}")
+
+
+def instead_of_weight_method(name: str) -> str:
+    """What to take in the place of a name that means something else than a weight method, in brackets; or nothing."""
+    if among(POWERS_OF_TWO, name) in POWERS_OF_TWO:
+        return " (scales are powers of two by power_of_two = true in a configuration)"
+    if canonical(name).partition(":")[0] in REMARKS or elsewhere(name):
+        return " (that is for activations: of weights, mse searches the range of least error)"
+    return ""
 
 
 def weight_encoding(
@@ -47,8 +70,7 @@ def weight_encoding(
     Raises:
         RangeError: A weight is NaN or infinite, or has no such axis; or the method or block size is none.
     """
-    if method not in get_args(WeightMethod):
-        raise RangeError(f"there is no weight method {method!r}: choose among {', '.join(get_args(WeightMethod))}")
+    method = weight_method_named(method)
     values = np.asarray(weight)
     if values.dtype not in (np.float32, np.float64):
         values = values.astype(np.float32 if values.dtype.itemsize <= np.dtype(np.float16).itemsize else np.float64)

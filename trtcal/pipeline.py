@@ -16,7 +16,7 @@ from calibrators.errors import CacheError, CacheMismatchError, ConfigError, Mode
 from calibrators.files import require_outputs, sha256_of, whole_file
 from calibrators.statistics.file import Statistics
 from calibrators.statistics.origin import require_model
-from calibrators.weights import WeightMethod
+from calibrators.weights import WeightMethod, weight_method_named
 from engines.build.layer_plan import METHOD, LayerPlan, method_of, scales_for, some
 from engines.collection.collect import Tensors, collect
 from engines.graph.inputs import runnable_inputs
@@ -180,7 +180,7 @@ def planned_layers(
     Raises:
         ConfigError: It cannot be read or followed, or `weights` or `granularity` say something beside it.
     """
-    if (weights, granularity) != ("absmax", "channel"):
+    if (weight_method_named(weights), granularity) != ("absmax", "channel"):
         raise ConfigError(
             "a configuration says how weights are quantized: put weight and granularity into its [default], and leave "
             "out --weights and --granularity"

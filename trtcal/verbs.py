@@ -87,7 +87,7 @@ caches = typer.Typer(help="Read, judge and convert calibration caches.")
 caches.command(
     "convert",
     short_help="Convert caches, encodings, ranges and Q/DQ models into each other.",
-    epilog=_example("trtcal cache convert model.int8.onnx -o model.cache --tensorrt-version 8.6.1"),
+    epilog=_example("trtcal cache convert model.int8.onnx -o old.cache --tensorrt-version 8.6.1"),
 )(cache_convert.convert)
 caches.command(
     "show",

@@ -63,6 +63,11 @@ WEIGHTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """How scales of weights are chosen (`calibrators.weights`), and what other tools call it."""
 
+POWERS_OF_TWO: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"power_of_two": ("power2", "power_of_2", "powers_of_two", "pow2", "po2")}
+)
+"""What no method is but a setting of a layer, and what other tools call it."""
+
 _HISTOGRAM = (
     "PaddleSlim's is percentile:99.9 here (another share, another number), NNCF's is mse, and pytorch-quantization's "
     "is entropy, mse or percentile, which it asks for later"

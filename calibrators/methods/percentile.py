@@ -31,7 +31,8 @@ def percentile_range(statistics: TensorStatistics, grid: Grid, percent: float = 
         RangeError: `percent` is not between 50 and 100.
     """
     if not 50 <= percent <= 100:
-        raise RangeError(f"a percentile to calibrate with lies between 50 and 100, not at {percent}: 99.99 is usual")
+        usual = f"in per cent: {100 * percent:.10g}" if 0.5 <= percent <= 1 else "99.99 is usual"
+        raise RangeError(f"a percentile to calibrate with lies between 50 and 100, not at {percent}: {usual}")
     fraction = percent / 100
     if grid.symmetric:
         magnitudes = statistics.magnitudes()

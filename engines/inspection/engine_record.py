@@ -271,6 +271,14 @@ def _require_form(value: object, form: Any, where: str) -> None:
             raise TypeError(f"{where} is of the wrong kind: {type(value).__name__}")
 
 
+def _sizes(shape: list[int], profile: Mapping[str, list[int]] | None) -> tuple[int | None, ...]:
+    """Of a shape whose open sizes are -1: those of the profile where it has one alone, else None."""
+    if profile is None or {len(profile["min"]), len(profile["max"])} != {len(shape)}:
+        return tuple(None if size == -1 else size for size in shape)
+    bounds = zip(shape, profile["min"], profile["max"], strict=True)
+    return tuple(size if size != -1 else least if least == most else None for size, least, most in bounds)
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Engine(Tabular):
     """A serialized engine on disk.
@@ -296,11 +304,11 @@ class Engine(Tabular):
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """What it takes, a size None where it is free."""
+        """What it takes, a size None where it is free: where the engine was built for several."""
         return tuple(
             TensorSpec(
                 each["name"],
-                tuple(None if size == -1 else size for size in each["shape"]),
+                _sizes(each["shape"], self.record.shapes.get(each["name"])),
                 np.dtype(_DTYPES.get(type_name(each["type"]), np.float32)),
             )
             for each in self.record.inputs

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from calibrators.encoding import Encoding
 from calibrators.errors import ModelError, RangeError
 from calibrators.grid import TENSORRT_WEIGHTS, Grid
-from calibrators.weights import WeightMethod, weight_encoding
+from calibrators.weights import WeightMethod, weight_encoding, weight_method_named
 from engines.graph.operators import CONVOLUTIONS, label, summed_axis
 from engines.qdq.biases import with_room_for_bias
 from engines.qdq.placement import Site
@@ -82,9 +82,7 @@ class WeightOptions:
         return replace(TENSORRT_WEIGHTS, bits=self.bits, power_of_two=self.power_of_two)
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(WeightMethod):
-            known = ", ".join(get_args(WeightMethod))
-            raise RangeError(f"there is no weight method {self.method!r}: choose among {known}")
+        object.__setattr__(self, "method", weight_method_named(self.method))
         replace(TENSORRT_WEIGHTS, bits=self.bits)  # refuses bits that no grid has
 
 

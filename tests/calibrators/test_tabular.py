@@ -1,6 +1,9 @@
 """Results that are tables."""
 
+from dataclasses import dataclass
 from html.parser import HTMLParser
+
+import pytest
 
 from calibrators.tabular import Row, Tabular, html_of
 
@@ -38,6 +41,14 @@ class Two(Tabular):
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class Written(Tabular):
+    table: list[Row]
+
+    def rows(self) -> list[Row]:
+        return self.table
+
+
 def test_a_notebook_gets_the_rows_as_html():
     assert Texts(Two()._repr_html_()).rows == [
         ["layer", "sqnr db", "kept", "why"],
@@ -48,3 +59,16 @@ def test_a_notebook_gets_the_rows_as_html():
 
 def test_no_rows_are_an_empty_table():
     assert Texts(html_of([])).rows == [[]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        ([], "<Written: 0 rows>"),
+        ([{"layer": "a"}], "<Written: 1 row of layer; rows() has them>"),
+        ([{"layer": "a", "sqnr_db": 1.0, "why": ""}] * 2, "<Written: 2 rows of layer, sqnr_db, why; rows() has them>"),
+        ([dict.fromkeys("abcd", 1)] * 3, "<Written: 3 rows of a, b, c, ...; rows() has them>"),
+    ],
+)
+def test_printed_a_result_is_one_short_line_whatever_it_holds(rows, text):
+    assert repr(Written(rows)) == str(Written(rows)) == text

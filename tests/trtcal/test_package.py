@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import trtcal
+from calibrators.tabular import Tabular
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -133,3 +134,16 @@ class TestStrangers:
         (tmp_path / "engines").mkdir()
         (tmp_path / "engines" / "model.engine").write_bytes(b"plan")
         assert python("import trtcal; trtcal.build_engine", folder=tmp_path).returncode == 0
+
+
+def test_every_result_that_is_a_table_prints_as_one_short_line():
+    """None prints the text of all fields that dataclasses write."""
+    found = {}
+    for package in ("calibrators", "engines", "trtcal"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            for each in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(each, ast.ClassDef) and "Tabular" in map(ast.unparse, each.bases):
+                    found[each.name] = getattr(importlib.import_module(module), each.name)
+    assert {"LayerAnalysis", "Structure", "CacheFit", "Machine", "Report", "Benchmark"} <= set(found)
+    assert {name for name, kind in found.items() if kind.__repr__ is not Tabular.__repr__} == {"Engine"}  # its own line

@@ -26,6 +26,12 @@ def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
             yield (*path, name), command
 
 
+def _written(example: str) -> str | None:
+    """What it writes, if it does."""
+    words = shlex.split(example)
+    return next((words[at + 1] for at, word in enumerate(words) if word in ("-o", "--output")), None)
+
+
 EVERY = [*commands(typer.main.get_command(app))]
 
 
@@ -38,6 +44,10 @@ class TestEachCommand:
         assert (program, tuple(arguments[: len(path)])) == ("trtcal", path)
         context = leaf.make_context(" ".join(path), arguments[len(path) :])
         assert len(arguments) == len(path) or any(value is not None for value in context.params.values())
+
+    def test_writes_over_no_file_of_another_example(self, path, leaf):
+        written = [_written(each.epilog) for _, each in EVERY if each is not leaf]
+        assert _written(leaf.epilog) is None or _written(leaf.epilog) not in written
 
     def test_shows_it_unbroken_below_its_help(self, path, leaf, command, monkeypatch):
         monkeypatch.setenv("COLUMNS", "80")

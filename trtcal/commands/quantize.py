@@ -1,7 +1,7 @@
 """`trtcal quantize`: from a cache to a model with Q/DQ nodes, or from no cache to one with ranges at run time."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -43,8 +43,11 @@ def quantize(
         ),
     ] = False,
     weights: Annotated[
-        Literal["absmax", "mse"],
-        typer.Option(help="How scales of weights are chosen: by the largest magnitude, or the least squared error."),
+        str,
+        typer.Option(
+            help="How scales of weights are chosen: by the largest magnitude, or the least squared error.",
+            metavar="absmax|mse",
+        ),
     ] = "absmax",
     granularity: Annotated[
         str,
@@ -121,6 +124,7 @@ def quantize(
     from calibrators.cache.sidecar import sidecar_path
     from calibrators.files import require_apart
     from calibrators.statistics.file import merged_files
+    from calibrators.weights import weight_method_named
     from engines.build.layer_plan import METHOD
     from trtcal.config.layer_settings import LayerSettings
     from trtcal.config.skipping import configured
@@ -128,6 +132,7 @@ def quantize(
     from trtcal.pipeline import quantize_dynamic
     from trtcal.tables.quantized import report, report_dynamic
 
+    by = weight_method_named(weights)
     ranges = [name for name, given in (("--cache", cache), ("--statistics-from", statistics)) if given]
     if recover is None:
         options.require_no_calibration(context, _RECOVERY, goes_with="--recover: name steps of recovery")
@@ -143,7 +148,7 @@ def quantize(
             raise CacheError(
                 f"--dynamic finds the ranges when the model runs and has no use for {name}: leave one of them out"
             )
-        made = quantize_dynamic(model, output=output, weights=weights, granularity=granularity)
+        made = quantize_dynamic(model, output=output, weights=by, granularity=granularity)
         report_dynamic(output, made, json=json)
         return
     if len(ranges) > 1:
@@ -155,9 +160,9 @@ def quantize(
             "needs none, for ONNX Runtime"
         )
     require_apart([output, sidecar_path(output)], [*(statistics or ()), *([] if config is None else [config])])
-    settings = configured(config, skip or (), default=LayerSettings(weight=weights, granularity=granularity))
+    settings = configured(config, skip or (), default=LayerSettings(weight=by, granularity=granularity))
     if skip and config is None:
-        weights, granularity = "absmax", "channel"  # said by the settings
+        by, granularity = "absmax", "channel"  # said by the settings
     if statistics and method is not None and settings is not None:
         settings = options.with_method(context, settings, method, config)
     if recover is not None:
@@ -172,7 +177,7 @@ def quantize(
             images,
             steps=recover,
             output=output,
-            weights=weights,
+            weights=by,
             granularity=granularity,
             config=settings,
             method=method,
@@ -190,7 +195,7 @@ def quantize(
         return
     chosen = method or METHOD
     result = quantized(
-        model, source, output=output, weights=weights, granularity=granularity, config=settings, method=chosen
+        model, source, output=output, weights=by, granularity=granularity, config=settings, method=chosen
     )
     report(output, result, json=json)
     if statistics:

@@ -71,6 +71,9 @@ def dumps(config: LayerRules) -> str:
 
 
 def _rules(content: dict[str, Any], made: type[Rules]) -> Rules:
+    for key in content:
+        if key in KEYS:
+            raise ConfigError(f"{key} stands above all sections: put it into [default], for all layers, or a rule")
     check_keys(content, SECTIONS, closeness=CLOSENESS, error=ConfigError)
     with _within("[default]"):
         config = made(LayerSettings(**_table(content.get("default", {}), KEYS)))

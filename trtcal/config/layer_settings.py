@@ -5,9 +5,9 @@ from dataclasses import dataclass, fields
 from typing import cast, get_args
 
 from calibrators.errors import ConfigError, RangeError
-from calibrators.methods.names import canonical, elsewhere
+from calibrators.methods.names import elsewhere
 from calibrators.ranges import METHODS, method_named
-from calibrators.weights import WeightMethod
+from calibrators.weights import WeightMethod, instead_of_weight_method
 from engines.build.layer_plan import LayerPrecision as Precision
 from engines.qdq.weights import Granularity, WeightOptions
 from trtcal.config.quantizer_names import TRAINED_ACTIVATIONS, TRAINED_WEIGHTS, activation_named, weight_named
@@ -93,8 +93,8 @@ def require_untrained(layers: Mapping[str, LayerSettings]) -> None:
 def _require_word(key: str, value: object, valid: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in valid:
         near = nearest(str(value), valid, closeness=CLOSENESS)
-        if key == "weight" and (canonical(str(value)) in METHODS or elsewhere(str(value))):
-            near = " (that is for activations: of weights, mse searches the range of least error)"
+        if key == "weight":
+            near = instead_of_weight_method(str(value)) or near
         raise ConfigError(f"{key} must be one of {', '.join(valid)}, not {value!r}{near}")
 
 

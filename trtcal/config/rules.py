@@ -99,18 +99,21 @@ class Resolved:
         overruled: Likewise, rules that say how layers are quantized, all of which a less specific rule or a skip has in
             another precision.
         small: Products that are in float for their size alone (`engines.qdq.placement.is_small`).
+        too_small: Likewise, rules that say how layers are quantized, all of which are such products.
     """
 
     layers: Mapping[str, LayerSettings]
     unused: tuple[str, ...] = ()
     overruled: tuple[str, ...] = ()
     small: frozenset[str] = frozenset()
+    too_small: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know of rules that come to nothing, one line each."""
         unused = [f"the configuration has a rule that fits no layer: {rule}" for rule in self.unused]
-        return (*unused, *(f"the configuration's rule for {rule} {OVERRULED}" for rule in self.overruled))
+        idle = ((self.overruled, OVERRULED), (self.too_small, TOO_SMALL))
+        return (*unused, *(f"the configuration's rule for {rule} {why}" for rules, why in idle for rule in rules))
 
 
 @dataclass(slots=True)
@@ -232,7 +235,8 @@ class LayerRules:
             partner = found.get(getattr(layer, "partner", None) or "")
             if partner is not None and partner.precision != "int8" and "precision" not in chosen[layer.name]:
                 found[layer.name] = replace(found[layer.name], precision=partner.precision)
-        return Resolved(found, tuple(self._unused(layers)), tuple(self._overruled(layers, ends)), small)
+        overruled, too_small = tuple(self._overruled(layers, ends)), tuple(self._too_small(layers, small))
+        return Resolved(found, tuple(self._unused(layers)), overruled, small, too_small)
 
     def _add(self: Rules, kind: Kind, targets: Any, settings: Mapping[str, Any]) -> Rules:
         stated = {key: value for key, value in settings.items() if value is not None}
@@ -314,12 +318,22 @@ class LayerRules:
             ):
                 yield f"{rule.kind} {_shown(rule.target)}"
 
+    def _too_small(self, layers: Sequence[Quantizable], small: Set[str]) -> Iterator[str]:
+        """Rules that quantize nothing, as all they fit is in float for its size, in words."""
+        for rule in self.rules:
+            fitting = {layer.name for layer in layers if rule.fits(layer)}
+            if fitting and fitting <= small:
+                yield f"{rule.kind} {_shown(rule.target)}"
 
+
+TOO_SMALL = (
+    "quantizes nothing, as what it fits are matrix products too small to gain by INT8: give it precision = 'int8', too"
+)
 OVERRULED = (
     "quantizes nothing, as a less specific rule or a skip has what it fits in another precision: give it "
     "precision = 'int8', too"
 )
-"""What is said of such a rule."""
+"""What is said of such rules."""
 
 _LAYER, _EXACT, _GLOB, _TYPE = 0, 2, 4, 6
 """Ranks of rules, the lower the more specific; a skip is one below the rules of its kind."""

@@ -65,7 +65,9 @@ def _parted(text: str) -> tuple[str, str]:
             f"--skip {text}: does it name layers (names={text}) or operators (types={text})? Write {examples}"
         )
     if key not in KEYS:
-        raise ConfigError(f"--skip {text}: there is no {key!r}{nearest(key, KEYS, closeness=0.4)}: write {examples}")
+        meant = next((f" (did you mean {each!r}?)" for each in KEYS if key and each.startswith(key)), "")
+        near = meant or nearest(key, KEYS, closeness=0.4)
+        raise ConfigError(f"--skip {text}: there is no {key!r}{near}: write {examples}")
     if not all(each.strip() for each in value.split(",")):
         raise ConfigError(f"--skip {text}: there is nothing to skip: write {examples}")
     return key, value

@@ -17,6 +17,7 @@ import numpy as np
 
 from calibrators.batches import IMAGE, Array, Batch, TensorSpec
 from calibrators.errors import DataError
+from calibrators.files import require_path
 from trtcal.data.arrays import ArrayFile
 from trtcal.data.fitting import image_channels
 from trtcal.data.folder import ImageFolder
@@ -85,6 +86,9 @@ class ImageLoader:
         on_bad_image: OnBadImage = "error",
         inputs: Sequence[TensorSpec] = (),
     ) -> None:
+        require_path(source, "images", "give a folder, or the path of an .npz or .npy file (numpy.save)")
+        require_path(model, "the model of batches", "give its path, or inputs=session.inputs")
+        require_path(labels, "labels", "give the path of a CSV or .npy file")
         _check_options(batch_size, count, on_bad_image)
         self.notes: tuple[str, ...] = ()
         if model is not None:
@@ -108,8 +112,7 @@ class ImageLoader:
         )
         self._inputs = tuple(inputs)
         self.source = Path(source)
-        self.batch_size = batch_size
-        self.seed = seed
+        self.batch_size, self.seed = batch_size, seed
         self._samples = _samples(self.source, None if labels is None else Path(labels), inputs)
         self.preprocess = _preprocess(preprocess, self._samples, inputs)
         self._key = inputs[0].name if inputs else IMAGE

@@ -156,7 +156,7 @@ class Preprocess:
         try:
             return replace(
                 self, resize=fit.resize, crop=fit.crop, channels=fit.channels, layout=fit.layout, dtype=fit.dtype
-            ).settled()
+            )._settled()
         except DataError as error:
             raise DataError(f"the preprocessing does not fit input {fit.input}: {error}") from error
 
@@ -166,6 +166,12 @@ class Preprocess:
         Raises:
             DataError: A resize has no size.
         """
+        try:
+            return self._settled()
+        except DataError as error:
+            raise DataError(f"{error}, or name the model, as in ImageLoader(..., model='model.onnx')") from error
+
+    def _settled(self) -> "Preprocess":
         if self.as_is:
             return self
         if self.resize and self.resize.size is None:

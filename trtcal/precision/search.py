@@ -125,10 +125,13 @@ def search(
     phase(BY_ITSELF, 2 * sum(ladder.index(high) for ladder, high in zip(run.ladders, top, strict=True)))
     order = ordered(run.between(floor, top), run.by_itself(floor, top), cost)
     choices = prefixes(floor, order)
-    phase("Prefixes", math.ceil(math.log2(len(choices))) + NEIGHBOURS)
+    phase("Raising precision, the most sensitive first", math.ceil(math.log2(len(choices))) + NEIGHBOURS)
     prefix = run.prefix(choices)
     start = run.cheapest()
-    phase("Back down", sum(run.ladders[group].index(level) for group, level in enumerate(start)))
+    phase(
+        "Lowering precision again",
+        sum(run.ladders[group].index(level) for group, level in enumerate(start)),
+    )
     run.lower(start)
     return Found(run.cheapest(), run.points, floor, top, order, prefix)
 

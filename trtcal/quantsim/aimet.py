@@ -1,5 +1,6 @@
 """What code that was written for aimet-onnx gives a simulation, and what its callbacks ask of a session."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,29 @@ def chosen_scheme(scheme: object, quant_scheme: object) -> object:
     if scheme != SCHEME:
         raise ConfigError(f"scheme is {scheme!r}, and quant_scheme, which means the same, {quant_scheme!r}: give one")
     return quant_scheme
+
+
+def chosen_bits(ours: Mapping[str, int | None], kind: tuple[str, object]) -> int | None:
+    """The bits that were given: as a number, by our word for them or AIMET's, or as AIMET's type; None for none.
+
+    Args:
+        ours: Numbers of bits by word.
+        kind: Word and value of the type: "int8", or an object that has `bits`.
+
+    Raises:
+        ConfigError: Several were given, or the type is none.
+    """
+    given = {word: bits for word, bits in ours.items() if bits is not None}
+    word, value = kind
+    if value is not None:
+        found = re.fullmatch(r"int([0-9]{1,2})", value) if isinstance(value, str) else None
+        bits = int(found[1]) if found else getattr(value, "bits", None)
+        if not isinstance(bits, int):
+            raise ConfigError(f"{word} is int2 to int16, not {value!r}: say it in bits, as {next(iter(ours))}=8")
+        given[word] = bits
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} mean the same: give one")
+    return next(iter(given.values()), None)
 
 
 def require_runs(session: Session, example: object) -> None:

@@ -34,6 +34,7 @@ def method_of(scheme: object) -> str:
     """
     known = "choose tf, tf_enhanced, percentile (or percentile:99.9), or a range method"
     name = scheme.name if isinstance(scheme, Enum) else scheme
+    name = name.removeprefix("QuantScheme.") if isinstance(name, str) else name
     if not isinstance(name, str):
         given = " (an example of the inputs is given as dummy_input=)" if isinstance(name, Mapping) else ""
         raise RangeError(f"a scheme is a text, not of type {type(scheme).__name__}{given}: {known}")

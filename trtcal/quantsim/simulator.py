@@ -23,7 +23,7 @@ from engines.sessions.onnxruntime import OnnxRuntimeSession, Session
 from engines.simulation.simulated_model import Layer, Simulation
 from trtcal.config.settings import QuantConfig
 from trtcal.pipeline import require_same_model
-from trtcal.quantsim.aimet import SCHEME, chosen_scheme, feed_of, require_runs
+from trtcal.quantsim.aimet import SCHEME, chosen_bits, chosen_scheme, feed_of, require_runs
 from trtcal.quantsim.files import Contents, Exported, Version, write
 from trtcal.quantsim.given_encodings import Source, Tensors
 from trtcal.quantsim.layers import Formed, SimulatedLayers, arithmetic_of, by_tensor, method_of, settled
@@ -59,6 +59,9 @@ class QuantSim(Closing):
             "fp16" have their operands rounded to FP16; "fp32" and "float" are left alone.
         threads: Of the session, as `OnnxRuntimeSession` has them.
         quant_scheme: AIMET's word for `scheme`: a text, or a member of its enumeration.
+        default_activation_bw: AIMET's other word for `default_output_bw`.
+        activation_type: Its type, such as "int8", in the place of `default_output_bw`.
+        param_type: Likewise, of `default_param_bw`.
         dummy_input: An example of the inputs, as aimet-onnx takes one. The float model is run on it once, so that what
             does not fit is told here.
 
@@ -85,6 +88,9 @@ class QuantSim(Closing):
         config: QuantConfig | str | os.PathLike[str] | None = None,
         threads: int | None = None,
         quant_scheme: object = None,
+        default_activation_bw: int | None = None,
+        activation_type: object = None,
+        param_type: object = None,
         dummy_input: object = None,
     ) -> None:
         chosen = _configuration(config)
@@ -92,8 +98,13 @@ class QuantSim(Closing):
         self._model = model
         self._threads = threads
         self._simulation = Simulation(model)
+        outputs = {"default_output_bw": default_output_bw, "default_activation_bw": default_activation_bw}
         settings, self.notes = settled(
-            self._simulation.layers, chosen, self._method, output_bits=default_output_bw, weight_bits=default_param_bw
+            self._simulation.layers,
+            chosen,
+            self._method,
+            output_bits=chosen_bits(outputs, ("activation_type", activation_type)),
+            weight_bits=chosen_bits({"default_param_bw": default_param_bw}, ("param_type", param_type)),
         )
         self._layers = SimulatedLayers(self._simulation, settings)
         if not self._layers.integer:
@@ -140,10 +151,10 @@ class QuantSim(Closing):
     def compute_encodings(
         self,
         data: Feed | None = None,
+        forward_pass_callback_args: object = ...,
         *,
         progress: Callable[[int], None] | None = None,
         forward_pass_callback: Callable[..., object] | None = None,
-        forward_pass_callback_args: object = ...,
     ) -> None:
         """Find the encodings of all activations that are not frozen; unfrozen ones from files are dropped.
 
@@ -152,9 +163,9 @@ class QuantSim(Closing):
                 the float model and runs batches through it, such as an evaluation; or statistics of the model's
                 activations from `trtcal.collect`. The function may call its session as ours, ``run(batch)``, or as ONNX
                 Runtime's, ``run(None, feed)``.
+            forward_pass_callback_args: What the function is given after the session, if that is wanted.
             progress: Called with the number of samples done since the last call.
             forward_pass_callback: Such a function, in the place of data, by AIMET's word for it.
-            forward_pass_callback_args: What the function is given after the session, if that is wanted.
 
         Raises:
             DataError: There is no sample, one does not fit the model, or an activation is NaN or infinite; or there are

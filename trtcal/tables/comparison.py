@@ -63,11 +63,22 @@ def remarks(found: Compared) -> list[str]:
 def _tie(comparison: Comparison) -> str:
     """Which methods are tied with the winner, and why it is the winner all the same."""
     others = [each.method for each in comparison.tied]
+    hits = {_hits(comparison, each) for each in (comparison.winner, *comparison.tied)}
+    if len(hits) == 1:
+        return (
+            f"{', '.join(others)} {'has' if len(others) == 1 else 'have'} the same {comparison.criterion} as "
+            f"{comparison.winner.method}, so SQNR decides; more images to rank on tell finer"
+        )
     verb = "is" if len(others) == 1 else "are"
     return (
         f"{', '.join(others)} {verb} tied with {comparison.winner.method}: the difference in {comparison.criterion} "
         "may be chance, so SQNR decides; more images to rank on tell finer"
     )
+
+
+def _hits(comparison: Comparison, method: Ranked) -> int:
+    """Of how many images a method has the class right, or the float model's."""
+    return (method.score.top1 if comparison.criterion == "top-1" else method.score.agreement).hits
 
 
 def say_notes(found: Compared, *, stated: bool) -> None:

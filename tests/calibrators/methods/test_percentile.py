@@ -165,10 +165,17 @@ def test_of_zeros_it_is_zero(samples: list[list[float]]) -> None:
             assert percentile_range(TensorStatistics.of(*samples), grid, percent) == Range(0.0, 0.0)
 
 
-@pytest.mark.parametrize("percent", [49.99, 100.01, -1, 0.9999, math.nan, math.inf])
+@pytest.mark.parametrize("percent", [49.99, 100.01, -1, 0.4, math.nan, math.inf])
 def test_no_other_percentages(percent: float) -> None:
     with pytest.raises(RangeError) as error:
         of([1.0], percent)
     assert str(error.value) == (
         f"a percentile to calibrate with lies between 50 and 100, not at {percent}: 99.99 is usual"
     )
+
+
+@pytest.mark.parametrize(("share", "percent"), [(0.999, "99.9"), (0.9999, "99.99"), (0.5, "50"), (1, "100")])
+def test_a_share_is_told_in_per_cent(share: float, percent: str) -> None:
+    with pytest.raises(RangeError) as error:
+        of([1.0], share)
+    assert str(error.value).endswith(f"between 50 and 100, not at {share}: in per cent: {percent}")

@@ -12,9 +12,11 @@ from engines.sessions.onnxruntime import OnnxRuntimeSession
 from tests.engines.networks import Net, classifier
 from trtcal.analysis import comparison
 from trtcal.analysis.comparison import REFERENCE, compare, named, units
+from trtcal.analysis.selection import Compared
 from trtcal.data.images import open_images
 from trtcal.measure.accuracy import evaluate
 from trtcal.measure.measures import Share
+from trtcal.tables.comparison import remarks
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,11 @@ def work(tmp_path_factory):
 
 def scores(found):
     return [(each.method, each.rank, each.score, each.same_as) for each in found.ranking]
+
+
+def notes(found, statistics):
+    """What a reader of the ranking is told."""
+    return remarks(Compared(found, statistics, None, 0.0))
 
 
 def test_every_method_is_ranked_and_the_best_comes_first(work):
@@ -140,6 +147,22 @@ def test_a_few_images_of_luck_make_no_winner(tmp_path, lucky, winner):
     assert by_name["minmax"].score.distortion.sqnr < by_name["aciq"].score.distortion.sqnr
     assert found.winner.method == winner
     assert len(found.tied) == (lucky == 2)
+    told = [each for each in notes(found, statistics) if "more images to rank on tell finer" in each]
+    assert [each.split("; ")[0] for each in told] == [
+        "minmax is tied with aciq: the difference in top-1 may be chance, so SQNR decides" for _ in found.tied
+    ]
+
+
+def test_no_difference_at_all_is_not_called_chance(work):
+    model, statistics, test = work
+    found = compare(model, statistics, test, methods=["mse", "sqnr"])
+    first, second = found.ranking
+    assert first.score.top1 == second.score.top1
+    told = f"{second.method} has the same top-1 as {first.method}, so SQNR decides; more images to rank on tell finer"
+    assert told in notes(found, statistics)
+    one, two, three = (each.method for each in compare(model, statistics, test, methods=["mse", "sqnr", "emd"]).ranking)
+    several = compare(model, statistics, test, methods=["mse", "sqnr", "emd"])
+    assert any(each.startswith(f"{two}, {three} have the same top-1 as {one}, ") for each in notes(several, statistics))
 
 
 def test_without_class_scores_sqnr_ranks(tmp_path):

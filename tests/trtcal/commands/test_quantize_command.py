@@ -139,6 +139,13 @@ class TestWeights:
         ]
         assert axes.count({"axis"}) == (3 if granularity == "channel" else 0)
 
+    @pytest.mark.parametrize(
+        "name, own", [("abs_max", "absmax"), ("max", "absmax"), ("MSEChannelWiseWeightObserver", "mse")]
+    )
+    def test_names_of_other_tools_are_understood(self, quantize, name, own):
+        code, out, _ = quantize("--weights", name, "--json")
+        assert (code, json.loads(out)["weights"]) == (0, own)
+
     def test_the_defaults_are_absmax_and_channel(self, quantize, job):
         assert quantize()[0] == 0
         plain = (job / "int8.onnx").read_bytes()
@@ -152,7 +159,10 @@ class TestWeights:
         [
             (["--granularity", "block:8"], "a/Conv is a Conv, and blocks divide the weights of MatMul and Gemm alone"),
             (["--granularity", "row"], "there is no granularity 'row' of weights: choose channel, tensor or block:N"),
-            (["--weights", "best"], "Invalid value for '--weights'"),
+            (["--weights", "least"], "there is no weight method 'least': choose among absmax, mse"),
+            (["--weights", "kl"], "absmax, mse (that is for activations: of weights, mse searches the range of least"),
+            (["--weights", "histogram"], "(that is for activations: of weights, mse searches"),
+            (["--weights", "power2"], "absmax, mse (scales are powers of two by power_of_two = true in a config"),
         ],
     )
     def test_what_there_is_not_is_one_line(self, quantize, job, options, why):

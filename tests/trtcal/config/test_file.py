@@ -104,6 +104,11 @@ def test_every_configuration_comes_back_equal(default, calls, names, types, firs
         ('[default]\nprecision = "int4"', "[default]: precision must be one of int8, fp16, fp32, float, not 'int4'"),
         ('[default]\nactivation = "entrpy"', " (did you mean 'entropy'?)"),
         ('[default]\nsymmetric = "no"', "[default]: symmetric must be true or false, not 'no'"),
+        ("power_of_two = true", "power_of_two stands above all sections: put it into [default], for all layers"),
+        (
+            "weight_bits = 4\n[default]\nsymmetric = true",
+            "weight_bits stands above all sections: put it into",
+        ),
         ("default = 3", "[default]: a table of settings is wanted, not 3"),
         ("[[default]]", "[default]: a table of settings is wanted, not [{}]"),
         ('[layer]\nname = "a"', "layer must be an array of tables: write [[layer]]"),

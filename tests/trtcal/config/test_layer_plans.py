@@ -1,5 +1,7 @@
 """What a configuration comes to in TensorRT, and what TensorRT cannot do."""
 
+from dataclasses import replace
+
 import pytest
 
 from calibrators.errors import ConfigError
@@ -53,6 +55,22 @@ def test_quantizers_to_train_with_are_refused(settings):
 def test_rules_that_fit_nothing_are_noted():
     plan = QuantConfig().add_type_config("conv", weight_bits=4).plan(LAYERS)
     assert plan.notes == ("the configuration has a rule that fits no layer: type 'conv' (did you mean 'Conv'?)",)
+
+
+@pytest.mark.parametrize("settings", [{"power_of_two": True}, {"weight_bits": 4}, {"activation": "mse"}])
+def test_rules_for_small_products_alone_are_noted(settings):
+    layers = [replace(layer, small=layer.type == "MatMul") for layer in LAYERS]
+    for add in (
+        lambda made, **kept: made.add_layer_config("scores/MatMul", **kept),
+        lambda made, **kept: made.add_type_config("MatMul", **kept),
+    ):
+        (note,) = (each for each in add(QuantConfig(), **settings).plan(layers).notes if "quantizes nothing" in each)
+        assert "too small to gain by INT8: give it precision = 'int8', too" in note
+        asked = add(QuantConfig(), **settings, precision="int8").plan(layers)
+        assert asked.precisions["scores/MatMul"] == "int8"
+        assert not [each for each in asked.notes if "quantizes nothing" in each]
+    wide = QuantConfig().add_name_config("*", **settings).plan(layers)
+    assert not [each for each in wide.notes if "quantizes nothing" in each]
 
 
 @pytest.mark.parametrize(

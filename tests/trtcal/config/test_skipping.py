@@ -57,6 +57,8 @@ def test_what_it_leaves_in_float(text, left):
     [
         (["Softmax"], r"does it name layers \(names=Softmax\) or operators \(types=Softmax\)"),
         (["type=Gemm"], r"there is no 'type' \(did you mean 'types'\?\)"),
+        (["last=1"], r"there is no 'last' \(did you mean 'last-convolutions'\?\)"),
+        (["first=1"], r"there is no 'first' \(did you mean 'first-convolutions'\?\)"),
         (["first_convolutions=1"], r"did you mean 'first-convolutions'"),
         (["first-convolutions=-1"], "is a whole number"),
         (["first-convolutions=1.5"], "is a whole number"),

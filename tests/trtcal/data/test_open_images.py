@@ -8,8 +8,10 @@ import pytest
 
 from calibrators.batches import TensorSpec, bind
 from calibrators.errors import DataError
+from tests.engine_files import write_record
+from trtcal.data.geometry import Resize
 from trtcal.data.images import ImageLoader, open_images
-from trtcal.data.preprocess import PRESETS
+from trtcal.data.preprocess import PRESETS, Preprocess
 
 
 @pytest.fixture
@@ -73,6 +75,50 @@ def test_a_toml_file(folder: Path, tmp_path: Path) -> None:
     (batch,) = loader
     assert batch["data"].shape == (5, 3, 16, 16)
     assert -1 <= batch["data"].min() < -0.5 < 0.5 < batch["data"].max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"model": object()}, "the model of batches: no path but of type object; give its path, or inputs="),
+        ({"labels": np.zeros(5)}, "labels: no path but of type ndarray; give"),
+    ],
+)
+def test_what_is_no_path_is_one_line(folder: Path, arguments: dict[str, object], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        ImageLoader(folder, **arguments)  # type: ignore[arg-type]
+
+
+def test_images_in_memory_are_one_line(folder: Path) -> None:
+    for images in (np.zeros((4, 1, 8, 8)), ImageLoader(folder), [folder]):
+        said = f"images: no path but of type {type(images).__name__}; give a folder, or the path of an .npz"
+        with pytest.raises(DataError, match=said):
+            ImageLoader(images)  # type: ignore[arg-type]
+
+
+def test_a_resize_without_a_size_tells_of_the_model(folder: Path) -> None:
+    said = r"no model fixes one: state resize\.size, or name the model, as in ImageLoader\(\.\.\., model="
+    with pytest.raises(DataError, match=said):
+        ImageLoader(folder, preprocess=Preprocess(resize=Resize("letterbox")))
+
+
+@pytest.mark.parametrize(("most", "size"), [([8, 3, 96, 64], (96, 64)), ([8, 3, 512, 512], (224, 224))])
+def test_an_engine_of_one_size_has_images_of_that_size(
+    folder: Path, tmp_path: Path, most: list[int], size: tuple[int, int]
+) -> None:
+    """Its axes are open in the network, and its profile alone has the size; of several sizes it takes none."""
+    engine = tmp_path / "model.engine"
+    engine.write_bytes(b"an engine")
+    shape, least = [-1, 3, -1, -1], [1, 3, 96, 64]
+    write_record(
+        engine,
+        "tensorrt",
+        "10.16.0",
+        inputs=({"name": "data", "shape": shape, "type": "float32"},),
+        shapes={"data": {"min": least, "opt": least, "max": most}},
+    )
+    (batch,) = ImageLoader(folder, model=engine, preprocess="imagenet")
+    assert batch["data"].shape[2:] == size
 
 
 # --- real models on real images

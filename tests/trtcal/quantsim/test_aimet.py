@@ -1,5 +1,6 @@
 """Code that was written for aimet-onnx: its words, and what its callbacks ask of a session."""
 
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
@@ -35,12 +36,52 @@ def encodings_by(**options):
         ("min_max", "minmax"),
         (QuantScheme.post_training_tf_enhanced, "sqnr"),
         ("tf_enhanced", "sqnr"),
+        ("QuantScheme.post_training_tf_enhanced", "sqnr"),
         (QuantScheme.post_training_percentile, "percentile"),
         ("entropy", "entropy"),
     ],
 )
 def test_a_quant_scheme_is_a_range_method(theirs, ours):
     assert encodings_by(quant_scheme=theirs) == encodings_by(scheme=ours)
+
+
+@dataclass
+class Int:
+    """As AIMET's types of numbers."""
+
+    bits: int
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ({"default_activation_bw": 4}, {"default_output_bw": 4}),
+        ({"activation_type": "int16", "param_type": "int4"}, {"default_output_bw": 16, "default_param_bw": 4}),
+        ({"param_type": Int(4)}, {"default_param_bw": 4}),
+    ],
+)
+def test_bits_and_types_by_their_words(theirs, ours):
+    assert encodings_by(**theirs) == encodings_by(**ours) != encodings_by()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"param_type": "float16"},
+            "param_type is int2 to int16, not 'float16': say it in bits, as default_param_bw=8",
+        ),
+        ({"activation_type": np.int8}, "activation_type is int2 to int16, not .*int8.*, as default_output_bw=8"),
+        ({"activation_type": "int99"}, "activation_bits must be a whole number from 2 to 16, not 99"),
+        (
+            {"default_output_bw": 8, "activation_type": "int8"},
+            "default_output_bw and activation_type mean the same: give one",
+        ),
+    ],
+)
+def test_types_that_are_none(options, message):
+    with pytest.raises(ConfigError, match=message):
+        QuantSim(two_products(), **options)
 
 
 def test_quant_schemes_that_are_none():
@@ -66,11 +107,13 @@ def test_a_callback_runs_its_session_as_it_does_in_aimet():
             seen.append((session.run(None, {given.name: batch}), session.run({given.name: batch})))
 
     expected = encodings_by(scheme="mse")
-    for style in ("by word", "in its place"):
+    for style in ("by word", "in its place", "by position"):
         with QuantSim(two_products(), "mse") as sim:
             batches = np.split(X, 4)
             if style == "by word":
                 sim.compute_encodings(forward_pass_callback=forward, forward_pass_callback_args=batches)
+            elif style == "by position":
+                sim.compute_encodings(forward, batches)
             else:
                 sim.compute_encodings(forward, forward_pass_callback_args=batches)
             assert sim.encodings == expected
