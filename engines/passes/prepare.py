@@ -71,6 +71,7 @@ def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET, light: bool = Fal
         _infer_types(graph)
         lower(graph, opset)
         fold_constants(graph, onnx_shape_inference=False)
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)  # what it found: shapes
         _plain_splits(graph)
         fold(graph)
         _fold_batch_normalization(graph)

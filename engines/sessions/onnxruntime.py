@@ -16,6 +16,7 @@ from engines.graph.cores import usable_cores
 from engines.graph.foreign import path_of
 from engines.graph.runtime import DTYPES
 from engines.sessions.closing import Closing
+from engines.sessions.opening import opened
 
 if TYPE_CHECKING:
     import onnx
@@ -248,9 +249,7 @@ def _opened(source: str | bytes, name: str, threads: int, arithmetic: Arithmetic
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     left_out = [] if arithmetic == "default" else [_MERGES_PAIRS]
     try:
-        return onnxruntime.InferenceSession(
-            source, options, providers=["CPUExecutionProvider"], disabled_optimizers=left_out
-        )
+        return opened(source, options, without=left_out)
     except _runtime_errors() as error:
         raise ModelError(f"ONNX Runtime cannot open {name}: {_reason(error)}") from error
 
