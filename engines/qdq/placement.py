@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from calibrators.errors import ModelError
-from engines.graph.float_layers import constants_of, why_float
+from engines.graph.float_layers import IN_A_BRANCH, constants_of, why_float
 from engines.graph.operators import ADDITIONS, CONVOLUTIONS, MOVES, QUANTIZERS, RANDOM, WEIGHTED, label, weight_axis
 
 FEWEST = 16
@@ -81,7 +81,7 @@ def planned(model: ir.Model) -> Plan:
     sites, left = list[Site](), dict[str, str]()
     for node in ir.traversal.RecursiveGraphIterator(graph):
         if node.op_type in WEIGHTED and node.domain in ("", "ai.onnx"):
-            site = "it is inside a branch of control flow" if node.graph is not graph else _weighted(node, live)
+            site = IN_A_BRANCH if node.graph is not graph else _weighted(node, live)
             if isinstance(site, Site):
                 sites.append(site)
             else:
