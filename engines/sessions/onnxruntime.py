@@ -183,7 +183,9 @@ class OnnxRuntimeSession(Closing):
             way = "" if role == "input" else ": make the tensors that it is made of outputs in its place"
             raise ModelError(f"{self._name}: {role} {value.name} is a {value.type}, which trtcal cannot handle{way}")
         if role == "input" and not value.shape:
-            raise ModelError(f"{self._name}: input {value.name} has no axis of samples; make it a constant")
+            raise ModelError(
+                f"{self._name}: input {value.name} has no axis of samples, or no shape: state it, or make it constant"
+            )
         shape = tuple(size or None for size in value.shape)
         return TensorSpec(value.name, shape, np.dtype(dtype))
 
