@@ -19,7 +19,7 @@ from calibrators.statistics.origin import require_model
 from calibrators.weights import WeightMethod, weight_method_named
 from engines.build.layer_plan import METHOD, LayerPlan, method_of, scales_for, some
 from engines.collection.collect import Tensors, collect
-from engines.graph.inputs import runnable_inputs
+from engines.graph.inputs import require_single_precision, runnable_inputs
 from engines.graph.model import (
     ModelSource,
     activations,
@@ -74,9 +74,11 @@ def collect_images(
     Raises:
         TrtcalError: As `open_images` and `collect` raise it.
     """
+    proto = loaded(model)
+    require_single_precision(proto)
     loader = open_images(
         images,
-        runnable_inputs(loaded(model)),
+        runnable_inputs(proto),
         preprocess=preprocess,
         batch_size=batch_size,
         count=count,

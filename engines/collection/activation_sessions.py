@@ -18,6 +18,7 @@ from engines.graph.inputs import in_bfloat16
 from engines.graph.model import ModelSource, loaded
 from engines.graph.runtime import DTYPES
 from engines.sessions.onnxruntime_errors import refusal
+from engines.sessions.opening import opened
 
 FLOATS = {name: dtype for name, dtype in DTYPES.items() if issubclass(dtype, np.floating)}
 """The types of activations, by ONNX Runtime's names."""
@@ -101,7 +102,7 @@ def _fetches(
             return _both(model, outputs, options, data)
         except Exception:  # a full disk, say: a model that ONNX Runtime refuses is refused below, too
             logging.getLogger(__name__).debug("activations are fetched in plain order", exc_info=True)
-    return _of_floats(_opened(model, options(data)), outputs, {}), None
+    return _of_floats(opened(model, options(data)), outputs, {}), None
 
 
 def _both(model: bytes, outputs: Sequence[str], options: Options, data: str | None) -> tuple[Fetch, Fetch | None]:
@@ -114,7 +115,7 @@ def _both(model: bytes, outputs: Sequence[str], options: Options, data: str | No
         settings.optimized_model_filepath = os.fspath(file)
         for what, value in (("file_name", "weights"), ("min_size_in_bytes", "1024")):
             settings.add_session_config_entry(f"session.optimized_model_external_initializers_{what}", value)
-        plain = _of_floats(_opened(model, settings), outputs, {})
+        plain = _of_floats(opened(model, settings), outputs, {})
         optimized = onnx.load(file, load_external_data=False)
         renamed = without_reordering(optimized)
         if not renamed:
@@ -122,13 +123,7 @@ def _both(model: bytes, outputs: Sequence[str], options: Options, data: str | No
         file.write_bytes(optimized.SerializeToString())
         settings = options(None)
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        return plain, _of_floats(_opened(os.fspath(file), settings), outputs, renamed)
-
-
-def _opened(source: bytes | str, settings: Any) -> Any:
-    import onnxruntime as ort
-
-    return ort.InferenceSession(source, settings, providers=["CPUExecutionProvider"])
+        return plain, _of_floats(opened(os.fspath(file), settings), outputs, renamed)
 
 
 def _of_floats(session: Any, outputs: Sequence[str], renamed: Mapping[str, str]) -> Fetch:

@@ -132,11 +132,12 @@ class Gathering:
         for name, array in ({name: group.arrays[name] for name in self._inputs} | dict(activations)).items():
             parts = split(array, 1 if name in self._turned else self._size)
             for sample, part in zip(group.names, parts, strict=False):
+                values = part if self._rule is None else self._rule.meant(name, part)
                 try:
-                    worker.add(name, part)
+                    worker.add(name, values)
                 except InfiniteError:
                     infinite[sample].append(name)
-                    if self._rule is None or self._rule.is_fault(name, part):
+                    if self._rule is None or self._rule.is_fault(name, values):
                         faults.append((name, sample))
                 except RangeError as error:
                     self._require_none(faults, infinite)  # such as one that this comes from

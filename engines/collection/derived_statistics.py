@@ -1,12 +1,20 @@
 """Tensors whose statistics follow exactly from another tensor's, so that they need not be fetched."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
+from onnx import numpy_helper
+from onnx.external_data_helper import uses_external_data
 
 from calibrators.statistics.tensor import TensorStatistics
-from engines.graph.operators import MOVES
+from engines.graph.model import FLOAT_TYPES
+from engines.graph.operators import MOVES, WEIGHTED
+
+MASK_SIZED = 2**16
+"""Elements of a constant that is looked at for -inf: a mask of 256 x 256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +43,13 @@ def derived_of(proto: onnx.ModelProto, wanted: Sequence[str]) -> dict[str, Origi
         for node in proto.graph.node
         if node.op_type == "Constant" and node.attribute
     }
-    clipped = set[str]()
+    clipped, masked = set[str](), _masked(proto, constants)
     for node in proto.graph.node:
         if not node.input or not {node.input[0], node.output[0]} <= names:
             continue
         source = node.input[0]
+        if source in masked and node.op_type in ("Clip", "Relu"):
+            continue  # what it gives may be finite where the source is not
         ceiling = _ceiling(node, constants)
         if node.op_type == "Relu":
             derived[node.output[0]] = Origin(source, relu=True)
@@ -49,6 +59,27 @@ def derived_of(proto: onnx.ModelProto, wanted: Sequence[str]) -> dict[str, Origi
             clipped.add(source)
             derived[node.output[0]] = Origin(source, ceiling=ceiling)
     return derived
+
+
+def _masked(proto: onnx.ModelProto, constants: Mapping[str, onnx.TensorProto]) -> set[str]:
+    """Tensors that may be -inf by design: logarithms, and masks, as far as element by element they go on."""
+    infinite = {name for name, tensor in constants.items() if _holds_infinity(tensor)}
+    for node in proto.graph.node:
+        states = node.op_type == "Constant" and any(math.isinf(each.f) for each in node.attribute)
+        if states or node.op_type == "Log" or (node.op_type not in _BOUNDED and not infinite.isdisjoint(node.input)):
+            infinite.update(node.output)
+    return infinite
+
+
+_BOUNDED = frozenset({"Relu", "Clip", "Sigmoid", "Softmax", "Tanh"} | WEIGHTED.keys())
+"""Operators behind which there is no -inf, or a fault."""
+
+
+def _holds_infinity(tensor: onnx.TensorProto) -> bool:
+    """Large constants are weights, and may be left in the file."""
+    if tensor.data_type not in FLOAT_TYPES or math.prod(tensor.dims) > MASK_SIZED or uses_external_data(tensor):
+        return False
+    return bool(np.isinf(numpy_helper.to_array(tensor)).any())
 
 
 def _ceiling(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> float | None:

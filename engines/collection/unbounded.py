@@ -40,7 +40,8 @@ def _deciding(group: ScaleGroup) -> Iterator[str]:
 class Unbounded:
     """Which infinite activations are no fault.
 
-    1. One that Q/DQ nodes need a range of is a fault.
+    1. One that Q/DQ nodes quantize is a fault. What shares a scale with it is none: a masked tensor before a MaxPool,
+       an operand of a concatenation; the range of what is quantized is then its own.
     2. Of the others, -inf is none: it says "never", as in masks and in scores of what was left out.
     3. +inf is none either, unless an output of the model shares it. A Where, a comparison or a Clip has dealt with it
        before.
@@ -54,9 +55,16 @@ class Unbounded:
     def __init__(self, model: ModelSource, proto: onnx.ModelProto, derived: Mapping[str, Origin]) -> None:
         self._model, self._proto, self._derived = model, proto, derived
 
+    def meant(self, name: str, values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """An activation's values, but -inf where ONNX Runtime's max pooling, of -inf alone, gives the least float."""
+        if name not in self._pooled or not values.size:
+            return values
+        least = np.finfo(values.dtype).min
+        return np.where(values <= least, -np.inf, values) if values.min() <= least else values
+
     def is_fault(self, name: str, values: npt.NDArray[np.floating]) -> bool:
         """Whether an activation with infinite values among these is one."""
-        return name in self._needed or (name in self._outputs and bool(np.isposinf(values).any()))
+        return name in self._quantized or (name in self._outputs and bool(np.isposinf(values).any()))
 
     def origin(self, name: str, infinite: Collection[str]) -> str:
         """Where infinity comes from: the first of the infinite activations that lead to one of them."""
@@ -75,10 +83,17 @@ class Unbounded:
         return name
 
     @cached_property
-    def _needed(self) -> set[str]:
+    def _pooled(self) -> set[str]:
+        pools = (node for node in self._proto.graph.node if node.op_type in ("GlobalMaxPool", "MaxPool"))
+        return {node.output[0] for node in pools}
+
+    @cached_property
+    def _quantized(self) -> set[str]:
         """Found when it is first asked for, which is seldom."""
+        from engines.qdq.write import quantizable_tensors
+
         try:
-            return self._with_sources(needed_for_quantization(self._model, self._proto))
+            return self._with_sources(set(quantizable_tensors(self._model, light=True)))
         except ModelError:  # there is nothing to quantize: no activation is known not to matter
             return self._with_sources(set(activations(self._proto)))
 

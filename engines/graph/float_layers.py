@@ -40,6 +40,12 @@ FLOAT_LAYERS: Mapping[str, frozenset[str]] = MappingProxyType(
 )
 """By domain. Of ONNX Runtime's, whatever has a constant matrix of floats is one, too; of others nothing is known."""
 
+COMPRESSED = frozenset({"MatMulBnb4", "MatMulFpQ4", "MatMulNBits", "QMoE"})
+"""Operators of ONNX Runtime whose weights are integers or codes already."""
+
+IN_A_BRANCH = "it is inside a branch of control flow"
+"""Why an operator that is quantized elsewhere is not in the body of an If, a Loop or a Scan."""
+
 _TABLES = frozenset({"EmbedLayerNormalization", "GemmaRotaryEmbedding", "RotaryEmbedding"})
 """Operators of ONNX Runtime that look up rows of a constant, or multiply element by element."""
 
@@ -57,6 +63,11 @@ def why_float(node: "onnx.NodeProto | ir.Node", constants: Iterable[Constant]) -
         constants: Those among its operands.
     """
     domain = "" if node.domain in ONNX else node.domain
+    if domain == ONNX_RUNTIME and node.op_type in COMPRESSED:
+        return (
+            f"its weights are compressed already, for ONNX Runtime's {node.op_type}, and only ONNX's {_QUANTIZED} are "
+            "quantized: give the model with float weights"
+        )
     known = node.op_type in FLOAT_LAYERS.get(domain, ())
     if domain == ONNX_RUNTIME and (known or (node.op_type not in _TABLES and _holds_a_matrix(constants))):
         return (

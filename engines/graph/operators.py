@@ -70,6 +70,12 @@ QUANTIZERS = frozenset(
 )
 """Operators that only a quantized model has."""
 
+RANDOM = frozenset(
+    {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+    | {"BiasDropout", "BitmaskBiasDropout", "BitmaskDropout", "Sampling"}
+)
+"""Operators that may give other values at each run, ONNX Runtime's own among them."""
+
 
 def weight_axis(node: "onnx.NodeProto | ir.Node", *, place: int = 1, rank: int = 2) -> int:
     """The axis of output channels in the weight of a node, whose operator is in `WEIGHTED`.

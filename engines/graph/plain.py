@@ -1,16 +1,17 @@
 """Odd parts of models in the form that all else knows: dense initializers, and outputs that are tensors of numbers.
 
-1. A sparse initializer becomes a dense one of the same name.
+1. A sparse initializer becomes a dense one of the same name, and so does the sparse value of a Constant.
 2. An output that ZipMap makes (a map for each sample, from class to score, as scikit-learn's converters write it) is
    replaced by the scores that ZipMap reads.
 3. Other outputs that are no tensors of numbers (sequences, maps, strings) are left out, where others stay.
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 _ZIP = "ZipMap"
 
@@ -18,13 +19,17 @@ _ZIP = "ZipMap"
 def plain(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model by the rules above; the very same object where none applies."""
     odd = [value for value in model.graph.output if not _is_numbers(value)]
-    if not odd and not model.graph.sparse_initializer:
+    sparse = any(True for _ in _sparse_constants(model.graph))
+    if not odd and not sparse and not model.graph.sparse_initializer:
         return model
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     graph = changed.graph
     graph.initializer.extend(_dense(each) for each in graph.sparse_initializer)
     graph.ClearField("sparse_initializer")
+    for attribute in tuple(_sparse_constants(graph)):
+        dense = _dense(attribute.sparse_tensor)
+        attribute.CopyFrom(helper.make_attribute("value", dense))
     zips = {node.output[0]: node for node in graph.node if node.op_type == _ZIP and node.output}
     outputs = list[onnx.ValueInfoProto]()
     for value in graph.output:
@@ -75,6 +80,16 @@ def _described(value: onnx.ValueInfoProto) -> str:
     if kind == "sequence_type" and value.type.sequence_type.elem_type.WhichOneof("value") == "map_type":
         return "a sequence of maps"
     return {"tensor_type": "text", "sequence_type": "a sequence", "map_type": "a map"}.get(str(kind), "no tensor")
+
+
+def _sparse_constants(graph: onnx.GraphProto) -> Iterator[onnx.AttributeProto]:
+    """The sparse values of Constant nodes, those in branches too."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "sparse_value" and node.op_type == "Constant":
+                yield attribute
+            if attribute.HasField("g"):
+                yield from _sparse_constants(attribute.g)
 
 
 def _dense(tensor: onnx.SparseTensorProto) -> onnx.TensorProto:

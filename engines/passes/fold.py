@@ -2,28 +2,26 @@
 
 onnxscript's folding leaves a node that reads more than 8,192 numbers, or gives more than one tensor. Here
 
-1. each node whose operands are all constant is computed, but for random numbers, and control flow;
+1. each node whose operands are all constant is computed, with what its branches read from outside, but for random
+   numbers;
 2. its results stay where a node with another operand reads them;
 3. of more than 2^18 elements, only weights, biases and what no more than restates its operands: a mask that is written
    out would make the file grow.
 """
 
+from collections.abc import Iterator
 from contextlib import suppress
 
 import onnx
 import onnx_ir as ir
 
 from calibrators.errors import ModelError
-from engines.graph.operators import WEIGHTED
+from engines.graph.float_layers import ONNX, ONNX_RUNTIME
+from engines.graph.operators import RANDOM, WEIGHTED
 from engines.graph.runtime import Judge
 
 LARGEST = 2**18
 """Elements, as in onnxscript's folding."""
-
-_RANDOM = frozenset(
-    {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
-)
-
 
 MOST_BYTES = 2**30
 """Operands of one node: larger ones do not fit in a model of their own."""
@@ -56,14 +54,41 @@ def fold(model: ir.Model) -> None:
 
 
 def _is_constant(node: ir.Node, known: Known) -> bool:
-    if node.domain not in ("", "ai.onnx") or node.op_type in _RANDOM or node.op_type == "Constant":
+    within = tuple(_nodes(node))
+    if any(each.domain not in (*ONNX, ONNX_RUNTIME) or each.op_type in RANDOM for each in within):
         return False
-    if any(each.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for each in node.attributes.values()):
-        return False
-    tensors = [known.get(value) for value in node.inputs if value is not None]
+    tensors = [known.get(value) for value in _operands(node)]
     if any(tensor is None or tensor.dtype == ir.DataType.STRING for tensor in tensors):
         return False
     return sum(tensor.nbytes for tensor in tensors if tensor is not None) <= MOST_BYTES
+
+
+def _nodes(node: ir.Node) -> Iterator[ir.Node]:
+    """A node, and those in its branches."""
+    yield node
+    for branch in _branches(node):
+        yield from ir.traversal.RecursiveGraphIterator(branch)
+
+
+def _branches(node: ir.Node) -> Iterator[ir.Graph]:
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield attribute.as_graph()
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            yield from attribute.as_graphs()
+
+
+def _operands(node: ir.Node) -> list[ir.Value]:
+    """What a node reads, and what its branches take from outside; each once."""
+    read, own = dict.fromkeys(value for value in node.inputs if value is not None), set[ir.Value]()
+    for each in _nodes(node):
+        for branch in _branches(each):
+            own.update(branch.inputs, branch.initializers.values())
+            read.update(dict.fromkeys(branch.outputs))
+        if each is not node:
+            own.update(each.outputs)
+            read.update(dict.fromkeys(value for value in each.inputs if value is not None))
+    return [value for value in read if value not in own]
 
 
 def _results(node: ir.Node, model: ir.Model, known: Known) -> Known:
@@ -78,7 +103,7 @@ def _results(node: ir.Node, model: ir.Model, known: Known) -> Known:
     alone.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in node.outputs if value.name)
     for domain, version in model.opset_imports.items():
         alone.opset_import.add(domain=domain, version=version)
-    for value in {value for value in node.inputs if value is not None}:
+    for value in _operands(node):
         tensor = known[value]
         copy = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
         alone.graph.initializer.append(ir.serde.serialize_tensor(copy))
@@ -91,7 +116,7 @@ def _results(node: ir.Node, model: ir.Model, known: Known) -> Known:
 
 def _is_worth_its_size(node: ir.Node, wanted: list[ir.Value], known: Known) -> bool:
     size = sum(known[value].size for value in wanted)
-    read = sum(known[value].size for value in node.inputs if value is not None)
+    read = sum(known[value].size for value in _operands(node))
     weighted = any(reader.op_type in WEIGHTED for value in wanted for reader, _ in value.uses())
     return weighted or size <= max(LARGEST, read)
 

@@ -16,6 +16,7 @@ from engines.graph.model import ModelSource, as_stored, load_model, loaded
 from engines.graph.operators import label
 from engines.passes.fold import fold
 from engines.passes.opset import IR_VERSION_OF_21, LOWEST_OPSET, lower, raised
+from engines.passes.parts import name_parts, parts_taken
 from engines.passes.proof import proved
 from engines.passes.single import as_single, narrow_type
 
@@ -70,7 +71,10 @@ def prepared(model: ModelSource, *, opset: int = LOWEST_OPSET, light: bool = Fal
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
         _infer_types(graph)
         lower(graph, opset)
+        taken = parts_taken(graph.graph)
         fold_constants(graph, onnx_shape_inference=False)
+        name_parts(graph.graph, taken)
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)  # what it found: shapes
         _plain_splits(graph)
         fold(graph)
         _fold_batch_normalization(graph)

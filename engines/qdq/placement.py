@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from calibrators.errors import ModelError
-from engines.graph.float_layers import constants_of, why_float
-from engines.graph.operators import ADDITIONS, CONVOLUTIONS, MOVES, QUANTIZERS, WEIGHTED, label, weight_axis
+from engines.graph.float_layers import IN_A_BRANCH, constants_of, why_float
+from engines.graph.operators import ADDITIONS, CONVOLUTIONS, MOVES, QUANTIZERS, RANDOM, WEIGHTED, label, weight_axis
 
 FEWEST = 16
 """Rows and columns of a matrix that is worth INT8. Integer kernels take channels by 16, so smaller ones gain little
@@ -81,7 +81,7 @@ def planned(model: ir.Model) -> Plan:
     sites, left = list[Site](), dict[str, str]()
     for node in ir.traversal.RecursiveGraphIterator(graph):
         if node.op_type in WEIGHTED and node.domain in ("", "ai.onnx"):
-            site = "it is inside a branch of control flow" if node.graph is not graph else _weighted(node, live)
+            site = IN_A_BRANCH if node.graph is not graph else _weighted(node, live)
             if isinstance(site, Site):
                 sites.append(site)
             else:
@@ -130,9 +130,11 @@ def _weighted(node: ir.Node, live: set[ir.Value]) -> Site | str:
     if data not in live:
         return _left(node, data) if weight in live else "it works on constants and shapes alone"
     constant = weight.const_value if weight is not None else None
-    if weight in live or constant is None:
+    if weight in live:
         convolves = node.op_type in CONVOLUTIONS
         return "its weights are computed at run time" if convolves else "both of its operands are activations"
+    if constant is None:
+        return _computed(weight)
     return _by_channel(node, constant)
 
 
@@ -156,13 +158,25 @@ def _left(node: ir.Node, operand: ir.Value | None) -> Site | str:
     if node.op_type != "MatMul":
         return f"its first operand is the constant one, which trtcal knows of MatMul, not of {node.op_type}"
     if constant is None:
-        return "its weights are computed at run time"
+        return _computed(operand)
     rank = len(constant.shape)
     if constant.dtype != ir.DataType.FLOAT:
         return f"its weights are {constant.dtype.name}"
     if rank < 2:
         return "its constant operand is a vector: with one output channel, INT8 gains nothing"
     return Site(node, 1, Weight(0, weight_axis(node, place=0, rank=rank)), small=is_small(constant.shape.numpy()))
+
+
+def _computed(weight: ir.Value | None) -> str:
+    """Why a weight that depends on no input's values is no constant: what folding constants has left."""
+    values = [] if weight is None else list(_distances(weight))
+    makers = [maker for value in values if (maker := value.producer()) is not None]
+    random = next((maker for maker in makers if maker.op_type in RANDOM), None)
+    if random is not None:
+        return f"its weights are random numbers, which {random.op_type} makes at run time"
+    if any(value.is_graph_input() for value in values):
+        return "its weights are computed at run time, from an input's shape"
+    return "its weights are computed at run time" + (f", by {makers[-1].op_type}" if makers else "")
 
 
 def is_small(matrix: Sequence[int]) -> bool:

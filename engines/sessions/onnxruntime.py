@@ -16,6 +16,7 @@ from engines.graph.cores import usable_cores
 from engines.graph.foreign import path_of
 from engines.graph.runtime import DTYPES
 from engines.sessions.closing import Closing
+from engines.sessions.opening import opened
 
 if TYPE_CHECKING:
     import onnx
@@ -182,7 +183,9 @@ class OnnxRuntimeSession(Closing):
             way = "" if role == "input" else ": make the tensors that it is made of outputs in its place"
             raise ModelError(f"{self._name}: {role} {value.name} is a {value.type}, which trtcal cannot handle{way}")
         if role == "input" and not value.shape:
-            raise ModelError(f"{self._name}: input {value.name} has no axis of samples; make it a constant")
+            raise ModelError(
+                f"{self._name}: input {value.name} has no axis of samples, or no shape: state it, or make it constant"
+            )
         shape = tuple(size or None for size in value.shape)
         return TensorSpec(value.name, shape, np.dtype(dtype))
 
@@ -248,9 +251,7 @@ def _opened(source: str | bytes, name: str, threads: int, arithmetic: Arithmetic
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     left_out = [] if arithmetic == "default" else [_MERGES_PAIRS]
     try:
-        return onnxruntime.InferenceSession(
-            source, options, providers=["CPUExecutionProvider"], disabled_optimizers=left_out
-        )
+        return opened(source, options, without=left_out)
     except _runtime_errors() as error:
         raise ModelError(f"ONNX Runtime cannot open {name}: {_reason(error)}") from error
 

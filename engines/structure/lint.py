@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from calibrators.tabular import Row, Tabular
-from engines.graph.float_layers import why_float
+from engines.graph.float_layers import IN_A_BRANCH, ONNX, why_float
 from engines.graph.operators import ADDITIONS, CONVOLUTIONS, WEIGHTED, label, weight_axis
 from engines.qdq.placement import WHY_SMALL, is_small
 from engines.qdq.read import DEQUANTIZE, QUANTIZE, Graph, Quantizer
@@ -91,13 +91,7 @@ def structure_of(model: "onnx.ModelProto") -> Structure:
     direct = pairs | _reshaped_blocks(model, pairs)
     quantizers = passed_on(model.graph.node, graph, direct)
     floats = float_layers(model, graph)
-    operators = [
-        WeightedOperator(label(node), node.op_type, (quantizers.get(node.input[0]), quantizers.get(node.input[1])))
-        if node.op_type in WEIGHTED
-        else WeightedOperator(label(node), node.op_type, (None, None))
-        for node in model.graph.node
-        if node.op_type in WEIGHTED or label(node) in floats
-    ]
+    operators = [each for node in model.graph.node for each in _weighted_operators(node, quantizers, floats)]
     findings = [finding for quantizer in pairs.values() for finding in _judge_quantizer(quantizer)]
     findings += dynamic_findings(model)
     if quantizers:
@@ -117,7 +111,38 @@ def float_layers(model: "onnx.ModelProto", graph: Graph | None = None) -> dict[s
         why = why_float(node, [(tensor.data_type, tensor.dims) for tensor in operands]) or _why_small(node, graph)
         if why and any(name in graph.activations for name in node.input):
             found[label(node)] = why
+        found.update((label(each), why) for each in _in_branches(node) if (why := _why_float_in_a_branch(each, graph)))
     return found
+
+
+def _weighted_operators(
+    node: "onnx.NodeProto", quantizers: Mapping[str, Quantizer], floats: Mapping[str, str]
+) -> Iterator[WeightedOperator]:
+    """A node, where it has weights, and those in its branches that have."""
+    if node.op_type in WEIGHTED:
+        first, second = node.input[:2]
+        yield WeightedOperator(label(node), node.op_type, (quantizers.get(first), quantizers.get(second)))
+    elif label(node) in floats:
+        yield WeightedOperator(label(node), node.op_type, (None, None))
+    for each in _in_branches(node):
+        if label(each) in floats:
+            yield WeightedOperator(label(each), each.op_type, (None, None))
+
+
+def _in_branches(node: "onnx.NodeProto") -> Iterator["onnx.NodeProto"]:
+    """The nodes in the branches of an If, a Loop or a Scan, and in theirs."""
+    for attribute in node.attribute:
+        for branch in (attribute.g, *attribute.graphs):
+            for each in branch.node:
+                yield each
+                yield from _in_branches(each)
+
+
+def _why_float_in_a_branch(node: "onnx.NodeProto", graph: Graph) -> str:
+    if node.op_type in WEIGHTED and node.domain in ONNX:
+        return IN_A_BRANCH
+    operands = [graph.constants[name] for name in node.input if name in graph.constants]
+    return why_float(node, [(tensor.data_type, tensor.dims) for tensor in operands])
 
 
 def _why_small(node: "onnx.NodeProto", graph: Graph) -> str:

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from calibrators.errors import ModelError
 from calibrators.ranges import calibrate
 from engines.collection.collect import collect
-from engines.graph.inputs import in_bfloat16, runnable_inputs
+from engines.graph.inputs import in_bfloat16, require_single_precision, runnable_inputs
 from engines.graph.model import loaded
 from engines.graph.plain import plain, replaced_outputs
 from engines.qdq.write import quantize
@@ -35,9 +35,21 @@ def products(*more, outputs=("scores",)):
     return model
 
 
+def copied(model):
+    return onnx.ModelProto.FromString(model.SerializeToString())
+
+
+def sparse_constant(model, name):
+    """The model with a sparse Constant node instead of an initializer."""
+    model = sparse(model, name, flat=True)
+    tensor = model.graph.sparse_initializer.pop()
+    model.graph.node.insert(0, helper.make_node("Constant", [], [name], sparse_value=tensor))
+    return model
+
+
 def sparse(model, name, *, flat):
     """The model with an initializer in sparse form, by flat indices or by coordinates."""
-    model = onnx.ModelProto.FromString(model.SerializeToString())
+    model = copied(model)
     tensor = next(each for each in model.graph.initializer if each.name == name)
     array = numpy_helper.to_array(tensor)
     places = np.flatnonzero(array) if flat else np.argwhere(array)
@@ -48,10 +60,17 @@ def sparse(model, name, *, flat):
     return model
 
 
-@pytest.mark.parametrize("flat", [True, False])
-def test_a_sparse_weight_is_quantized_as_the_dense_one(tmp_path, flat):
+FORMS = {
+    "flat": lambda model: sparse(model, "a", flat=True),
+    "coordinates": lambda model: sparse(model, "a", flat=False),
+    "constant": lambda model: sparse_constant(model, "a"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_sparse_weight_is_quantized_as_the_dense_one(tmp_path, form):
     dense = products()
-    onnx.save(sparse(dense, "a", flat=flat), tmp_path / "sparse.onnx")
+    onnx.save(FORMS[form](dense), tmp_path / "sparse.onnx")
     found = [
         quantize(model, calibrate(collect(model, [{"x": SAMPLES}]), "minmax"))
         for model in (dense, tmp_path / "sparse.onnx")
@@ -158,6 +177,34 @@ class TestInputs:
             runnable_inputs(model)
         with pytest.raises(ModelError, match=message):
             collect(model, iter(()))
+
+    def test_an_input_without_a_shape(self):
+        model = copied(products())
+        model.graph.input[0].type.tensor_type.ClearField("shape")
+        for use in (runnable_inputs, lambda model: collect(model, iter(()))):
+            with pytest.raises(ModelError, match="does not state the shape of its input x: give it one"):
+                use(model)
+
+    def test_double_precision_is_refused_before_any_data_is_read(self, tmp_path, command):
+        net = Net()
+        net.input(shape=("N", 16), element=TensorProto.DOUBLE)
+        net.constant("v", net.random.standard_normal((16, 20)))
+        net.node("Neg", "v", "w")
+        net.node("MatMul", "x w", "y")
+        onnx.save(net.model("y", element=TensorProto.DOUBLE), tmp_path / "m.onnx")
+        images = ["--images", tmp_path / "missing", "--preprocess", "none"]
+        code, _, err = command("calibrate", tmp_path / "m.onnx", *images, "-o", tmp_path / "m.cache")
+        assert code == 2
+        assert "computes in float64 (at y/MatMul)" in err and "export it in float32" in err
+
+    def test_double_precision_that_is_cast_is_none(self):
+        net = Net()
+        net.constant("v", net.random.standard_normal((16, 20)))
+        net.node("Cast", "v", "w", to=TensorProto.FLOAT)
+        net.node("MatMul", net.input(shape=("N", 16)) + " w", "y")
+        model = net.model("y")
+        require_single_precision(model)
+        assert quantize(model, calibrate(collect(model, [{"x": SAMPLES}]), "minmax")).quantized == ("y/MatMul",)
 
     def test_others_are_as_they_were(self):
         assert [str(spec) for spec in runnable_inputs(self.taking(TensorProto.INT64))] == ["x:Nx16", "other:Nx16"]

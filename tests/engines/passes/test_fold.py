@@ -4,10 +4,14 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
+from calibrators.errors import ModelError
+from calibrators.ranges import calibrate
+from engines.collection.collect import collect
 from engines.passes.prepare import UNPROVED, prepared
 from engines.qdq.write import quantizable_tensors, quantize
+from engines.sessions.onnxruntime import OnnxRuntimeSession
 from tests.engines.networks import Net
 
 WIDE = 96
@@ -108,3 +112,62 @@ def test_an_output_that_is_constant_stays_an_output():
     onnx.checker.check_model(made, full_check=True)
     assert [value.name for value in made.graph.output] == ["y", "w"]
     assert not quantize(net.model("y", "w"), {"x": 0.02}).left_float
+
+
+def halved_twice():
+    """The body of a Loop that halves what it carries, by a constant from outside of it."""
+    scalars = [helper.make_tensor_value_info(name, kind, []) for name, kind in (("i", 7), ("go", 9), ("gone", 9))]
+    carried = [helper.make_tensor_value_info(name, 1, None) for name in ("h", "half_h")]
+    nodes = [helper.make_node("Mul", ["h", "half"], ["half_h"]), helper.make_node("Identity", ["go"], ["gone"])]
+    return helper.make_graph(nodes, "body", [*scalars[:2], carried[0]], [scalars[2], carried[1]])
+
+
+FILL = onnx.numpy_helper.from_array(np.array([0.5], np.float32))
+THROUGH_SHAPES = {
+    "filled like a weight": [
+        ("Shape", "v", "s", {}), ("ConstantOfShape", "s", "c", {"value": FILL}), ("Mul", "c v", "w", {}),
+    ],
+    "reshaped like another": [
+        ("Identity", "v", "u", {}), ("Shape", "u", "s", {}), ("Reshape", "v s", "r", {}), ("Neg", "r", "w", {}),
+    ],
+    "in a loop": [("Loop", "two yes v", "w", {"body": halved_twice()})],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [32, WIDE])
+@pytest.mark.parametrize("kind", THROUGH_SHAPES)
+def test_what_depends_on_no_input_is_a_constant(kind, size):
+    outside = {"two": np.array(2), "yes": np.array(True), "half": np.float32(0.5)} if kind == "in a loop" else {}
+    graph = prepared(product(*THROUGH_SHAPES[kind], size=size, v=numbers(size, size), **outside))
+    assert [each.op_type for each in graph.graph] == ["MatMul"]
+    assert graph.meta[UNPROVED] == ""
+
+
+def test_an_operator_of_onnx_runtime_on_a_constant():
+    model = product(("Gelu", "v", "w", {"domain": "com.microsoft"}), v=numbers(WIDE, WIDE))
+    graph = prepared(model)
+    assert [each.op_type for each in graph.graph] == ["MatMul"]
+    assert set(graph.opset_imports) == {""}
+
+
+def test_what_is_no_constant_is_told_why():
+    noise = product(("RandomNormal", "", "r", {"shape": [WIDE, WIDE]}), ("Neg", "r", "w", {}))
+    with pytest.raises(ModelError, match="its weights are random numbers, which RandomNormal makes at run time"):
+        quantize(noise, {"x": 0.02})
+    like = product(("Shape", "x", "s", {}), ("Reshape", "v s", "r", {}), ("Squeeze", "r", "w", {}), v=numbers(1, 8, 96))
+    with pytest.raises(ModelError, match="computed at run time, from an input's shape"):
+        quantize(like, {"x": 0.02})
+
+
+def test_weights_that_a_pad_makes_are_quantized_and_the_model_runs():
+    """ONNX Runtime's fusion takes that Pad for one of the convolution's input."""
+    net = Net(opset=17)
+    net.constant("v", numbers(16, 16, 1, 1))
+    net.constant("around", np.array([0, 0, 1, 1, 0, 0, 1, 1]))
+    net.node("Pad", "v around", "w")
+    net.node("Conv", net.input("x", ("N", 16, 8, 8)) + " w", "y", pads=[1] * 4)
+    model, batch = net.model("y"), {"x": numbers(4, 16, 8, 8)}
+    quantized = quantize(model, calibrate(collect(model, [batch]), "minmax"))
+    with OnnxRuntimeSession(model) as floats, OnnxRuntimeSession(quantized.model) as session:
+        expected, actual = (each.run(batch)["y"] for each in (floats, session))
+    assert 10 * np.log10(np.sum(expected**2) / np.sum((expected - actual) ** 2)) > 30

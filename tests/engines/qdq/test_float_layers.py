@@ -116,3 +116,49 @@ def test_a_model_of_such_layers_alone_is_refused_by_their_name():
     net.nodes.append(helper.make_node("LSTM", ["x", "W", "R"], ["y"], "only", hidden_size=4))
     with pytest.raises(ModelError, match="only is not one, for its operator is LSTM"):
         quantize(net.model("y"), {"x": 0.03})
+
+
+def compressed():
+    codes = np.random.default_rng(0).integers(0, 256, (16, 1, 8), dtype=np.uint8)
+    constants = {"k": codes, "s": np.full(16, 0.05, np.float32)}
+    return network("MatMulNBits", constants, domain=ONNX_RUNTIME, K=16, N=16, bits=4, block_size=16)
+
+
+def test_weights_that_are_compressed_already():
+    model = compressed()
+    (why,) = (why for name, why in quantized(model).left_float.items() if name == "layer")
+    assert "compressed already, for ONNX Runtime's MatMulNBits" in why
+    assert float_layers(quantized(model).model) == {"layer": why}
+    assert [each.node for each in structure_of(model).operators] == ["m/MatMul", "layer"]
+
+
+def with_branches():
+    """An If with a MatMul in one branch, and an LSTM within another If in the other."""
+    net = Net()
+    net.input("x", (3, "N", 16))
+    net.node("MatMul", f"x {net.weight('w', 16, 16)}", "m")
+    for name, value in (("zero", np.float32(0)), ("W", weights(1, 16, 16)), ("R", weights(1, 16, 4))):
+        net.constant(name, value)
+    net.node("ReduceSum", "m", "sum", keepdims=0)
+    net.node("Greater", "sum zero", "positive")
+    product = helper.make_node("MatMul", ["m", net.weight("v", 16, 16)], ["product"], "inner")
+    lstm = helper.make_node("LSTM", ["m", "W", "R"], ["state"], "recurrent", hidden_size=4)
+    kept = helper.make_node("Neg", ["m"], ["kept"])
+    branches = [
+        helper.make_graph([node], node.output[0], [], [helper.make_tensor_value_info(node.output[0], 1, None)])
+        for node in (product, lstm, kept)
+    ]
+    nested = helper.make_node("If", ["positive"], ["chosen"], then_branch=branches[1], else_branch=branches[2])
+    outer = helper.make_graph([nested], "outer", [], [helper.make_tensor_value_info("chosen", 1, None)])
+    net.node("If", "positive", "y", then_branch=branches[0], else_branch=outer)
+    return net.model("y")
+
+
+def test_layers_in_branches_are_named_before_and_after():
+    model = with_branches()
+    left = quantized(model).left_float
+    assert left.keys() == {"inner", "recurrent"}
+    assert "inside a branch" in left["inner"] and "LSTM" in left["recurrent"]
+    for each in (model, quantized(model).model):
+        assert float_layers(each) == left
+        assert {layer.node for layer in structure_of(each).operators} == {"m/MatMul", "inner", "recurrent"}
