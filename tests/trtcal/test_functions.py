@@ -142,3 +142,9 @@ def test_tables_of_searches(calibrated: Path) -> None:
     )
     assert [row["step"] for row in require_table(recovered)] == ["float", "quantized", "bias-correction"]
     require_table(trtcal.quantize_dynamic(model), ["layer", "int8", "why"])
+
+
+@pytest.mark.parametrize("nothing", [[], {}, ""])
+def test_a_benchmark_of_nothing_is_refused(nothing):
+    with pytest.raises(trtcal.TrtcalError, match="nothing to benchmark"):
+        trtcal.benchmark(nothing)

@@ -160,6 +160,8 @@ def benchmark(
 
 
 def _named(models: PathLike | Sequence[PathLike] | Mapping[str, PathLike]) -> dict[str, PathLike]:
+    if not models:
+        raise TrtcalError("there is nothing to benchmark: give a model or an engine")
     if isinstance(models, Mapping):
         return dict(models)
     paths = list(models) if isinstance(models, Sequence) and not isinstance(models, str) else [models]
