@@ -93,7 +93,7 @@ class _Interrupts:
     def _again(self, lost: "sys.UnraisableHookArgs") -> None:
         """Let an interrupt come once more that came in a callback, from which no exception comes out."""
         if issubclass(lost.exc_type, KeyboardInterrupt):
-            threading.Timer(0.01, _thread.interrupt_main).start()
+            threading.Timer(0.01, _interrupt).start()
         else:
             self._unraisable(lost)
 
@@ -101,6 +101,15 @@ class _Interrupts:
         """What Ctrl-C does at present: it may be postponed, or reported on."""
         handler = signal.getsignal(signal.SIGINT)
         (handler if callable(handler) else self._interrupted)(number, frame)
+
+
+def _interrupt() -> None:
+    """Interrupt the main thread, also where it waits for something."""
+    main = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main is not None:
+        signal.pthread_kill(main, signal.SIGINT)
+    else:
+        _thread.interrupt_main()  # Windows has no other: it ends no wait
 
 
 def _app() -> "typer.Typer":
