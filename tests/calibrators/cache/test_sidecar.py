@@ -24,7 +24,9 @@ WHOLE = Sidecar(
 
 digests = st.binary(min_size=32, max_size=32).map(bytes.hex)
 words = st.text(max_size=8)
-json_values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | words
+json_values = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | words
+)  # JSON has no others
 sidecars = st.builds(
     Sidecar,
     model_sha256=st.just("") | digests,
