@@ -121,9 +121,9 @@ def test_an_addition_follows_the_convolution_that_it_is_fused_into():
 
 def test_a_rule_that_fits_nothing_is_told_of():
     model = Residual()
-    with pytest.warns(QuantizationWarning, match=r"rule for name 'layer9.*' .did you mean 'layer2.add'.. fits nothing"):
+    with pytest.warns(QuantizationWarning, match=r"fits no layer: name 'layer9.*' .did you mean 'layer2.add'.."):
         planned(model, QuantConfig().add_name_config("layer9.*", weight_bits=4), modes=(False,))
-    with pytest.warns(QuantizationWarning, match="layer of class Conv2d fits nothing"):
+    with pytest.warns(QuantizationWarning, match="fits no layer: layer of class Conv2d"):
         planned(model, QuantConfig().add_layer_config(Residual().conv, weight_bits=4), modes=(False,))
 
 
