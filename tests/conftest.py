@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -22,6 +23,15 @@ settings.load_profile("trtcal")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 Command = Callable[..., tuple[int, str, str]]
+
+
+def pytest_configure() -> None:
+    """Processes of tests side by side have cores of their own: threads that wait for others on shared ones are slow."""
+    worker, count = os.environ.get("PYTEST_XDIST_WORKER"), os.environ.get("PYTEST_XDIST_WORKER_COUNT")
+    if worker and count and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        place = int(worker.removeprefix("gw"))
+        os.sched_setaffinity(0, set(cores[place :: int(count)]) or {cores[place % len(cores)]})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
