@@ -1,7 +1,7 @@
 """How far outputs are from a reference's: energies of signal and noise, of the whole and by channel; they add up."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -161,7 +161,18 @@ def cut(found: Sequence[Channels]) -> dict[str, Distortion]:
     groups = max(((each, each.groups) for each in found), key=lambda pair: len(pair[1]), default=None)
     if groups is None or len(groups[1]) < 2:
         return {}
-    return {f"channels {_listed(group)}": groups[0].distortion(group) for group in sorted(map(sorted, groups[1]))}
+    return {f"channels {in_runs(group)}": groups[0].distortion(group) for group in sorted(map(sorted, groups[1]))}
+
+
+def in_runs(numbers: Sequence[int]) -> str:
+    """Rising numbers, such as "1-4, 7"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _channels(
@@ -175,16 +186,3 @@ def _channels(
         tuple(np.sum(noise, axis=others).tolist()),
         tuple(np.all(bounded, axis=others).tolist()),
     )
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    """Sorted numbers in words: 0-3, 5."""
-    return ", ".join(f"{first}-{last}" if last > first else f"{first}" for first, last in _runs(numbers))
-
-
-def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The first and last of each run of consecutive numbers."""
-    known = set(numbers)
-    starts = [number for number in numbers if number - 1 not in known]
-    ends = [number for number in numbers if number + 1 not in known]
-    yield from zip(starts, ends, strict=True)

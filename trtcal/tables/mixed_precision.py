@@ -7,6 +7,7 @@ from typing import Any
 from trtcal.analysis.comparison import REFERENCE
 from trtcal.analysis.sensitivity import measured
 from trtcal.measure.chance import drop_interval
+from trtcal.measure.distortion import in_runs
 from trtcal.measure.measures import Score
 from trtcal.precision.ladders import Ladder
 from trtcal.precision.result import MixedPrecision, Point
@@ -112,18 +113,7 @@ def _switched(result: MixedPrecision, point: Point) -> str:
             found.setdefault(groups[group].names[level], []).append(numbers.get(group, 0))
     if len(found) == 1 and len(*found.values()) == len(groups):
         return f"{next(iter(found))} all"
-    return "; ".join(f"{name} {_ranges(sorted(each))}" for name, each in found.items())
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Rising numbers, such as "1-4, 7"."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return "; ".join(f"{name} {in_runs(sorted(each))}" for name, each in found.items())
 
 
 def _effect(result: MixedPrecision, point: Point) -> list[str]:
