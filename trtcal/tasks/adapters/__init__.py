@@ -1,0 +1,1 @@
+"""From raw outputs to what they say was found: a layout a file."""
