@@ -28,6 +28,7 @@ from trtcal.measure.comparable import counted_alike
 from trtcal.measure.groups import Singles
 from trtcal.measure.measures import Score
 from trtcal.pipeline import require_same_model
+from trtcal.tasks.task import Task
 
 REFERENCE = "FP32"
 """What the float model is called beside the methods."""
@@ -86,14 +87,16 @@ class Comparison(Tabular):
 
     Attributes:
         ranking: The methods.
-        criterion: What they are ranked by, before SQNR: top-1 where there are labels, else agreement with the float
-            model's class; SQNR alone where no output holds class scores.
+        criterion: What they are ranked by, before SQNR: the task's measure; or top-1 where there are labels, else
+            agreement with the float model's class; SQNR alone where no output holds class scores.
         reference: The float model's score.
+        notes: What a user should know of the task, one line each.
     """
 
     ranking: tuple[Ranked, ...]
     criterion: Criterion
     reference: Score
+    notes: tuple[str, ...] = ()
 
     def rows(self) -> list[Row]:
         """The float model, and a row a method."""
@@ -118,6 +121,7 @@ def compare(
     *,
     methods: Sequence[str] | None = None,
     labelled: bool = True,
+    task: Task | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Comparison:
     """Rank range methods by what the model in INT8 does on images that were not calibrated on.
@@ -133,6 +137,7 @@ def compare(
         test: The images.
         methods: Names as `calibrators.ranges.method_named` takes them; None takes all of `METHODS`.
         labelled: Whether the images' labels count, where they have some.
+        task: What the model is for; None for `Task()`.
         progress: Is told the number of units done since the last call, of `units` in all.
 
     Raises:
@@ -162,11 +167,11 @@ def compare(
                     sessions[name] = stack.enter_context(OnnxRuntimeSession(quantized.model))
                     left[name] = quantized.left_float
                 report = evaluate(
-                    sessions, samples, reference=REFERENCE, class_names=test.class_names, progress=progress
+                    sessions, samples, reference=REFERENCE, class_names=test.class_names, task=task, progress=progress
                 )
             scores |= report.scores
     scores = counted_alike(scores, reference.data_sized)
-    criterion = _criterion(scores[REFERENCE])
+    criterion = report.criterion
     places = {name: same_as[name] or name for name in names}
     tiers = in_tiers({name: scores[places[name]] for name in names}, criterion)
     ranking = tuple(
@@ -183,7 +188,7 @@ def compare(
         for place, tier in enumerate(tiers)
         for name in tier
     )
-    return Comparison(ranking, criterion, scores[REFERENCE])
+    return Comparison(ranking, criterion, scores[REFERENCE], report.notes)
 
 
 def units(model: ModelSource, test: ImageLoader, methods: Sequence[str]) -> int:
@@ -247,9 +252,3 @@ def picks(statistics: Statistics, method: str) -> Mapping[str, int]:
     """How often `best` chooses each method, the most frequent one first; nothing for another method."""
     chosen = (best_method(each) for each in statistics.values()) if method == "best" else ()
     return dict(Counter(chosen).most_common())
-
-
-def _criterion(reference: Score) -> Criterion:
-    if not reference.classes:
-        return "SQNR"
-    return "top-1" if reference.top1.total else "agreement"

@@ -17,6 +17,8 @@ from trtcal.data.images import ImageLoader
 from trtcal.data.split import ImageChoice, Parts, parted
 from trtcal.measure.accuracy import require_labels
 from trtcal.measure.groups import Singles, run_group
+from trtcal.tasks.seeking import Seeking
+from trtcal.tasks.task import AUTO, Task
 
 Step = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
 """Opens a step of the work, by its name and units, and gives what counts them: as `trtcal.tables.console.progress`."""
@@ -37,6 +39,7 @@ class Judging:
         labelled: Whether the labels of those to judge by, where they have some, are the model's classes.
         seconds: That collecting the statistics took.
         notes: What a user should know, one line each.
+        task: What the model is for.
     """
 
     parts: Parts
@@ -44,15 +47,17 @@ class Judging:
     labelled: bool
     seconds: float
     notes: tuple[str, ...] = ()
+    task: Task = AUTO
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Images for a model, and whether their labels are its classes; as in `Judging`."""
+    """Images for a model, whether their labels are its classes, and what it is for; as in `Judging`."""
 
     parts: Parts
     labelled: bool
     notes: tuple[str, ...] = ()
+    task: Task = AUTO
 
 
 def calibrated(model: str | os.PathLike[str], choice: ImageChoice, *, step: Step, tensors: Tensors = "all") -> Judging:
@@ -73,34 +78,43 @@ def calibrated(model: str | os.PathLike[str], choice: ImageChoice, *, step: Step
         began = time.perf_counter()
         statistics = collect(model, parts.calibration, tensors=tensors, progress=advance)
         seconds = time.perf_counter() - began
-    return Judging(parts, statistics, judged.labelled, seconds, judged.notes)
+    return Judging(parts, statistics, judged.labelled, seconds, judged.notes, judged.task)
 
 
 def opened_parts(model: str | os.PathLike[str], choice: ImageChoice) -> Judged:
-    """Part images for a model.
+    """Part images for a model, and try its task on the first of those to judge by, before any long work.
 
     Raises:
-        TrtcalError: As `parted` raises it; or the labels that were given are not the model's classes.
+        TrtcalError: As `parted` raises it; the labels that were given are not the model's classes; or the task does not
+            fit the model's outputs, or the annotations the images.
     """
-    parts = parted(choice, runnable_inputs(loaded(model)))
-    doubt = _doubt(model, parts.test)
+    parts, task = parted(choice, runnable_inputs(loaded(model))), choice.task
+    if parts.test.labels is None and task.kind == "auto":
+        return Judged(parts, labelled=True, notes=parts.notes, task=task)
+    doubt, told = _tried(model, parts.test, task)
+    notes = (*parts.notes, *told)
     if doubt is None:
-        return Judged(parts, labelled=True, notes=parts.notes)
+        return Judged(parts, labelled=True, notes=notes, task=task)
     if choice.labels is not None or not parts.test.class_names:
         raise doubt
     why, _, _ = str(doubt).partition(";")
-    return Judged(parts, labelled=False, notes=(*parts.notes, f"the sub-folders are not taken for classes: {why}"))
+    return Judged(parts, labelled=False, notes=(*notes, f"the sub-folders are not taken for classes: {why}"), task=task)
 
 
-def _doubt(model: str | os.PathLike[str], test: ImageLoader) -> DataError | None:
-    """Why the labels of `test` are not the model's classes; None where they are, or there are none."""
-    if test.labels is None:
-        return None
-    with OnnxRuntimeSession(model) as session, closing(iter(Singles(test, session.fixed_batch or 1))) as samples:
-        sample = next(samples)
+def _tried(model: str | os.PathLike[str], test: ImageLoader, task: Task) -> tuple[DataError | None, tuple[str, ...]]:
+    """Why the labels of `test` are not the model's classes, None where they are or do not count; notes on the task."""
+    with OnnxRuntimeSession(model) as session:
+        loader = test.for_model(session.inputs)
+        seeking = Seeking(task, loader, session.data_sized)
+        with closing(iter(Singles(loader, session.fixed_batch or 1))) as samples:
+            sample = next(samples)
         outputs = run_group(session, sample, count=sample.size, size=session.fixed_batch, sized=session.data_sized)
+        sized = session.data_sized
+    seeking.begin(outputs, sample)
+    if test.labels is None or not seeking.classifies:
+        return None, seeking.notes
     try:
-        require_labels(REFERENCE, outputs, test.labels, test.names, test.class_names, sized=session.data_sized)
+        require_labels(REFERENCE, outputs, test.labels, test.names, test.class_names, sized=sized)
     except DataError as error:
-        return error
-    return None
+        return error, seeking.notes
+    return None, seeking.notes

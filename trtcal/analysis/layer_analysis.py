@@ -89,11 +89,11 @@ def analyse_layers(
         )
     if errors_only:
         return LayerAnalysis(judging, forms, resolved.notes, errors)
-    context = trial_context(simulation, test, labelled=labelled)
+    context = trial_context(simulation, test, labelled=labelled, task=judging.task)
     keys = {trial_key(context, each) for each in trial_forms(forms)}
     known = sum(key in cache for key in keys)
     with step("Trying layers", test.count * (1 + len(keys) - known)) as advance:
-        trials = Trials(simulation, test, labelled=labelled, progress=advance)
+        trials = Trials(simulation, test, labelled=labelled, task=judging.task, progress=advance)
         chosen = criterion_named(criterion, trials)
         ranking = rank_layers(trials, forms, context=context, cache=cache, criterion=chosen)
     return LayerAnalysis(judging, forms, resolved.notes, errors, ranking, known, len(keys) - known)

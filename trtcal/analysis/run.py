@@ -11,6 +11,7 @@ from trtcal.config.settings import QuantConfig
 from trtcal.data.images import OnBadImage, PathLike
 from trtcal.data.preprocess import Preprocess
 from trtcal.data.split import COUNT, TEST_COUNT, ImageChoice
+from trtcal.tasks.task import Task
 
 
 def sensitivity(
@@ -19,7 +20,8 @@ def sensitivity(
     *,
     test_images: PathLike | None = None,
     labels: PathLike | None = None,
-    by: Literal["top-1", "agreement", "SQNR"] | None = None,
+    by: Literal["top-1", "agreement", "task", "SQNR"] | None = None,
+    task: Task | None = None,
     errors: bool = False,
     resume: str | os.PathLike[str] | None = None,
     method: str = "entropy",
@@ -39,8 +41,9 @@ def sensitivity(
         images: What to calibrate on, and to judge by (`trtcal.data.split.parted`).
         test_images: What to judge by instead.
         labels: Of the images to judge by.
-        by: What layers are ranked by; None takes top-1 where there are labels, else agreement; SQNR for a model without
-            class scores.
+        by: What layers are ranked by; None takes the task's measure; or top-1 where there are labels, else agreement;
+            SQNR for a model without class scores.
+        task: What the model is for; None for `Task()`.
         errors: Leave out the trials of each layer.
         resume: A file in which scores of trials are kept, and from which those that are there are taken.
         method: How ranges are chosen.
@@ -68,6 +71,7 @@ def sensitivity(
         batch_size=batch_size,
         seed=seed,
         on_bad_image=on_bad_image,
+        task=Task() if task is None else task,
     )
     step = step or unshown
     with TrialCache(resume) as cache:

@@ -61,5 +61,13 @@ def compare_images(
     found = calibrated(model, choice, step=step, tensors=tensors)
     test = found.parts.test
     with step("Comparing", units(model, test, names)) as advance:
-        comparison = compare(model, found.statistics, test, methods=names, labelled=found.labelled, progress=advance)
+        comparison = compare(
+            model,
+            found.statistics,
+            test,
+            methods=names,
+            labelled=found.labelled,
+            task=found.task,
+            progress=advance,
+        )
     return Compared(comparison, found.statistics, found.parts, found.seconds, found.notes)

@@ -12,7 +12,16 @@ from trtcal.analysis.trial_cache import TrialCache, trial_key
 from trtcal.analysis.trials import Trials
 from trtcal.config.layer_forms import LayerForms
 from trtcal.measure.accuracy import score_as_dict
-from trtcal.measure.chance import Criterion, beyond_chance, drop_interval, lost, sqnr_of
+from trtcal.measure.chance import (
+    Criterion,
+    beyond_chance,
+    drop_interval,
+    drop_of,
+    interval_of,
+    lost,
+    measure_named,
+    sqnr_of,
+)
 from trtcal.measure.measures import Score, Share
 
 Part = Literal["alone", "activation", "weight", "rest"]
@@ -108,13 +117,16 @@ class Sensitivity(Tabular):
         """How many layers lie within the 95 % interval of the first one's, itself left out; 0 by SQNR."""
         if self.criterion == "SQNR" or not self.layers:
             return 0
+        if self.criterion == "task":
+            low, _ = interval_of(self.layers[0].alone, self.criterion)
+            return sum(drop_of(each.alone, self.criterion) >= low for each in self.layers[1:])
         _, high = _share(self.layers[0].alone, self.criterion).interval()
         return sum(_share(each.alone, self.criterion).percent <= high for each in self.layers[1:])
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
-            "criterion": self.criterion,
+            "criterion": measure_named(self.criterion, self.reference),
             "reference": measured(self.reference),
             "whole": measured(self.whole),
             "layers": [each.to_dict() for each in self.layers],
@@ -133,7 +145,9 @@ def criterion_named(name: str | None, trials: Trials) -> Criterion:
     criteria: tuple[Criterion, ...] = get_args(Criterion)
     found = next((each for each in criteria if each == name), None)
     if found is None:
-        raise DataError(f"layers are not ranked by {name!r}: choose among top-1, agreement and SQNR")
+        raise DataError(f"layers are not ranked by {name!r}: choose among top-1, agreement, task and SQNR")
+    if found == "task" and trials.criterion != "task":
+        raise DataError("the task finds nothing in images to rank layers by: give --task, such as --task detect")
     if found == "top-1" and not trials.reference.top1.total:
         raise DataError("the images have no labels, or the model no class scores, for top-1: rank by another criterion")
     if found == "agreement" and not trials.reference.classes:
@@ -201,6 +215,11 @@ def measured(score: Score) -> dict[str, Any]:
     del found["name"]
     if found["drop"] is not None:
         found["drop"] |= {"interval95": drop_interval(score), "beyond_chance": beyond_chance(score)}
+    if score.task is not None and score.task.result.drop is not None:
+        found["task"] |= {
+            "interval95": interval_of(score, "task"),
+            "beyond_chance": beyond_chance(score, "task"),
+        }
     return found
 
 
@@ -233,6 +252,8 @@ def _key(score: Score, criterion: Criterion) -> tuple[float, float]:
     return _kept(score, criterion) if beyond_chance(score, criterion) else 0, sqnr_of(score)
 
 
-def _kept(score: Score, criterion: Criterion) -> int:
-    """Images that a model gains against the float model, less those that it loses."""
+def _kept(score: Score, criterion: Criterion) -> float:
+    """Images that a model gains against the float model, less those that it loses; or points of the task's measure."""
+    if criterion == "task":
+        return -drop_of(score, criterion)
     return {"top-1": -lost(score), "agreement": score.agreement.hits - score.agreement.total, "SQNR": 0}[criterion]

@@ -18,6 +18,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any
 
@@ -32,10 +33,15 @@ from engines.simulation.simulated_model import FLOAT, LayerForm, Simulation
 from trtcal.data.images import ImageLoader
 from trtcal.measure.distortion import Channels, Distortion, Unlike
 from trtcal.measure.measures import Score, Share
+from trtcal.tasks.adapter import Part
+from trtcal.tasks.evidence import Evidence
+from trtcal.tasks.result import TaskResult
+from trtcal.tasks.summary import Summary
+from trtcal.tasks.task import Task
 
 FORMAT = 1
 
-VERSION = 3
+VERSION = 4
 """Part of every key; raised when the same forms on the same images come to give other scores."""
 
 EVERY = 1.0
@@ -106,7 +112,9 @@ class TrialCache(AbstractContextManager["TrialCache"]):
         self.save()
 
 
-def trial_context(simulation: Simulation, images: ImageLoader, *, labelled: bool = True) -> str:
+def trial_context(
+    simulation: Simulation, images: ImageLoader, *, labelled: bool = True, task: Task | None = None
+) -> str:
     """What all keys of a model and a set of images have in common, as a SHA-256.
 
     It covers the prepared model (weights too), the images' content, names and preprocessing, their labels, and the
@@ -116,6 +124,7 @@ def trial_context(simulation: Simulation, images: ImageLoader, *, labelled: bool
         simulation: The model.
         images: What is measured on.
         labelled: As `trtcal.analysis.trials.Trials` has it.
+        task: Likewise.
     """
     labels = images.labels if labelled else None
     parts = {
@@ -125,6 +134,7 @@ def trial_context(simulation: Simulation, images: ImageLoader, *, labelled: bool
         "images": images.digest,
         "preprocess": images.preprocess.to_dict(),
         "labels": None if labels is None else labels.tolist(),
+        "task": None if task is None else [task.name, task.confidence, task.digest],
     }
     return _sha256(parts)
 
@@ -190,6 +200,8 @@ def _as_dict(score: Score) -> dict[str, Any]:
         "integers": {name: [share.hits, share.total] for name, share in score.integers.items()},
         "uncounted": sorted(score.uncounted),
         "nonfinite": score.nonfinite,
+        "parts": [[part.name, part.output, part.axis, part.first, part.last] for part in score.parts],
+        "task": None if score.task is None else _summary(score.task),
     }
 
 
@@ -237,8 +249,22 @@ def _score(value: Mapping[str, Any]) -> Score:
         "channels": {str(name): tuple(map(_as_channels, parts)) for name, parts in value.get("channels", {}).items()},
         "integers": {str(name): _share(*map(_count, parts)) for name, parts in value.get("integers", {}).items()},
         "uncounted": left_out,
+        "parts": tuple(Part(str(name), str(output), *map(_count, at)) for name, output, *at in value.get("parts", ())),
+        "task": None if value.get("task") is None else _as_summary(value["task"]),
     }
     return Score(**everything)
+
+
+def _summary(task: Evidence | Summary) -> dict[str, Any]:
+    """What is kept of what was found: the numbers, not the boxes."""
+    low, high = task.drop_interval() if task.result.reference is not None else (0.0, 0.0)
+    return {**asdict(task.result), "interval": [low, high]}
+
+
+def _as_summary(value: Mapping[str, Any]) -> Summary:
+    known = dict(value)
+    low, high = map(float, known.pop("interval"))
+    return Summary(TaskResult(**known), (low, high))
 
 
 def _share(hits: int, total: int) -> Share:

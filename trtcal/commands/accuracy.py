@@ -39,6 +39,9 @@ def accuracy(
             metavar="POINTS",
         ),
     ] = None,
+    task: options.TaskName = "auto",
+    annotations: options.Annotations = None,
+    confidence: options.Confidence = 0.25,
     preprocess: options.Preprocess = None,
     count: Annotated[int | None, typer.Option(help="Images to take (default: all).", metavar="N", min=1)] = None,
     batch_size: options.BatchSize = 8,
@@ -65,6 +68,7 @@ def accuracy(
     from trtcal.tables.images import NOT_STATED
 
     paths, compared = _side_by_side(models, reference)
+    judged_by = options.task_of(task, annotations, confidence)
     if max_drop is not None:
         require_bound(max_drop)
         if compared is None:
@@ -86,15 +90,15 @@ def accuracy(
             labels=labels,
             on_bad_image=on_bad_image,
         )
-        if loader.labels is None and anchor is None:
+        if loader.labels is None and anchor is None and annotations is None:
             raise DataError(
                 f"{images} has no labels, and there is no other model to compare {names[0]} with: "
-                "give --labels, a folder per class, or --reference"
+                "give --labels, a folder per class, --annotations with --task, or --reference"
             )
         if chosen is None and not loader.preprocess.as_is:
             notes.append(NOT_STATED)
         with console.progress("Measuring accuracy", loader.count) as advance:
-            report = evaluate(sessions, loader, reference=anchor, progress=advance)
+            report = evaluate(sessions, loader, reference=anchor, task=judged_by, progress=advance)
     notes += remarks(report, loader)
     if json:
         console.emit_json(as_dict(report, loader, notes))

@@ -13,12 +13,15 @@ from trtcal.tables import console
 
 if TYPE_CHECKING:
     from trtcal.tables.calibration import Calibrated
+    from trtcal.tasks.task import Task
 
 AUTO = "auto"
 """In place of a method's name: the one that does best on images that were not calibrated on."""
 
 
 _CALIBRATION = ("preprocess", "count", "batch_size", "seed", "tensors", "on_bad_image")
+
+_JUDGING = ("task", "annotations", "confidence")
 
 
 def calibrate(
@@ -47,6 +50,9 @@ def calibrate(
             callback=names.canonical,
         ),
     ] = "entropy",
+    task: options.TaskName = "auto",
+    annotations: options.Annotations = None,
+    confidence: options.Confidence = 0.25,
     preprocess: options.Preprocess = None,
     count: options.Count = 500,
     batch_size: options.BatchSize = 8,
@@ -83,16 +89,19 @@ def calibrate(
     from trtcal.tables.images import say_what_was_calibrated_on
 
     _require_method(method, statistics_from)
-    read = [images, preprocess, *(statistics_from or [])]
+    read = [images, annotations, preprocess, *(statistics_from or [])]
     options.require_calibration_outputs(model, output, statistics, inputs=read)
     if (images is None) == (not statistics_from):
         raise DataError("give either --images or --statistics-from: one of them says what to calibrate on")
     if images is None:
         options.require_no_calibration(context, _CALIBRATION)
+    if method != AUTO:
+        options.require_no_calibration(context, _JUDGING, goes_with="--method auto, which judges methods by a task")
+    judged_by = options.task_of(task, annotations, confidence)
     load_model(model, weights=False)
     if images is not None:
         data = _Data(model, images, preprocess, count, batch_size, seed, tensors, on_bad_image)
-        done = data.ranked() if method == AUTO else data.calibrated(method)
+        done = data.ranked(judged_by) if method == AUTO else data.calibrated(method)
     else:
         done = _merged(model, statistics_from or [], method)
     if statistics is not None:
@@ -146,7 +155,7 @@ class _Data:
             statistics, loader = collect_images(**options, progress=progress)
         return Calibrated(statistics, calibrate(statistics, method), method, loader)
 
-    def ranked(self) -> "Calibrated":
+    def ranked(self, task: "Task") -> "Calibrated":
         from trtcal.analysis.selection import compare_images
         from trtcal.data.split import ImageChoice
         from trtcal.tables.calibration import Calibrated
@@ -158,6 +167,7 @@ class _Data:
             batch_size=self.batch_size,
             seed=self.seed,
             on_bad_image=self.on_bad_image,
+            task=task,
         )
         compared = compare_images(self.model, choice, tensors=self.tensors, step=console.progress)
         winner = compared.comparison.winner

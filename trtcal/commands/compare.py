@@ -15,6 +15,9 @@ def compare(
     images: options.Images,
     test_images: options.TestImages = None,
     labels: options.TestLabels = None,
+    task: options.TaskName = "auto",
+    annotations: options.Annotations = None,
+    confidence: options.Confidence = 0.25,
     methods: Annotated[
         str | None,
         typer.Option(
@@ -45,8 +48,9 @@ def compare(
     The images to rank on are none of those calibrated on, nor copies of them; a folder that is too small for both is
     divided. Each method's ranges are written into the model as Q/DQ nodes, which run in ONNX Runtime beside the float
     model. With labels methods rank by top-1, else by agreement (the share of images for which the float model chooses
-    the same class); a detector's by SQNR alone (how far the worst output is from the float model's, in dB). Methods
-    whose difference may be chance, by its 95 % interval, are tied: they share a rank, and the higher SQNR comes first.
+    the same class); with --task by that task's measure, such as mAP; else by SQNR alone (how far the worst output is
+    from the float model's, in dB). Methods whose difference may be chance, by its 95 % interval, are tied: they share a
+    rank, and the higher SQNR comes first.
 
     drop is in points of top-1, against the float model; lost are images that it gets right and the INT8 model wrong,
     gained the other way round; ranges is the time that a method took to find its ranges.
@@ -58,7 +62,9 @@ def compare(
     from trtcal.tables.comparison import as_dict, say_notes, show
 
     chosen = named(None if methods is None else [name.strip() for name in methods.split(",")])
-    options.require_calibration_outputs(model, output, statistics, inputs=[images, test_images, labels, preprocess])
+    options.require_calibration_outputs(
+        model, output, statistics, inputs=[images, test_images, labels, annotations, preprocess]
+    )
     load_model(model, weights=False)
     choice = ImageChoice(
         images,
@@ -70,6 +76,7 @@ def compare(
         batch_size=batch_size,
         seed=seed,
         on_bad_image=on_bad_image,
+        task=options.task_of(task, annotations, confidence),
     )
     found = compare_images(model, choice, methods=chosen, step=console.progress)
     if statistics is not None:

@@ -23,14 +23,17 @@ def mixed_precision(
     max_drop: Annotated[
         float | None,
         typer.Option(
-            help="Points of top-1 that may be lost against the float model; without labels, percent of images of "
-            "another class than its own.",
+            help="Points of top-1, or of the task's measure, that may be lost against the float model; of class scores "
+            "without labels, percent of images of another class than its own.",
             metavar="POINTS",
             show_default=False,
         ),
     ] = None,
     target_accuracy: Annotated[
-        float | None, typer.Option(help="Or the top-1 to reach, in percent.", metavar="PERCENT", show_default=False)
+        float | None,
+        typer.Option(
+            help="Or the top-1, or the task's measure, to reach, in percent.", metavar="PERCENT", show_default=False
+        ),
     ] = None,
     target_sqnr: Annotated[
         float | None,
@@ -42,6 +45,9 @@ def mixed_precision(
     ] = None,
     test_images: options.TestImages = None,
     labels: options.TestLabels = None,
+    task: options.TaskName = "auto",
+    annotations: options.Annotations = None,
+    confidence: options.Confidence = 0.25,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -144,9 +150,10 @@ def mixed_precision(
     from trtcal.tables.mixed_precision import as_dict, failure, layers_of, remarks, show
 
     Target.of(max_drop, target_accuracy, target_sqnr)
+    judged_by = options.task_of(task, annotations, confidence)
     chosen = _candidates(candidates)
     profiles = [_profile(text) for text in profile or ()]
-    read = [Path(path) for path in (images, test_images, labels, preprocess, config) if path is not None]
+    read = [Path(path) for path in (images, test_images, labels, annotations, preprocess, config) if path is not None]
     read += [path for path, _ in profiles]
     if output is None:
         output = _default_output()
@@ -175,6 +182,7 @@ def mixed_precision(
         batch_size=batch_size,
         seed=seed,
         on_bad_image=on_bad_image,
+        task=judged_by,
         step=console.progress,
     )
     if statistics is not None:

@@ -15,6 +15,7 @@ from trtcal.data import presets
 if TYPE_CHECKING:
     from engines.backends.backend import NumberType
     from trtcal.config.settings import QuantConfig
+    from trtcal.tasks.task import Task
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The float model.", show_default=False)]
 Preprocess = Annotated[
@@ -51,6 +52,32 @@ TestLabels = Annotated[
         "(default: sub-folders; in an .npz, the array `labels`).",
         metavar="FILE",
         show_default=False,
+    ),
+]
+TaskName = Annotated[
+    str,
+    typer.Option(
+        "--task",
+        help="What the model is for, by which it is judged: classify, outputs, detect, segment or keypoints, with an "
+        "adapter (detect:yolov8) or the one that the outputs propose; or an adapter of your own, FILE.toml or "
+        "module.py:function. auto is classify where an output holds class scores, else outputs.",
+        metavar="TASK",
+    ),
+]
+Annotations = Annotated[
+    Path | None,
+    typer.Option(
+        help="For --task: what is in the images to judge by: COCO JSON, a folder of YOLO label files, or of PNG masks "
+        "(default: what the float model finds).",
+        metavar="PATH",
+        show_default=False,
+    ),
+]
+Confidence = Annotated[
+    float,
+    typer.Option(
+        help="For --task: the score from which on what the float model finds counts as being there, or as lost.",
+        metavar="SCORE",
     ),
 ]
 CalibrationCount = Annotated[
@@ -165,6 +192,13 @@ KeptStatistics = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def task_of(name: str, annotations: Path | None, confidence: float) -> "Task":
+    """The task that the command line names."""
+    from trtcal.tasks.task import Task
+
+    return Task(name, annotations, confidence)
 
 
 def require_calibration_outputs(

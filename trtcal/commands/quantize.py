@@ -10,7 +10,7 @@ from trtcal.commands import options
 from trtcal.tables import console
 
 _RECOVERY = (
-    *("images", "test_images", "labels", "preprocess"),
+    *("images", "test_images", "labels", "task", "annotations", "confidence", "preprocess"),
     *("count", "test_count", "batch_size", "seed", "on_bad_image"),
 )
 """Options that --recover alone has a use for."""
@@ -77,6 +77,9 @@ def quantize(
     ] = None,
     test_images: options.TestImages = None,
     labels: options.TestLabels = None,
+    task: options.TaskName = "auto",
+    annotations: options.Annotations = None,
+    confidence: options.Confidence = 0.25,
     preprocess: Annotated[
         str | None,
         typer.Option(
@@ -189,6 +192,7 @@ def quantize(
             batch_size=batch_size,
             seed=seed,
             on_bad_image=on_bad_image,
+            task=options.task_of(task, annotations, confidence),
             step=console.progress,
         )
         report_recovery(output, run, json=json)

@@ -18,11 +18,14 @@ def sensitivity(
     images: options.Images,
     test_images: options.TestImages = None,
     labels: options.TestLabels = None,
+    task: options.TaskName = "auto",
+    annotations: options.Annotations = None,
+    confidence: options.Confidence = 0.25,
     by: Annotated[
-        Literal["top-1", "agreement", "SQNR"] | None,
+        Literal["top-1", "agreement", "task", "SQNR"] | None,
         typer.Option(
-            help="What layers are ranked by; what ties is ranked by SQNR. [default: top-1 where there are labels, else "
-            "agreement; SQNR for a model without class scores]",
+            help="What layers are ranked by; what ties is ranked by SQNR. [default: the task's measure; or top-1 where "
+            "there are labels, else agreement; SQNR for a model without class scores]",
             show_default=False,
             case_sensitive=False,
         ),
@@ -68,8 +71,9 @@ def sensitivity(
     from trtcal.tables.sensitivity import remarks
 
     method_named(method)
+    judged_by = options.task_of(task, annotations, confidence)
     settings = configured(config, skip or ())
-    read = [Path(path) for path in (images, test_images, labels, preprocess, config) if path is not None]
+    read = [Path(path) for path in (images, test_images, labels, annotations, preprocess, config) if path is not None]
     written = [path for path in (output, resume) if path is not None]
     require_outputs(written, inputs=[*files_of(model), *read])
     load_model(model, weights=False)
@@ -90,6 +94,7 @@ def sensitivity(
             batch_size=batch_size,
             seed=seed,
             on_bad_image=on_bad_image,
+            task=judged_by,
             step=console.progress,
         )
     except KeyboardInterrupt:

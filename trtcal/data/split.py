@@ -8,6 +8,7 @@ from calibrators.batches import TensorSpec
 from calibrators.errors import DataError
 from trtcal.data.images import ImageLoader, OnBadImage, PathLike, open_images
 from trtcal.data.preprocess import Preprocess
+from trtcal.tasks.task import AUTO, Task
 
 COUNT = 500
 """Images to calibrate on: what NVIDIA's developer guide calls sufficient for ImageNet networks."""
@@ -31,6 +32,7 @@ class ImageChoice:
         batch_size: Images decoded together; it does not change the result.
         seed: Of the choice of images.
         on_bad_image: "error" or "skip".
+        task: What the model is for, and what is annotated in the images to judge by.
     """
 
     images: PathLike
@@ -43,6 +45,7 @@ class ImageChoice:
     batch_size: int = 8
     seed: int = 0
     on_bad_image: OnBadImage = "error"
+    task: Task = AUTO
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,14 @@ from calibrators.errors import CheckFailedError, DataError, ModelError, TrtcalEr
 from calibrators.tabular import Row, Tabular
 from engines.graph.foreign import kind_of
 from engines.sessions.onnxruntime import Session, open_session
+from trtcal.measure.chance import Criterion, criterion_of, drop_of, measure_named
 from trtcal.measure.comparable import counted_alike, require_anything_compared, require_comparable
 from trtcal.measure.groups import Singles, run_group
-from trtcal.measure.measures import Labels, Score, Share, class_output, score
+from trtcal.measure.measures import Labels, Score, Share, score
+from trtcal.tasks.class_scores import class_output
+from trtcal.tasks.result import TaskResult
+from trtcal.tasks.seeking import Seeking
+from trtcal.tasks.task import Task
 
 Model = str | os.PathLike[str] | Session
 
@@ -29,10 +34,14 @@ class Report(Tabular):
     Attributes:
         scores: What was measured of each, in the order given.
         reference: The model that the others were compared with.
+        criterion: What they are judged by first.
+        notes: What a user should know of how the task was measured, one line each.
     """
 
     scores: Mapping[str, Score]
     reference: str | None = None
+    criterion: Criterion = "SQNR"
+    notes: tuple[str, ...] = ()
 
     def rows(self) -> list[Row]:
         """A row a model."""
@@ -42,6 +51,7 @@ class Report(Tabular):
         """For JSON: percent and dB as numbers, null for what was not measured or is no finite number."""
         return {
             "reference": self.reference,
+            "criterion": measure_named(self.criterion, next(iter(self.scores.values()))),
             "models": [
                 score_as_dict(name, each, is_reference=name == self.reference) for name, each in self.scores.items()
             ],
@@ -54,6 +64,7 @@ def evaluate(
     *,
     reference: str | None = None,
     class_names: Sequence[str] | None = None,
+    task: Task | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
     """Run models side by side over the same samples, in one pass.
@@ -66,6 +77,7 @@ def evaluate(
         reference: The name among `models` that the others are compared with; None compares nothing.
         class_names: What the labels number, where it is names in sorted order: as many as the models have classes. None
             takes those of an `ImageLoader`.
+        task: What the models are for; None for `Task()`: class scores where an output holds such, else outputs.
         progress: Is told the number of samples done since the last call.
 
     Raises:
@@ -81,7 +93,14 @@ def evaluate(
             name: stack.enter_context(open_session(model)) if isinstance(model, (str, os.PathLike)) else model
             for name, model in named_models.items()
         }
-        return _evaluated(sessions, batches, reference=reference, class_names=class_names, progress=progress)
+        return _evaluated(
+            sessions,
+            batches,
+            reference=reference,
+            class_names=class_names,
+            task=Task() if task is None else task,
+            progress=progress,
+        )
 
 
 def check_drop(report: Report, max_drop: float) -> None:
@@ -99,16 +118,14 @@ def check_drop(report: Report, max_drop: float) -> None:
         raise TrtcalError("a bound on the drop needs a reference beside the model: give two models, or --reference")
     failures = []
     for name, each in compared.items():
-        lost, total = _loss(each)
-        if total == 0:
-            raise TrtcalError(f"a bound on the drop needs class scores, and no single output of {name} holds them")
-        if 100 * lost > max_drop * total * (1 + 1e-12):  # 0.35 % of 2,000 is 7.000000000000001
-            what = "drops top-1 by" if each.top1.total else "differs from the reference's class for"
-            unit = "points" if each.top1.total else "%"
-            failures.append(f"{name} {what} {100 * lost / total:.2f} {unit} ({lost} of {total} images)")
+        lost, told = _loss(name, each, report.criterion)
+        if lost > max_drop * (1 + 1e-12):  # 0.35 % of 2,000 is 7.000000000000001
+            failures.append(told)
     if failures:
-        unit = "points" if all(each.top1.total for each in compared.values()) else "%"
-        raise CheckFailedError(f"{'; '.join(failures)}: more than the {max_drop:g} {unit} allowed")
+        agreement = report.criterion == "agreement" and not all(each.top1.total for each in compared.values())
+        raise CheckFailedError(
+            f"{'; '.join(failures)}: more than the {max_drop:g} {'%' if agreement else 'points'} allowed"
+        )
 
 
 def require_bound(max_drop: float) -> None:
@@ -176,6 +193,7 @@ def score_as_dict(name: str, each: Score, *, is_reference: bool) -> dict[str, An
         "top5": _share_as_dict(each.top5),
         "drop": drop,
         "agreement": _share_as_dict(each.agreement),
+        "task": None if each.task is None else task_as_dict(each.task.result),
         "sqnr_db": _finite(each.distortion.sqnr) if compared else None,
         "worst": {"output": each.worst, "sqnr_db": _finite(each.sqnr)} if compared else None,
         "sqnr_db_by_group": {group: _finite(part.sqnr) for group, part in each.groups.items()},
@@ -185,6 +203,11 @@ def score_as_dict(name: str, each: Score, *, is_reference: bool) -> dict[str, An
         "identical": each.identical if compared else None,
         "nonfinite_samples": each.nonfinite,
     }
+
+
+def task_as_dict(result: TaskResult) -> dict[str, Any]:
+    """For JSON: percent or one's own unit as numbers, null for what was not measured."""
+    return {**asdict(result), "drop": result.drop}
 
 
 def _by_name(models: Model | Mapping[str, Model]) -> dict[str, Model]:
@@ -210,6 +233,7 @@ def _evaluated(
     *,
     reference: str | None,
     class_names: Sequence[str] | None,
+    task: Task,
     progress: Callable[[int], None] | None,
 ) -> Report:
     batches = fitted(batches, next(iter(models.values())).inputs) if models else batches
@@ -218,23 +242,33 @@ def _evaluated(
     sized = _data_sized(models, renamings)
     fixed = {name: _fixed_batch(model) for name, model in models.items()}
     scores = {name: Score() for name in models}
+    seeking = Seeking(task, batches, sized)
     for batch in _grouped(batches, models, fixed, sized):
         results = {name: _run(model, batch, renamings[name], fixed[name], sized) for name, model in models.items()}
         expected = results[reference] if reference is not None else None
+        found = seeking.found(results, batch, reference)
         for name, outputs in results.items():
             _require_samples(name, outputs, batch, sized)
             if reference is not None and expected is not None:
                 require_comparable(name, outputs, reference, expected, models, sized)
-            if batch.labels is not None:
+            if batch.labels is not None and seeking.classifies:
                 require_labels(name, outputs, batch.labels, batch.names, named, sized=sized)
-            other = expected if name != reference else None
-            scores[name] += score(outputs, labels=batch.labels, reference=other, samples=batch.size, sized=sized)
+            scores[name] += score(
+                outputs,
+                labels=batch.labels if seeking.classifies else None,
+                reference=expected if name != reference else None,
+                samples=batch.size,
+                sized=sized,
+                parts=seeking.parts,
+                task=found.get(name),
+            )
         if progress is not None:
             progress(batch.size)
     if not any(each.samples for each in scores.values()):
         raise DataError("there are no samples to measure the accuracy on: give a folder with images, or arrays")
     require_anything_compared(scores, reference, sized)
-    return Report(counted_alike(scores, sized), reference)
+    criterion = criterion_of(scores[reference or next(iter(scores))], task)
+    return Report(counted_alike(scores, sized), reference, criterion, seeking.notes)
 
 
 def _data_sized(models: Mapping[str, Session], renamings: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
@@ -268,11 +302,26 @@ def _grouped(
     return iter(Singles(given, max(filter(None, fixed.values()), default=1)))
 
 
-def _loss(each: Score) -> tuple[int, int]:
-    """Images lost against the reference, and out of how many."""
+def _loss(name: str, each: Score, criterion: Criterion) -> tuple[float, str]:
+    """What a model loses against the reference, in points or percent of the images, and that in words.
+
+    Raises:
+        TrtcalError: Nothing was measured of it that could be lost.
+    """
+    if criterion == "task":
+        lost, measure = drop_of(each, criterion), measure_named(criterion, each)
+        return lost, f"{name} drops {measure} by {lost:.2f} points"
     if each.top1.total:
-        return each.lost - each.gained, each.top1.total
-    return each.agreement.total - each.agreement.hits, each.agreement.total
+        images = each.lost - each.gained
+        return each.drop, f"{name} drops top-1 by {each.drop:.2f} points ({images} of {each.top1.total} images)"
+    if not each.agreement.total:
+        raise TrtcalError(
+            f"a bound on the drop needs class scores, and no single output of {name} holds them: say what it finds "
+            "with --task, such as --task detect"
+        )
+    others, total = each.agreement.total - each.agreement.hits, each.agreement.total
+    lost = 100 * others / total
+    return lost, f"{name} differs from the reference's class for {lost:.2f} % ({others} of {total} images)"
 
 
 def _run(

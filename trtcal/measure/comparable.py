@@ -8,7 +8,8 @@ import numpy as np
 from calibrators.batches import Array
 from calibrators.errors import ModelError
 from engines.sessions.onnxruntime import Session
-from trtcal.measure.measures import Score, class_output, uncounted
+from trtcal.measure.measures import Score, uncounted
+from trtcal.tasks.class_scores import class_output
 
 
 def require_values(outputs: Sequence[Mapping[str, Array]], sized: Mapping[str, str]) -> None:

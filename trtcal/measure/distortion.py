@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibrators.batches import Array
+from trtcal.tasks.adapter import Part
 
 MOST_CHANNELS = 512
 """Along an axis that may be one of channels; there are more anchors or pixels."""
@@ -162,6 +163,19 @@ def cut(found: Sequence[Channels]) -> dict[str, Distortion]:
     if groups is None or len(groups[1]) < 2:
         return {}
     return {f"channels {in_runs(group)}": groups[0].distortion(group) for group in sorted(map(sorted, groups[1]))}
+
+
+def named(found: Sequence[Channels], parts: Sequence[Part]) -> dict[str, Distortion]:
+    """The distortions of an output's channels that mean one thing, by what they mean; none where that is not known.
+
+    Args:
+        found: Its channels along each axis that may be theirs.
+        parts: What they mean.
+    """
+    axes = {each.axis: each for each in found}
+    if not all(part.axis in axes and part.last < len(axes[part.axis].signal) for part in parts):
+        return {}
+    return {part.name: axes[part.axis].distortion(range(part.first, part.last + 1)) for part in parts}
 
 
 def in_runs(numbers: Sequence[int]) -> str:

@@ -1,20 +1,28 @@
 """Samples as models are measured on them: in groups of one size, so that no result depends on how they were batched."""
 
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from calibrators.batches import Array, Batch, bind
 from engines.graph.chunks import filled
 from engines.sessions.onnxruntime import Session
+from trtcal.tasks.placement import Placement
 
 
 class Singles:
-    """The samples of batches in groups of `size`, however many they hold; without labels where these do not count."""
+    """The samples of batches in groups of `size`, however many they hold; without labels where these do not count.
+
+    Attributes:
+        names: All samples', where the loader knows them.
+        placement: Where a sample lies in the model's input; None where the loader does not know.
+    """
 
     def __init__(self, loader: Iterable[Batch], size: int, *, labelled: bool = True) -> None:
         self._loader = loader
         self._size = size
+        self.names: Sequence[str] = getattr(loader, "names", ())
+        self.placement: Callable[[str], Placement] | None = getattr(loader, "placement", None)
         self._labelled = labelled
 
     def __iter__(self) -> Generator[Batch, None, None]:

@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -11,7 +11,11 @@ import numpy.typing as npt
 
 from calibrators.batches import Array
 from calibrators.tabular import Row
-from trtcal.measure.distortion import Channels, Distortion, Unlike, cut, distortion, distortions
+from trtcal.measure.distortion import Channels, Distortion, Unlike, cut, distortion, distortions, named
+from trtcal.tasks.adapter import Part
+from trtcal.tasks.class_scores import class_output
+from trtcal.tasks.evidence import Evidence
+from trtcal.tasks.summary import Summary
 
 Scores = npt.NDArray[np.floating[Any]]
 """Class scores, shape (samples, classes)."""
@@ -76,6 +80,8 @@ class Score:
         integers: Of outputs of integers, such as class numbers: the values that are the reference's. They rank nothing.
         uncounted: Outputs that `counted` leaves out, as their size depends on the data and that of others does not.
         nonfinite: Samples with NaN or Inf in an output. One with NaN among its class scores counts as wrong.
+        parts: What channels of outputs mean, where the task or the outputs' shapes tell.
+        task: What was found in the samples, where the model is for finding something.
     """
 
     samples: int = 0
@@ -91,6 +97,8 @@ class Score:
     integers: Mapping[str, Share] = field(default_factory=dict)
     uncounted: frozenset[str] = frozenset()
     nonfinite: int = 0
+    parts: tuple[Part, ...] = ()
+    task: Evidence | Summary | None = None
 
     def __add__(self, other: "Score") -> "Score":
         return Score(
@@ -107,6 +115,8 @@ class Score:
             integers=_added(self.integers, other.integers, Share()),
             uncounted=self.uncounted | other.uncounted,
             nonfinite=self.nonfinite + other.nonfinite,
+            parts=self.parts or other.parts,
+            task=_found(self.task, other.task),
         )
 
     @property
@@ -129,10 +139,11 @@ class Score:
 
     @property
     def groups(self) -> Mapping[str, Distortion]:
-        """What counts, by output, or by group of an output's channels where they differ in size (`cut`)."""
+        """What counts, by output, or by group of an output's channels: as the task says, or by their size (`cut`)."""
         found = dict[str, Distortion]()
         for name, whole in self.counted.items():
-            parts = {} if name in self.unlike else cut(self.channels.get(name, ()))
+            channels = () if name in self.unlike else self.channels.get(name, ())
+            parts = named(channels, [part for part in self.parts if part.output == name]) or cut(channels)
             found |= {f"{name} {label}": part for label, part in parts.items()} or {name: whole}
         return found
 
@@ -160,10 +171,12 @@ class Score:
     def to_row(self) -> Row:
         """Cells of a table: top-1 (with the ends of its 95 % interval), top-5 and agreement in percent, drop in points.
 
-        What is measured against a reference is None for the reference itself.
+        Where there is a task, its measure by name and value, and what is lost, extra and moved. What is measured
+        against a reference is None for the reference itself.
         """
         compared = bool(self.distortions)
         dropped = compared and bool(self.top1.total)
+        task = None if self.task is None else self.task.result
         low, high = self.top1.interval() if self.top1.total else (None, None)
         return {
             "samples": self.samples,
@@ -171,9 +184,13 @@ class Score:
             "top1_low": low,
             "top1_high": high,
             "top5": self.top5.percent if self.top5.total else None,
-            "drop": self.drop if dropped else None,
-            "lost": self.lost if dropped else None,
+            "measure": None if task is None else task.measure,
+            "measured": None if task is None else task.value,
+            "drop": self.drop if dropped else None if task is None else task.drop,
+            "lost": self.lost if dropped else None if task is None else task.lost,
             "gained": self.gained if dropped else None,
+            "extra": None if task is None else task.extra,
+            "moved": None if task is None else task.moved,
             "agreement": self.agreement.percent if self.agreement.total else None,
             "sqnr_db": self.sqnr if compared else None,
             "worst": self.worst if compared else None,
@@ -188,6 +205,8 @@ def score(
     reference: Mapping[str, Array] | None = None,
     samples: int | None = None,
     sized: Collection[str] = (),
+    parts: Sequence[Part] = (),
+    task: Evidence | None = None,
 ) -> Score:
     """Measure one batch of outputs.
 
@@ -197,6 +216,8 @@ def score(
         reference: Outputs of the same names to compare with.
         samples: How many they are of; None takes the length of the first output.
         sized: Outputs whose size depends on the data: they hold no class scores.
+        parts: What channels of outputs mean.
+        task: What was found in the samples.
     """
     samples = len(next(iter(outputs.values()))) if samples is None else samples
     name = class_output(outputs, sized)
@@ -227,6 +248,8 @@ def score(
         integers={key: _equal(value, outputs[key]) for key, value in alike.items() if value.dtype.kind in "iub"},
         uncounted=uncounted([key for key, value in given.items() if value.dtype.kind == "f"], sized),
         nonfinite=_nonfinite_samples(outputs, samples),
+        parts=tuple(parts),
+        task=task,
     )
 
 
@@ -234,27 +257,6 @@ def uncounted(floats: Collection[str], sized: Collection[str]) -> frozenset[str]
     """Of float outputs, those whose size depends on the data, where there are others; see `Score.counted`."""
     found = frozenset(floats) & frozenset(sized)
     return found if len(found) < len(floats) else frozenset()
-
-
-def class_output(outputs: Mapping[str, Array], sized: Collection[str] = ()) -> str | None:
-    """The output that holds class scores: the only float one of shape (samples, classes), with 2 classes or more.
-
-    Trailing axes of length 1 do not count, nor do outputs whose size depends on the data (`sized`), whose rows are no
-    samples, nor scores with their class numbers in an output beside them, as TopK gives them: they are sorted. None
-    where no output is like that (a detector), or several are.
-    """
-    numbers = {value.shape for value in outputs.values() if value.dtype.kind in "iu"}
-    fitting = [
-        name
-        for name, value in outputs.items()
-        if name not in sized
-        and value.dtype.kind == "f"
-        and value.ndim >= 2
-        and value.shape[1] > 1
-        and math.prod(value.shape[2:]) == 1
-        and value.shape not in numbers
-    ]
-    return fitting[0] if len(fitting) == 1 else None
 
 
 def in_top(scores: Scores, labels: Labels, k: int) -> Hits:
@@ -282,6 +284,14 @@ def _equal(reference: Array, values: Array) -> Share:
 
 def _unlike(reference: Array, values: Array, samples: int) -> Unlike:
     return Unlike(samples, *(distortion(each, each).signal for each in (reference, values) if each.dtype.kind == "f"))
+
+
+def _found(one: Evidence | Summary | None, other: Evidence | Summary | None) -> Evidence | Summary | None:
+    if one is None or other is None:
+        return other if one is None else one
+    if isinstance(one, Summary) or isinstance(other, Summary):
+        raise TypeError("a summary of what was found in images does not add up: measure them again")
+    return one + other
 
 
 def _or_least(sqnr: float) -> float:

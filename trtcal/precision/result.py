@@ -16,6 +16,7 @@ from trtcal.measure.measures import Score
 from trtcal.precision.ladders import Candidate, Costs, Ladders, ladders
 from trtcal.precision.search import Found, Levels, Phase, at_most, search
 from trtcal.precision.target import Target
+from trtcal.tasks.evidence import Evidence
 
 CANDIDATES: tuple[Candidate, ...] = ("int8", "fp16", "fp32")
 
@@ -33,8 +34,8 @@ class Judge(Protocol):
         """What counts."""
         ...
 
-    def score(self, forms: Mapping[str, LayerForm]) -> Score:
-        """With some layers in another form."""
+    def score(self, forms: Mapping[str, LayerForm], *, whole: bool = False) -> Score:
+        """With some layers in another form; `whole`: a score that adds up with others."""
         ...
 
     def worth(self, found: Score) -> float:
@@ -211,7 +212,8 @@ def mixed_precision(
         DataError: There is no row of that number.
         TrtcalError: The target is not one that the images tell of this model; or as `ladders`.
     """
-    target.require_measured(judge.criterion)
+    evidence = judge.reference.task
+    target.require_measured(judge.criterion, annotated=not isinstance(evidence, Evidence) or evidence.annotated)
     configured = config or QuantConfig()
     resolved = configured.settings(simulation.layers)
     choices = ladders(
@@ -289,7 +291,9 @@ class _Scores:
         if levels in self.passed or not self._target.reaches(self._score(levels)):
             return False
         if self._further is not None and levels not in self.whole:
-            self.whole[levels] = self.first[levels] + self._further.score(self._choices.forms(levels))
+            forms = self._choices.forms(levels)
+            first = self._judge.score(forms, whole=True)
+            self.whole[levels] = first + self._further.score(forms, whole=True)
         return self._target.reaches(self._known(levels))
 
     def written(self, levels: Levels) -> Score:
@@ -298,8 +302,9 @@ class _Scores:
         floats = {name: FLOAT if form.half else form for name, form in forms.items()}
         if floats == forms:
             return self._known(levels)
-        further = self._further.score(floats) if self._further is not None and levels in self.whole else Score()
-        return self._judge.score(floats) + further
+        if self._further is None or levels not in self.whole:
+            return self._judge.score(floats)
+        return self._judge.score(floats, whole=True) + self._further.score(floats, whole=True)
 
     def points(self) -> tuple[Point, ...]:
         """All choices, the cheapest first, and of those that cost the same the best."""

@@ -29,6 +29,8 @@ from trtcal.precision.ladders import Candidate, Costs, modelled
 from trtcal.precision.result import CANDIDATES, MixedPrecision, mixed_precision
 from trtcal.precision.search import BY_ITSELF
 from trtcal.precision.target import Target
+from trtcal.tasks.summary import Summary
+from trtcal.tasks.task import Task
 
 CONFIRM_COUNT = 1500
 """Further images on which a choice must hold that does on the first: with these enough to tell a point of top-1."""
@@ -84,6 +86,7 @@ def choose_precisions(
     seed: int = 0,
     tensors: Tensors = "all",
     on_bad_image: OnBadImage = "error",
+    task: Task | None = None,
     step: Step | None = None,
 ) -> PrecisionRun:
     """Choose the layers to leave in higher precision, by images; see `calibrated`, `further` and `mixed_precision`.
@@ -114,6 +117,7 @@ def choose_precisions(
         seed: Of the choice of images.
         tensors: As `engines.collection.collect.collect` has it.
         on_bad_image: "error" or "skip".
+        task: What the model is for; None for `Task()`.
         step: Shows progress.
 
     Raises:
@@ -135,6 +139,7 @@ def choose_precisions(
         batch_size=batch_size,
         seed=seed,
         on_bad_image=on_bad_image,
+        task=Task() if task is None else task,
     )
     judging = calibrated(model, choice, step=step, tensors=tensors)
     test = judging.parts.test
@@ -143,7 +148,7 @@ def choose_precisions(
     costs, notes = _costs(simulation, test, config or QuantConfig(), measured)
     with cache, closing(_Steps(step)) as steps:
         judge, *further_judge = (
-            _Measurer(simulation, loader, labelled=judging.labelled, cache=cache, steps=steps)
+            _Measurer(simulation, loader, labelled=judging.labelled, task=judging.task, cache=cache, steps=steps)
             for loader in (test, others)
             if loader is not None
         )
@@ -197,11 +202,19 @@ class _Measurer:
     """Scores of versions of a model on some images, which were measured in an earlier run or are measured now."""
 
     def __init__(
-        self, simulation: Simulation, images: ImageLoader, *, labelled: bool, cache: TrialCache, steps: _Steps
+        self,
+        simulation: Simulation,
+        images: ImageLoader,
+        *,
+        labelled: bool,
+        task: Task,
+        cache: TrialCache,
+        steps: _Steps,
     ) -> None:
         self._simulation = simulation
         self._images = images
         self._labelled = labelled
+        self._task = task
         self._cache = cache
         self._steps = steps
         self.remembered = 0
@@ -221,11 +234,11 @@ class _Measurer:
         """The criterion's value; more is better."""
         return self._trials.worth(found)
 
-    def score(self, forms: Mapping[str, LayerForm]) -> Score:
-        """Of a version of the model."""
+    def score(self, forms: Mapping[str, LayerForm], *, whole: bool = False) -> Score:
+        """Of a version of the model; `whole`: one that adds up, as the summaries of an earlier run do not."""
         key = trial_key(self._context, forms)
         known = self._cache.get(key)
-        if known is not None:
+        if known is not None and not (whole and isinstance(known.task, Summary)):
             self.remembered += key not in self._measured
             self._steps.advance(known.samples)
             return known
@@ -237,11 +250,13 @@ class _Measurer:
     @cached_property
     def _trials(self) -> Trials:
         """What measures; the float model runs when it is first asked for."""
-        return Trials(self._simulation, self._images, labelled=self._labelled, progress=self._steps.advance)
+        return Trials(
+            self._simulation, self._images, labelled=self._labelled, task=self._task, progress=self._steps.advance
+        )
 
     @cached_property
     def _context(self) -> str:
-        return trial_context(self._simulation, self._images, labelled=self._labelled)
+        return trial_context(self._simulation, self._images, labelled=self._labelled, task=self._task)
 
 
 def _costs(

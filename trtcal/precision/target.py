@@ -6,8 +6,9 @@ from typing import Literal
 
 from calibrators.errors import DataError, ModelError, TrtcalError
 from trtcal.measure.accuracy import require_bound
-from trtcal.measure.chance import Criterion, drop_interval
+from trtcal.measure.chance import Criterion, drop_of, interval_of
 from trtcal.measure.measures import Score
+from trtcal.tasks.result import TaskResult
 
 Kind = Literal["max-drop", "target-accuracy", "target-sqnr"]
 
@@ -60,19 +61,28 @@ class Target:
             )
         return given[0]
 
-    def require_measured(self, criterion: Criterion) -> None:
+    def require_measured(self, criterion: Criterion, *, annotated: bool = True) -> None:
         """Refuse a target that is not measured in what the images tell of the model.
 
+        Args:
+            criterion: What they tell.
+            annotated: Whether what is in the images is known, where the criterion is the task's measure.
+
         Raises:
-            DataError: An accuracy is to be reached, and there are no labels.
+            DataError: An accuracy is to be reached, and there are no labels or annotations.
             ModelError: A drop is bounded, and no output holds class scores.
         """
         if self.kind == "max-drop" and criterion == "SQNR":
             raise ModelError(
-                "no output of the model holds class scores, in which a drop could be measured: give --target-sqnr, in "
-                "dB, instead of --max-drop"
+                "no output of the model holds class scores, in which a drop could be measured: say what it finds with "
+                "--task, such as --task detect, or give --target-sqnr, in dB, instead of --max-drop"
             )
-        if self.kind == "target-accuracy" and criterion != "top-1":
+        if self.kind == "target-accuracy" and criterion == "task" and not annotated:
+            raise DataError(
+                "an accuracy is measured by what is annotated, and nothing is: give --annotations, or --max-drop "
+                "instead of --target-accuracy"
+            )
+        if self.kind == "target-accuracy" and criterion not in ("top-1", "task"):
             raise DataError(
                 "an accuracy is measured against labels, and there are none of the model's classes: give --labels, or "
                 "--max-drop instead of --target-accuracy"
@@ -82,19 +92,29 @@ class Target:
         """Whether it holds for a score, which is measured against the float model."""
         if self.kind == "target-sqnr":
             return found.sqnr >= self.value  # NaN is not
+        if found.task is not None:
+            return self._reached_by(found.task.result)
         if self.kind == "target-accuracy":
             return 100 * found.top1.hits >= self.value * found.top1.total * (1 - SLACK)
         lost = found.lost - found.gained if found.top1.total else found.agreement.total - found.agreement.hits
         total = found.top1.total or found.agreement.total
         return 100 * lost <= self.value * total * (1 + SLACK)
 
+    def _reached_by(self, result: TaskResult) -> bool:
+        if self.kind == "max-drop":
+            return result.drop is None or result.drop <= self.value + SLACK
+        return result.value >= self.value - SLACK if result.higher else result.value <= self.value + SLACK
+
     def within_noise(self, found: Score) -> str | None:
         """Why other images may tell otherwise of a score that reaches it; None where they hardly will."""
         if self.kind == "target-sqnr":
             return None
-        if self.kind == "max-drop" and found.top1.total:
-            low, high = drop_interval(found)
-            what, unsure = f"the drop of {found.drop:.2f} points", high > self.value
+        if self.kind == "max-drop" and (found.top1.total or found.task is not None):
+            criterion: Criterion = "top-1" if found.task is None else "task"
+            low, high = interval_of(found, criterion)
+            what, unsure = f"the drop of {drop_of(found, criterion):.2f} points", high > self.value
+        elif found.task is not None:
+            return None
         else:
             share = found.agreement if self.kind == "max-drop" else found.top1
             low, high = share.interval()
@@ -108,6 +128,6 @@ class Target:
     def __str__(self) -> str:
         return {
             "max-drop": f"a drop of {self.value:g} points at most",
-            "target-accuracy": f"{self.value:g} % top-1",
+            "target-accuracy": f"{self.value:g} % accuracy",
             "target-sqnr": f"{self.value:g} dB",
         }[self.kind]

@@ -22,8 +22,10 @@ from engines.qdq.weights import WeightOptions
 from trtcal.analysis.judging import Step
 from trtcal.data.split import Parts
 from trtcal.measure.accuracy import score_as_dict
+from trtcal.measure.chance import Criterion, measure_named
 from trtcal.measure.measures import Score
 from trtcal.recovery.steps import STEPS, Attempt, Ranges, StepName, Steps
+from trtcal.tasks.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Recovered(Tabular):
     reference: Score
     plain: Score
     score: Score
-    criterion: str
+    criterion: Criterion
 
     def rows(self) -> list[Row]:
         """The float model, the quantized one, and a row a step that was tried."""
@@ -71,7 +73,7 @@ class Recovered(Tabular):
     def to_dict(self) -> dict[str, Any]:
         """What was measured, for JSON."""
         return {
-            "criterion": self.criterion,
+            "criterion": measure_named(self.criterion, self.reference),
             "float": score_as_dict("float", self.reference, is_reference=True),
             "plain": score_as_dict("plain", self.plain, is_reference=False),
             "recovered": score_as_dict("recovered", self.score, is_reference=False),
@@ -91,6 +93,7 @@ def recover(
     caches: Mapping[str, CalibrationCache] | None = None,
     ranges: Ranges | None = None,
     labelled: bool = True,
+    task: Task | None = None,
     seed: int = 0,
     step: Step | None = None,
 ) -> Recovered:
@@ -114,6 +117,7 @@ def recover(
         caches: Likewise.
         ranges: How they are found anew; None takes the cache's method for all layers, or entropy where it has none.
         labelled: Whether the labels of the images to measure on count, where they have some.
+        task: What the model is for; None for `Task()`.
         seed: Of what is looked at in AdaRound.
         step: Shows progress.
 
@@ -124,7 +128,13 @@ def recover(
     """
     wanted = named_steps(steps)
     run = Steps(
-        model, parts, ranges or partial(_by_method_of, cache), labelled=labelled, seed=seed, step=step or _silent
+        model,
+        parts,
+        ranges or partial(_by_method_of, cache),
+        labelled=labelled,
+        task=task,
+        seed=seed,
+        step=step or _silent,
     )
     choices: dict[str, qdq.LayerChoice] = {
         layer.name: SMALL if layer.small else weights or WeightOptions()

@@ -23,6 +23,7 @@ from trtcal.data.split import COUNT, TEST_COUNT, ImageChoice
 from trtcal.pipeline import as_planned, planned_layers, ranges_for, write_quantized
 from trtcal.recovery.plan import Recovered, named_steps, recover
 from trtcal.recovery.steps import STEPS
+from trtcal.tasks.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ def quantize_recovered(
     batch_size: int = 8,
     seed: int = 0,
     on_bad_image: OnBadImage = "error",
+    task: Task | None = None,
     step: Step | None = None,
 ) -> RecoveryRun:
     """Quantize a model as `trtcal.quantize` does, and take the steps of recovery that help (`recover`).
@@ -97,6 +99,7 @@ def quantize_recovered(
         batch_size: Images decoded together; it does not change the result.
         seed: Of the choice of images, and of what AdaRound looks at.
         on_bad_image: "error" or "skip".
+        task: What the model is for; None for `Task()`.
         step: Shows progress.
 
     Raises:
@@ -121,6 +124,7 @@ def quantize_recovered(
         batch_size=batch_size,
         seed=seed,
         on_bad_image=on_bad_image,
+        task=Task() if task is None else task,
     )
     judged = opened_parts(model, choice)
     recovered = recover(
@@ -133,6 +137,7 @@ def quantize_recovered(
         caches=others,
         ranges=lambda found: scales_for(plan or LayerPlan({}), found, method=chosen),
         labelled=judged.labelled,
+        task=judged.task,
         seed=seed,
         step=step or (lambda name, total: nullcontext(lambda done: None)),
     )

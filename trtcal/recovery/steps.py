@@ -29,6 +29,7 @@ from trtcal.measure.accuracy import score_as_dict
 from trtcal.measure.chance import better, in_tiers
 from trtcal.measure.groups import Singles
 from trtcal.measure.measures import Score
+from trtcal.tasks.task import Task
 
 StepName = Literal["equalization", "bias-correction", "adaround"]
 STEPS: tuple[StepName, ...] = get_args(StepName)
@@ -142,11 +143,21 @@ Tried = tuple[Attempt, State | None]
 class Steps:
     """What all steps rest on."""
 
-    def __init__(self, model: ModelSource, parts: Parts, ranges: Ranges, labelled: bool, seed: int, step: Step) -> None:
+    def __init__(
+        self,
+        model: ModelSource,
+        parts: Parts,
+        ranges: Ranges,
+        *,
+        labelled: bool,
+        task: Task | None,
+        seed: int,
+        step: Step,
+    ) -> None:
         self.simulation = Simulation(model)
         self.ranges, self.seed, self.step = ranges, seed, step
         with step("Running the float model", parts.test.count) as self._told:
-            self.trials = Trials(self.simulation, parts.test, labelled=labelled, progress=self._advance)
+            self.trials = Trials(self.simulation, parts.test, labelled=labelled, task=task, progress=self._advance)
         specs = input_specs(self.simulation.floats)
         fixed = max((spec.shape[0] for spec in specs if spec.shape and isinstance(spec.shape[0], int)), default=None)
         self.calibration = parts.calibration.for_model(specs)

@@ -5,6 +5,7 @@ from typing import Any
 
 from trtcal.data.images import ImageLoader
 from trtcal.measure.accuracy import Report
+from trtcal.measure.chance import measure_named
 from trtcal.tables import console
 from trtcal.tables.scores import by_output, cells, decibels, of_integers, of_other_sizes
 
@@ -24,7 +25,8 @@ def as_dict(report: Report, loader: ImageLoader, notes: Sequence[str]) -> dict[s
 
 def remarks(report: Report, loader: ImageLoader) -> list[str]:
     """What a reader of the scores should know."""
-    notes = [
+    notes = [f"note: {line}" for line in report.notes]
+    notes += [
         f"warning: {name} gives NaN or infinity for {each.nonfinite} of {each.samples} images: its outputs are broken"
         for name, each in report.scores.items()
         if each.nonfinite
@@ -39,7 +41,11 @@ def remarks(report: Report, loader: ImageLoader) -> list[str]:
         notes.append(
             f"warning: {len(loader.skipped)} images could not be read and were left out, such as {name}: {reason}"
         )
-    if loader.labels is not None and not any(each.top1.total for each in report.scores.values()):
+    if (
+        report.criterion != "task"
+        and loader.labels is not None
+        and not any(each.top1.total for each in report.scores.values())
+    ):
         notes.append("There are labels, but no single output holds class scores: top-1 is not measured")
     return notes
 
@@ -47,12 +53,15 @@ def remarks(report: Report, loader: ImageLoader) -> list[str]:
 def show(report: Report, loader: ImageLoader) -> None:
     """Print the scores, and how far each output is from the reference's where there are several."""
     rows = [cells(name, each, report.reference) for name, each in report.scores.items()]
-    columns = [heading for heading in rows[0] if any(row[heading] for row in rows)]
+    columns = [heading for heading in rows[-1] if any(row[heading] for row in rows)]
     samples = max(each.samples for each in report.scores.values())
     console.say(f"{samples} samples of {loader.source}, preprocessing {loader.preprocess}")
     if report.reference is not None:
         measured = ["agreement, SQNR"] if "agree" in columns else ["SQNR"]
-        if "drop" in columns:
+        if "drop" in columns and report.criterion == "task":
+            measure = measure_named(report.criterion, report.scores[report.reference])
+            measured = [f"drop in points of {measure}", "detections lost, extra and moved", *measured]
+        elif "drop" in columns:
             measured = ["drop in points of top-1", "images lost and gained", *measured]
         console.say(f"{', '.join(measured)}: against {report.reference}")
     console.table(

@@ -7,6 +7,7 @@ from typing import Any
 from trtcal.analysis.comparison import REFERENCE, Comparison, Ranked
 from trtcal.analysis.selection import Compared
 from trtcal.measure.accuracy import score_as_dict
+from trtcal.measure.chance import measure_named, worth_of
 from trtcal.tables import console
 from trtcal.tables.images import images_as_dict, say_if_few, say_what_was_read
 from trtcal.tables.left_float import left_in_float
@@ -16,7 +17,7 @@ from trtcal.tables.scores import cells, of_other_sizes, of_the_worst
 def summary(found: Compared) -> str:
     """What was calibrated on and ranked on, in a line."""
     calibration, test = found.parts.calibration, found.parts.test
-    criterion = found.comparison.criterion
+    criterion = measure_named(found.comparison.criterion, found.comparison.reference)
     ranked = "SQNR" if criterion == "SQNR" else f"{criterion}, then SQNR"
     if test.source == calibration.source:
         source = f"{calibration.available} images of {calibration.source}"
@@ -31,7 +32,8 @@ def in_order(comparison: Comparison) -> str:
 
     def measured(each: Ranked) -> str:
         row = cells(each.method, each.score, REFERENCE)
-        column = {"top-1": "top-1", "agreement": "agree"}.get(comparison.criterion)
+        measure = measure_named(comparison.criterion, comparison.reference)
+        column = {"agreement": "agree", "SQNR": None}.get(measure, measure)
         return ", ".join(row[heading] for heading in (column, "SQNR") if heading)
 
     return "; ".join(f"{each.rank} {each.method} ({measured(each)})" for each in comparison.ranking)
@@ -63,22 +65,17 @@ def remarks(found: Compared) -> list[str]:
 def _tie(comparison: Comparison) -> str:
     """Which methods are tied with the winner, and why it is the winner all the same."""
     others = [each.method for each in comparison.tied]
-    hits = {_hits(comparison, each) for each in (comparison.winner, *comparison.tied)}
-    if len(hits) == 1:
+    measure = measure_named(comparison.criterion, comparison.reference)
+    if len({worth_of(each.score, comparison.criterion) for each in (comparison.winner, *comparison.tied)}) == 1:
         return (
-            f"{', '.join(others)} {'has' if len(others) == 1 else 'have'} the same {comparison.criterion} as "
+            f"{', '.join(others)} {'has' if len(others) == 1 else 'have'} the same {measure} as "
             f"{comparison.winner.method}, so SQNR decides; more images to rank on tell finer"
         )
     verb = "is" if len(others) == 1 else "are"
     return (
-        f"{', '.join(others)} {verb} tied with {comparison.winner.method}: the difference in {comparison.criterion} "
+        f"{', '.join(others)} {verb} tied with {comparison.winner.method}: the difference in {measure} "
         "may be chance, so SQNR decides; more images to rank on tell finer"
     )
-
-
-def _hits(comparison: Comparison, method: Ranked) -> int:
-    """Of how many images a method has the class right, or the float model's."""
-    return (method.score.top1 if comparison.criterion == "top-1" else method.score.agreement).hits
 
 
 def say_notes(found: Compared, *, stated: bool) -> None:
@@ -137,7 +134,7 @@ def as_dict(model: Path, found: Compared, *, output: Path | None, statistics: Pa
         "test": images_as_dict(found.parts.test),
         "tensors": len(found.statistics),
         "collection_seconds": round(found.seconds, 3),
-        "criterion": comparison.criterion,
+        "criterion": measure_named(comparison.criterion, comparison.reference),
         "reference": score_as_dict(REFERENCE, comparison.reference, is_reference=True),
         "methods": [each.to_dict() for each in comparison.ranking],
         "winner": comparison.winner.method,

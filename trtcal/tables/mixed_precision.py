@@ -6,7 +6,7 @@ from typing import Any
 
 from trtcal.analysis.comparison import REFERENCE
 from trtcal.analysis.sensitivity import measured
-from trtcal.measure.chance import drop_interval
+from trtcal.measure.chance import drop_interval, drop_of, interval_of, measure_named
 from trtcal.measure.distortion import in_runs
 from trtcal.measure.measures import Score
 from trtcal.precision.ladders import Ladder
@@ -16,7 +16,7 @@ from trtcal.precision.search import changed
 from trtcal.tables import console
 from trtcal.tables.images import images_as_dict
 from trtcal.tables.left_float import left_in_float
-from trtcal.tables.scores import cells, decibels, of_other_sizes, of_the_worst
+from trtcal.tables.scores import cells, decibels, measured_value, of_other_sizes, of_the_worst
 
 NAMED = 3
 """Layers of a group that are named; JSON has them all."""
@@ -120,7 +120,7 @@ def _effect(result: MixedPrecision, point: Point) -> list[str]:
     """What `_print_groups` tells of a point: the drop in points, or percent of images of another class; and SQNR."""
     score, drop = point.score, list[str]()
     if result.criterion != "SQNR":
-        drop = [f"{score.drop if result.criterion == 'top-1' else 100 - score.agreement.percent:.2f}"]
+        drop = [f"{drop_of(score, result.criterion):.2f}"]
     return [*drop, decibels(score.sqnr)]
 
 
@@ -141,7 +141,13 @@ def _cost(found: PrecisionRun, cost: float) -> str:
 def in_words(score: Score) -> str:
     """A score in words."""
     said = []
-    if score.top1.total:
+    if score.task is not None:
+        found = score.task.result
+        said.append(f"{found.measure} {measured_value(found)}")
+        if found.drop is not None:
+            low, high = interval_of(score, "task")
+            said.append(f"a drop of {found.drop:.2f} points (95 % interval {low:.2f} to {high:.2f})")
+    elif score.top1.total:
         said.append(f"top-1 {score.top1.percent:.2f} %")
         if score.counted:
             low, high = drop_interval(score)
@@ -232,7 +238,7 @@ def as_dict(model: Path, output: Path, found: PrecisionRun, notes: Sequence[str]
         "test": images_as_dict(parts.test),
         "further": None if found.further is None else images_as_dict(found.further),
         "target": {"kind": result.target.kind, "value": result.target.value},
-        "criterion": result.criterion,
+        "criterion": measure_named(result.criterion, result.reference),
         "reference": measured(result.reference),
         "cost_unit": found.unit,
         "cost_of_whole": dict(result.ladders.whole),

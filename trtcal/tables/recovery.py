@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from trtcal.analysis.comparison import REFERENCE
+from trtcal.measure.chance import measure_named
 from trtcal.recovery.plan import Recovered
 from trtcal.recovery.run import RecoveryRun
 from trtcal.recovery.steps import Attempt
@@ -17,7 +18,7 @@ def report_recovery(output: Path, run: RecoveryRun, *, json: bool) -> None:
     parts = run.judged.parts
     report(output, run.recovered.quantized, json=json, more={"recovery": run.to_dict()})
     if not json:
-        criterion = run.recovered.criterion
+        criterion = measure_named(run.recovered.criterion, run.recovered.reference)
         by = criterion if criterion == "SQNR" else f"{criterion}, then SQNR"
         console.say(f"learned from {parts.calibration.count} images, judged by {parts.test.count} others by {by}")
         _table(run.recovered)
@@ -48,7 +49,9 @@ def _table(found: Recovered) -> None:
     ]
     told = [("", "", ""), ("", "", "")]
     told += [("kept" if each.kept else "left out", f"{each.seconds:.1f} s", each.note) for each in found.attempts]
-    headings = [name for name in rows[1] if name in ("model", "top-1", "drop", "agree", "SQNR", "NaN/Inf")]
+    measure = measure_named(found.criterion, found.reference)
+    shown = ("model", measure, "top-1", "drop", "agree", "SQNR", "NaN/Inf")
+    headings = [name for name in rows[1] if name in shown]
     headings = [name for name in headings if any(row.get(name) for row in rows)]
     console.table(
         "",

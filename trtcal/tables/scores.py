@@ -5,11 +5,24 @@ from collections.abc import Iterable, Sequence
 
 from trtcal.measure.distortion import Distortion
 from trtcal.measure.measures import Score, Share
+from trtcal.tasks.result import TaskResult
 
 
 def cells(name: str, each: Score, reference: str | None) -> dict[str, str]:
     """A score's cells by heading, empty where nothing was measured."""
     interval = drop = lost = gained = ""
+    found: dict[str, str] = {}
+    if each.task is not None:
+        result = each.task.result
+        found = {result.measure: measured_value(result)}
+        found |= {part: f"{value:.2f} %" for part, value in result.parts.items()}
+        if result.drop is not None and reference not in (None, name):
+            drop = f"{result.drop:.2f}"
+        found["drop"] = drop
+        lost, extra, moved = (
+            "" if count is None else str(count) for count in (result.lost, result.extra, result.moved)
+        )
+        found |= {"lost": lost, "extra": extra, "moved": moved}
     if each.top1.total:
         low, high = each.top1.interval()
         interval = f"{low:.2f}-{high:.2f}"
@@ -17,16 +30,22 @@ def cells(name: str, each: Score, reference: str | None) -> dict[str, str]:
             drop, lost, gained = f"{each.drop:.2f}", str(each.lost), str(each.gained)
     return {
         "model": name,
+        **found,
         "top-1": _percent(each.top1),
         "95 % CI": interval,
         "top-5": _percent(each.top5),
         "drop": drop,
         "lost": lost,
         "gained": gained,
-        "agree": _percent(each.agreement),
+        "agree": "" if found else _percent(each.agreement),
         "SQNR": _sqnr(each) if each.counted else "",
         "NaN/Inf": str(each.nonfinite or ""),
     }
+
+
+def measured_value(result: TaskResult) -> str:
+    """The measure of a task as a cell."""
+    return f"{result.value:.2f} %"
 
 
 def by_output(each: Score) -> dict[str, Distortion]:

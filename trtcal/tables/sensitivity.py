@@ -10,7 +10,7 @@ from trtcal.analysis.error_report import ErrorReport
 from trtcal.analysis.layer_analysis import LayerAnalysis
 from trtcal.analysis.layer_error import LayerError
 from trtcal.analysis.sensitivity import LayerSensitivity, Sensitivity, measured
-from trtcal.measure.chance import drop_interval
+from trtcal.measure.chance import drop_of, interval_of, measure_named
 from trtcal.measure.measures import Score
 from trtcal.tables import console
 from trtcal.tables.images import images_as_dict
@@ -53,14 +53,15 @@ def remarks(found: LayerAnalysis) -> Iterator[str]:
 def _of_ranking(ranking: Sensitivity) -> Iterator[str]:
     if ranking.by_chance:
         layers = "1 layer drops" if ranking.by_chance == 1 else f"{ranking.by_chance} layers drop"
+        measure = "top-1" if ranking.criterion == "agreement" else _measure(ranking)
         yield (
-            f"{layers} top-1 by no more than may be chance (the 95 % interval holds 0), which counts as no drop: SQNR "
-            "ranks them; more images to judge by make intervals narrower"
+            f"{layers} {measure} by no more than may be chance (the 95 % interval holds 0), which counts as no drop: "
+            "SQNR ranks them; more images to judge by make intervals narrower"
         )
     if ranking.close:
         others = "1 other layer is" if ranking.close == 1 else f"{ranking.close} other layers are"
         yield (
-            f"{others} within the 95 % interval of the first one's {ranking.criterion}: by that alone their order may "
+            f"{others} within the 95 % interval of the first one's {_measure(ranking)}: by that alone their order may "
             "be chance; SQNR tells finer"
         )
     ranks = [each.rank for each in ranking.layers]
@@ -133,7 +134,7 @@ def _error_cells(each: LayerError) -> list[str]:
 def _print_ranking(ranking: Sensitivity) -> None:
     headings = ["rank", "layer", "operator", *_headings(ranking), "SQNR", "input", "weight", "all but", "its rank"]
     console.table(
-        f"Each layer alone in INT8, by {ranking.criterion}; its input and its weight apart; and all layers but it",
+        f"Each layer alone in INT8, by {_measure(ranking)}; its input and its weight apart; and all layers but it",
         headings,
         [_rank_cells(each, ranking) for each in ranking.layers],
         numeric=[heading for heading in headings if heading not in ("layer", "operator")],
@@ -143,7 +144,12 @@ def _print_ranking(ranking: Sensitivity) -> None:
 
 
 def _headings(ranking: Sensitivity) -> list[str]:
-    return {"top-1": ["drop", "95 % CI"], "agreement": ["agree"], "SQNR": []}[ranking.criterion]
+    drop = ["drop", "95 % CI"]
+    return {"top-1": drop, "task": drop, "agreement": ["agree"], "SQNR": []}[ranking.criterion]
+
+
+def _measure(ranking: Sensitivity) -> str:
+    return measure_named(ranking.criterion, ranking.reference)
 
 
 def _rank_cells(each: LayerSensitivity, ranking: Sensitivity) -> list[str]:
@@ -166,8 +172,8 @@ def _harm(score: Score, ranking: Sensitivity) -> list[str]:
         return []
     if ranking.criterion == "agreement":
         return [f"{score.agreement.percent:.2f} %"]
-    low, high = drop_interval(score)
-    return [f"{score.drop:.2f}", f"{low:.1f} to {high:.1f}"]
+    low, high = interval_of(score, ranking.criterion)
+    return [f"{drop_of(score, ranking.criterion):.2f}", f"{low:.1f} to {high:.1f}"]
 
 
 def _decibels(value: float) -> str:

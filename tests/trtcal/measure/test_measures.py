@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trtcal.measure.distortion import Distortion, distortion
-from trtcal.measure.measures import Score, Share, agreeing, class_output, in_top, score
+from trtcal.measure.measures import Score, Share, agreeing, in_top, score
+from trtcal.tasks.class_scores import class_output
 
 NAN, INF = math.nan, math.inf
 

@@ -1,0 +1,124 @@
+"""The task at work over batches: what each model found, from the first batch on, by which the adapter is chosen."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from calibrators.batches import Array, Batch
+from calibrators.errors import ModelError, TrtcalError
+from trtcal.tasks.adapter import Part
+from trtcal.tasks.class_scores import class_output
+from trtcal.tasks.evidence import Evidence
+from trtcal.tasks.found import Finding
+from trtcal.tasks.judge import Judge, input_size, opened_judge
+from trtcal.tasks.proposal import proposed
+from trtcal.tasks.task import Task
+
+
+class Seeking:
+    """Finds by a task, in the outputs of models, what they say of the samples.
+
+    Args:
+        task: What the models are for.
+        samples: Where samples come from; an `ImageLoader` knows their names and where they lie in a model's input.
+        sized: Outputs whose size depends on the data: they hold no class scores.
+
+    Attributes:
+        parts: What channels of outputs mean, once a batch was seen.
+    """
+
+    def __init__(self, task: Task, samples: Any, sized: Collection[str] = ()) -> None:
+        self.task = task
+        self.parts: tuple[Part, ...] = ()
+        self._samples = samples
+        self._sized = sized
+        self._judge: Judge | None = None
+        self._begun = False
+
+    @property
+    def classifies(self) -> bool:
+        """Whether labels of classes count."""
+        return self.task.kind in ("auto", "classify")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know, one line each."""
+        return () if self._judge is None else self._judge.notes
+
+    def begin(self, outputs: Mapping[str, Array], batch: Batch) -> None:
+        """Choose the adapter by the float model's outputs for the first batch; later ones change nothing.
+
+        Raises:
+            ModelError: The task does not fit the outputs.
+            TrtcalError: As `opened_judge` raises it.
+        """
+        if self._begun:
+            return
+        self._begun = True
+        if self.task.kind == "classify" and class_output(outputs, self._sized) is None:
+            raise ModelError(
+                f"task classify needs class scores, and of the outputs {', '.join(outputs)} no single one holds them: "
+                "give another --task"
+            )
+        if self.task.finds:
+            self._judge = opened_judge(
+                self.task,
+                outputs,
+                batch,
+                names=getattr(self._samples, "names", ()),
+                placements=getattr(self._samples, "placement", None),
+            )
+            self.parts = tuple(self._judge.adapter.parts(_shapes(outputs)))
+        elif class_output(outputs, self._sized) is None:
+            self.parts = _likely_parts(outputs, batch)
+
+    def found(
+        self, results: Mapping[str, Mapping[str, Array]], batch: Batch, reference: str | None
+    ) -> dict[str, Evidence]:
+        """What models found in a batch, by model; nothing where the task finds nothing.
+
+        Args:
+            results: Outputs by model.
+            batch: What they were fed.
+            reference: The float model, which the others are compared with; None where there is none.
+
+        Raises:
+            TrtcalError: As `begin`; or there are neither annotations nor a reference.
+        """
+        self.begin(results[reference or next(iter(results))], batch)
+        if self._judge is None:
+            return {}
+        if reference is None and self._judge.truth is None:
+            raise TrtcalError(
+                f"there is nothing to measure task {self.task.name} by: give --annotations, or the float model as "
+                "--reference"
+            )
+        findings = {name: self._judge.found(outputs, batch) for name, outputs in results.items()}
+        theirs = None if reference is None else findings[reference]
+        return {
+            name: self._judge.evidence(batch, found, None if name == reference else theirs)
+            for name, found in findings.items()
+        }
+
+    def sought(self, outputs: Mapping[str, Array], batch: Batch) -> Sequence[Finding] | None:
+        """What one model found in a batch; None where the task finds nothing."""
+        self.begin(outputs, batch)
+        return None if self._judge is None else self._judge.found(outputs, batch)
+
+    def evidence(
+        self, batch: Batch, found: Sequence[Finding] | None, reference: Sequence[Finding] | None = None
+    ) -> Evidence | None:
+        """That, beside what is there; None where the task finds nothing."""
+        return None if self._judge is None or found is None else self._judge.evidence(batch, found, reference)
+
+
+def _shapes(outputs: Mapping[str, Array]) -> dict[str, tuple[int | None, ...]]:
+    return {name: value.shape for name, value in outputs.items()}
+
+
+def _likely_parts(outputs: Mapping[str, Array], batch: Batch) -> tuple[Part, ...]:
+    """What channels mean where outputs look like those of one family of detectors; nothing where it is not clear."""
+    try:
+        adapter, _ = proposed("detect", outputs, input_size(batch))
+    except TrtcalError:
+        return ()
+    return tuple(adapter.parts(_shapes(outputs)))
