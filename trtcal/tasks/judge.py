@@ -10,7 +10,7 @@ from calibrators.errors import DataError, ModelError
 from trtcal.tasks.adapter import Adapter, Shapes
 from trtcal.tasks.evidence import Evidence, Measure, Sample
 from trtcal.tasks.found import ClassMap, Finding, Found
-from trtcal.tasks.nms import suppressed
+from trtcal.tasks.nms import chosen, without_overlaps
 from trtcal.tasks.placed import mapped, masks_placed
 from trtcal.tasks.placement import Placement, Size
 from trtcal.tasks.proposal import adapter_named, proposed
@@ -87,17 +87,13 @@ class Judge:
         return Evidence(self.measure, tuple(samples), self.truth is not None, self.task.confidence, classes)
 
     def _suppressed(self, found: Finding) -> Finding:
-        if isinstance(found, ClassMap) or self.adapter.overlap is None:
-            return found
-        return picked(found, suppressed(found.boxes, found.scores, found.classes, self.adapter.overlap))
+        return found if isinstance(found, ClassMap) else without_overlaps(found, self.adapter.overlap)
 
     def _sure(self, found: Finding) -> Finding:
         """What the float model found with confidence, as what is there."""
-        return (
-            found
-            if isinstance(found, ClassMap)
-            else picked(found, np.flatnonzero(found.scores >= self.task.confidence))
-        )
+        if isinstance(found, ClassMap):
+            return found
+        return chosen(found, np.flatnonzero(found.scores >= self.task.confidence))
 
     def _placement(self, name: str, batch: Batch) -> Placement:
         return Placement.whole(input_size(batch)) if self.placements is None else self.placements(name)
@@ -151,18 +147,6 @@ def opened_judge(
     judge = Judge(task, adapter, truth, placements, "boxes", tuple(notes))
     return replace(
         judge, measure=truth.measure if truth is not None else _measure(adapter, judge.found(outputs, batch))
-    )
-
-
-def picked(found: Found, chosen: Sequence[int] | np.ndarray) -> Found:
-    """Some of what was found, by their places."""
-    places = np.asarray(chosen, np.int64)
-    return Found(
-        found.boxes[places],
-        found.scores[places],
-        found.classes[places],
-        None if found.masks is None else tuple(found.masks[place] for place in places),
-        None if found.points is None else found.points[places],
     )
 
 
