@@ -39,18 +39,21 @@ if TYPE_CHECKING:
     from trtcal.data.preprocess import Preprocess
     from trtcal.machine.examination import Examination, doctor
     from trtcal.measure.accuracy import Report, evaluate
-    from trtcal.measure.side_by_side import Benchmark, benchmark
     from trtcal.pipeline import check_cache, quantize, quantize_dynamic
     from trtcal.precision.result import MixedPrecision
     from trtcal.precision.run import PrecisionRun, choose_precisions
     from trtcal.quantsim.simulator import QuantSim
     from trtcal.recovery.run import quantize_recovered
+    from trtcal.speed.side_by_side import Benchmark, benchmark
+    from trtcal.tasks.found import ClassMap, Found
+    from trtcal.tasks.task import Task
 
 _HOMES = {
-    "Benchmark": "trtcal.measure.side_by_side",
+    "Benchmark": "trtcal.speed.side_by_side",
     "BuildOptions": "engines.backends.backend",
     "CacheFit": "calibrators.cache.check",
     "CalibrationCache": "calibrators.cache.text",
+    "ClassMap": "trtcal.tasks.found",
     "Comparison": "trtcal.analysis.comparison",
     "Converted": "trtcal.conversion",
     "Encoding": "calibrators.encoding",
@@ -58,6 +61,7 @@ _HOMES = {
     "EntropyCalibrator": "calibrators.tensorrt.int8",
     "EntropyCalibrator2": "calibrators.tensorrt.int8",
     "Examination": "trtcal.machine.examination",
+    "Found": "trtcal.tasks.found",
     "Grid": "calibrators.grid",
     "ImageLoader": "trtcal.data.images",
     "LayerAnalysis": "trtcal.analysis.layer_analysis",
@@ -75,11 +79,12 @@ _HOMES = {
     "Session": "engines.sessions.onnxruntime",
     "Statistics": "calibrators.statistics.file",
     "Structure": "engines.structure.lint",
+    "Task": "trtcal.tasks.task",
     "TensorRTSession": "engines.sessions.tensorrt",
     "TensorStatistics": "calibrators.statistics.tensor",
     "TrtcalError": "calibrators.errors",
     "analyse_layers": "trtcal.analysis.layer_analysis",
-    "benchmark": "trtcal.measure.side_by_side",
+    "benchmark": "trtcal.speed.side_by_side",
     "build_engine": "engines.build.builder",
     "calibrate": "calibrators.ranges",
     "check_cache": "trtcal.pipeline",
@@ -102,6 +107,7 @@ __all__ = [
     "BuildOptions",
     "CacheFit",
     "CalibrationCache",
+    "ClassMap",
     "Comparison",
     "Converted",
     "Encoding",
@@ -109,6 +115,7 @@ __all__ = [
     "EntropyCalibrator",
     "EntropyCalibrator2",
     "Examination",
+    "Found",
     "Grid",
     "ImageLoader",
     "LayerAnalysis",
@@ -126,6 +133,7 @@ __all__ = [
     "Session",
     "Statistics",
     "Structure",
+    "Task",
     "TensorRTSession",
     "TensorStatistics",
     "TrtcalError",

@@ -70,7 +70,7 @@ def benchmark(
     code is 1.
     """
     from engines.sessions.onnxruntime import is_engine
-    from trtcal.measure.side_by_side import benchmark as measured
+    from trtcal.speed.side_by_side import benchmark as measured
     from trtcal.tables.benchmark import as_dict, show
 
     if runs is not None and _is_given(context, "duration") and not any(map(is_engine, models)):

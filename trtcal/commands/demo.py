@@ -32,7 +32,7 @@ def demo(
     from trtcal.machine.abilities import runs_rtx
     from trtcal.machine.nvml import nvidia
     from trtcal.measure.accuracy import check_drop
-    from trtcal.measure.benchmark import remarks
+    from trtcal.speed.benchmark import remarks
     from trtcal.tables.demo import as_dict, show
 
     outcome = run(output, step=console.progress)

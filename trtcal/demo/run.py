@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from engines.inspection.engine_record import Engine
     from engines.qdq.write import QuantizedModel
     from trtcal.measure.accuracy import Report
-    from trtcal.measure.benchmark import Latency
+    from trtcal.speed.benchmark import Latency
 
 METHOD = "entropy"
 """How the demo chooses ranges: the default of `trtcal calibrate`."""
@@ -126,7 +126,7 @@ def run(folder: Path, *, step: Step) -> Outcome:
     """
     import trtcal
     from engines.graph.cores import usable_cores
-    from trtcal.measure.benchmark import benchmark
+    from trtcal.speed.benchmark import benchmark
 
     require_libraries()
     places = Places(folder)

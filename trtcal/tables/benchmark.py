@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from engines.graph.cores import usable_cores
-from trtcal.measure.benchmark import STEADY, Latency
-from trtcal.measure.side_by_side import Benchmark
+from trtcal.speed.benchmark import STEADY, Latency
+from trtcal.speed.side_by_side import Benchmark
 from trtcal.tables import console
 
 if TYPE_CHECKING:
-    from trtcal.measure.gpu_timing import EngineTimes
+    from trtcal.speed.gpu_timing import EngineTimes
 
 
 def show(found: Benchmark, *, threads: int | None) -> None:

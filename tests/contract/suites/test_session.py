@@ -16,7 +16,7 @@ from tests.engine_double import doubling
 from tests.engine_files import engine_files
 from tests.session_cases import *  # noqa: F403 - the cases
 from tests.session_error_cases import *  # noqa: F403
-from trtcal.measure.gpu_timing import benchmark_engines
+from trtcal.speed.gpu_timing import benchmark_engines
 
 
 def spec(kind, **values):

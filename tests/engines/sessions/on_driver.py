@@ -18,7 +18,7 @@ from calibrators.errors import DeviceError
 from engines.sessions.tensorrt import TensorRTSession
 from tests.engine_double import doubling
 from tests.session_cases import positives, samples
-from trtcal.measure.gpu_timing import benchmark_engines
+from trtcal.speed.gpu_timing import benchmark_engines
 
 
 class DriverCuda:

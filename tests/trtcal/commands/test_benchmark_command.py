@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from engines.graph.cores import usable_cores
 from engines.sessions.onnxruntime import OnnxRuntimeSession
-from trtcal.measure.benchmark import random_batch
+from trtcal.speed.benchmark import random_batch
 
 
 def small(path, nodes, shape=("N", 3)):

@@ -8,13 +8,13 @@ from calibrators.errors import TrtcalError
 from calibrators.tabular import Row, Tabular
 from engines.backends.shapes import parse_shapes
 from engines.sessions.onnxruntime import Session, is_engine
-from trtcal.measure import benchmark as timing
-from trtcal.measure.benchmark import Latency, benchmark_on, has_qdq, random_batches, require_settings
 from trtcal.measure.models import PathLike, display_names, opened_here, remarks_of
+from trtcal.speed import benchmark as timing
+from trtcal.speed.benchmark import Latency, benchmark_on, has_qdq, random_batches, require_settings
 
 if TYPE_CHECKING:
     from engines.sessions.tensorrt import TensorRTSession
-    from trtcal.measure.gpu_timing import EngineTimes
+    from trtcal.speed.gpu_timing import EngineTimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Benchmark(Tabular):
         if latencies:
             told += timing.remarks(latencies, [name for name in self.quantized if name in latencies])
         if times:
-            from trtcal.measure.gpu_timing import engine_remarks  # it loads onnx and numba, of no use for the CPU alone
+            from trtcal.speed.gpu_timing import engine_remarks  # it loads onnx and numba, of no use for the CPU alone
 
             told += timing.remarks({name: each.compute for name, each in times.items()}, [])
             told += engine_remarks(times, self.precisions)
@@ -181,7 +181,7 @@ def _on_gpu(
     """Times of engines, and what is known of the GPU; nothing where there are no engines."""
     if not engines:
         return {}, None
-    from trtcal.measure.gpu_timing import benchmark_engines, gpu_facts
+    from trtcal.speed.gpu_timing import benchmark_engines, gpu_facts
 
     return benchmark_engines(engines, feeds, **settings), gpu_facts(next(iter(engines.values())).cuda)
 

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper
 from calibrators.batches import TensorSpec
 from calibrators.errors import ModelError, TrtcalError
 from engines.sessions.onnxruntime import OnnxRuntimeSession
-from trtcal.measure import benchmark as module
-from trtcal.measure.benchmark import Latency, benchmark, has_qdq, measure, random_batch, remarks, summary
+from trtcal.speed import benchmark as module
+from trtcal.speed.benchmark import Latency, benchmark, has_qdq, measure, random_batch, remarks, summary
 
 MILLISECOND = 1_000_000
 

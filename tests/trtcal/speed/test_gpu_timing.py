@@ -11,8 +11,8 @@ from tests.engine_double import doubling
 from tests.engine_files import engine_files
 from trtcal.machine.nvml import Clocks, Nvidia
 from trtcal.measure import gpu_timing
-from trtcal.measure.benchmark import FEWEST_RUNS, Latency
-from trtcal.measure.gpu_timing import EngineTimes, benchmark_engines, engine_remarks, gpu_facts
+from trtcal.speed.benchmark import FEWEST_RUNS, Latency
+from trtcal.speed.gpu_timing import EngineTimes, benchmark_engines, engine_remarks, gpu_facts
 
 MILLISECOND = 1_000_000
 

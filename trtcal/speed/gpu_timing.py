@@ -15,7 +15,7 @@ from engines.sessions.closing import Closing
 from engines.sessions.execution import Execution
 from engines.sessions.tensorrt import TensorRTSession
 from trtcal.machine.nvml import clocks, nvidia
-from trtcal.measure.benchmark import WARM_UP, Latency, measure, summary, total_of
+from trtcal.speed.benchmark import WARM_UP, Latency, measure, summary, total_of
 
 ENQUEUE_BOUND = 0.8
 """Part of the GPU's time that launching may take on the CPU before it is likely to hold the GPU up; trtexec's bound."""
@@ -236,7 +236,7 @@ def _runs_per_second(pumps: Mapping[str, _Pump], *, duration: float, seed: int) 
 
 
 def engine_remarks(times: Mapping[str, EngineTimes], precisions: Mapping[str, str]) -> list[str]:
-    """What a reader should know of engines beside `trtcal.measure.benchmark.remarks`.
+    """What a reader should know of engines beside `trtcal.speed.benchmark.remarks`.
 
     Args:
         times: By engine.
