@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from calibrators.errors import BuildError
+from calibrators.methods import names
 from trtcal.commands import options
 from trtcal.tables import console
 
@@ -16,10 +17,19 @@ if TYPE_CHECKING:
     from calibrators.statistics.file import Statistics
     from calibrators.tensorrt.calibrator import Calibrator
     from engines.build.request import BuildRequest
+    from engines.collection.collect import Tensors
+    from engines.inspection.engine_record import Engine
+    from trtcal.analysis.selection import Compared
     from trtcal.config.settings import QuantConfig
     from trtcal.data.images import ImageLoader
+    from trtcal.tasks.task import Task
+
+AUTO = "auto"
+"""In place of a method's name: the one that does best on images that were not calibrated on."""
 
 _CALIBRATION = ("preprocess", "count", "batch_size", "seed", "method", "on_bad_image")
+
+_JUDGING = ("task", "annotations", "confidence")
 
 
 def build(
@@ -105,7 +115,18 @@ def build(
     count: options.Count = 500,
     batch_size: options.CalibrationBatch = 8,
     seed: options.Seed = 0,
-    method: options.Method = "entropy",
+    method: Annotated[
+        str,
+        typer.Option(
+            help=f"How ranges are chosen: {options.METHODS}; or auto, with --images, the best of them on images not "
+            "calibrated on.",
+            metavar="NAME",
+            callback=names.canonical,
+        ),
+    ] = "entropy",
+    task: options.TaskName = "auto",
+    annotations: options.Annotations = None,
+    confidence: options.Confidence = 0.25,
     on_bad_image: options.OnBadImage = "error",
     json: options.Json = False,
 ) -> None:
@@ -113,7 +134,8 @@ def build(
 
     An INT8 engine comes from a model with Q/DQ nodes, or from a float model and its calibration cache, or from a
     float model and images to calibrate on. --preprocess, --count, --batch-size, --seed, --method and --on-bad-image
-    go with --images; --method with --statistics-from, too.
+    go with --images; --method with --statistics-from, too. --method auto ranks every method on up to 500 other images,
+    as `trtcal compare` does, by --task, and takes the winner.
 
     TensorRT 8.6 to 10 reads the cache itself, or calibrates on the images itself, on the GPU, in batches of
     --batch-size; it knows entropy and minmax, and gets the ranges of other methods, found in ONNX Runtime, as a cache.
@@ -133,11 +155,12 @@ def build(
     from engines.build.request import checked_request
     from trtcal.pipeline import require_same_model
     from trtcal.tables.engine import built_as_dict, report
-    from trtcal.tables.images import say_what_was_calibrated_on
 
     source = _source({"--cache": cache, "--images": images, "--statistics-from": statistics})
     if images is None:
         options.require_no_calibration(context, [name for name in _CALIBRATION if name != "method" or not statistics])
+    if method != AUTO:
+        options.require_no_calibration(context, _JUDGING, goes_with="--method auto, which judges methods by a task")
     if allow_version_mismatch and cache is None:
         raise BuildError("--allow-version-mismatch goes with --cache: give a cache, or leave it out")
     request = checked_request(
@@ -158,30 +181,33 @@ def build(
             layer_precisions=options.layer_precisions_of(layer_precision or ()),
         ),
         log=log,
-        inputs=[path for path in (cache, images, config, *(statistics or ())) if path is not None],
+        inputs=[path for path in (cache, images, annotations, config, *(statistics or ())) if path is not None],
     )
     if source in ("--images", "--statistics-from"):
         _require_use(request, source, method)
-    settings = _settings(context, config, skip or (), method if source in ("--images", "--statistics-from") else None)
+    judged_by = options.task_of(task, annotations, confidence)
+    chosen = method if source in ("--images", "--statistics-from") and method != AUTO else None
+    settings = _settings(context, config, skip or (), chosen)
     layers = None if settings is None else planned_for(request, settings)
-    ranges: Path | Statistics | None = cache
-    calibration = _Calibration(model, preprocess, count, batch_size, seed, method, on_bad_image)
-    loader: ImageLoader | None = None
-    calibrator: Calibrator | None = None
-    if images is not None and request.implicit and calibration.kind is not None:
-        calibrator, loader = calibration.calibrator(images)
-    elif images is not None:
-        ranges, loader = calibration.statistics(images, tensors="all" if request.implicit else "quantizable")
+    found = _Ranges(cache, method)
+    if images is not None:
+        calibration = _Calibration(model, preprocess, count, batch_size, seed, method, on_bad_image)
+        found = calibration.found(images, request, judged_by)
     elif statistics is not None:
-        ranges = merged_files(statistics)
-        require_same_model(ranges, model)
+        merged = merged_files(statistics)
+        require_same_model(merged, model)
+        found = _Ranges(merged, method)
+    if method == AUTO and settings is not None:
+        settings = options.with_method(context, settings, found.method, config)
+        layers = planned_for(request, settings)
+    ranges = found.ranges
     with console.staged_progress(f"Building with {request.backend.name}") as stages:
-        if calibrator is not None and loader is not None:
-            calibrator.progress = stages.count("Calibrating", loader.count)
+        if found.calibrator is not None and found.loader is not None:
+            found.calibrator.progress = stages.count("Calibrating", found.loader.count)
         engine = fulfil(
             request,
-            cache=calibrate(ranges, method) if settings is None and isinstance(ranges, Statistics) else ranges,
-            calibrator=calibrator,
+            cache=calibrate(ranges, found.method) if settings is None and isinstance(ranges, Statistics) else ranges,
+            calibrator=found.calibrator,
             allow_version_mismatch=allow_version_mismatch,
             layers=layers,
             phase=stages.stage,
@@ -190,12 +216,7 @@ def build(
         console.emit_json(built_as_dict(engine))
     else:
         report(engine)
-    if loader is not None:
-        say_what_was_calibrated_on(loader, stated=preprocess is not None)
-        if engine.record.quantization == "implicit" and calibrator is None:
-            console.note(
-                f"note: TensorRT has no calibrator that does {method}: the ranges are ONNX Runtime's, given as a cache"
-            )
+    found.say(engine, stated=preprocess is not None)
 
 
 def _source(given: "Mapping[str, object]") -> str | None:
@@ -217,9 +238,9 @@ def _require_use(request: "BuildRequest", source: str, method: str) -> None:
             f"{source} is for INT8 builds of float models, and {request.no_ranges_because}: leave out the "
             f"{'images' if source == '--images' else 'statistics'}"
         )
-    if method == "auto":
+    if method == AUTO and source != "--images":
         raise BuildError(
-            "--method auto is trtcal calibrate's, which writes a cache: give that with --cache, or name a method"
+            "--method auto ranks the methods on images, and statistics hold none: give --images, or name a method"
         )
 
 
@@ -235,6 +256,41 @@ def _settings(
 
     settings = configured(config, skip)
     return settings if settings is None or method is None else options.with_method(context, settings, method, config)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranges:
+    """Where the ranges of a build come from.
+
+    Attributes:
+        ranges: A cache, or statistics; None where TensorRT finds them, or the build needs none.
+        method: How they are chosen.
+        loader: The images that were calibrated on, or will be.
+        calibrator: With which TensorRT finds them.
+        compared: The ranking that chose the method.
+    """
+
+    ranges: "Path | Statistics | None"
+    method: str
+    loader: "ImageLoader | None" = None
+    calibrator: "Calibrator | None" = None
+    compared: "Compared | None" = None
+
+    def say(self, engine: "Engine", *, stated: bool) -> None:
+        """Tell, on standard error, what a user should know of them."""
+        from trtcal.tables.comparison import in_order, say_notes
+        from trtcal.tables.images import say_what_was_calibrated_on
+
+        if self.compared is not None:
+            console.note(f"note: ranges by {self.method}: {in_order(self.compared.comparison)}")
+            say_notes(self.compared, stated=stated)
+        elif self.loader is not None:
+            say_what_was_calibrated_on(self.loader, stated=stated)
+        if self.loader is None or engine.record.quantization != "implicit" or self.calibrator is not None:
+            return
+        console.note(
+            f"note: TensorRT has no calibrator that does {self.method}: the ranges are ONNX Runtime's, given as a cache"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +315,36 @@ class _Calibration:
         chosen = method_named(self.method)
         return next((kind for kind in kinds if METHODS[kind.method] == chosen), None)
 
-    def statistics(self, images: Path, *, tensors: Literal["all", "quantizable"]) -> "tuple[Statistics, ImageLoader]":
+    def found(self, images: Path, request: "BuildRequest", task: "Task") -> _Ranges:
+        """Ranges from images: by the best method; by TensorRT itself where it can, else from ONNX Runtime."""
+        tensors: Tensors = "all" if request.implicit else "quantizable"
+        if self.method == AUTO:
+            compared = self.ranked(images, task, tensors)
+            method = compared.comparison.winner.method
+            return _Ranges(compared.statistics, method, compared.parts.calibration, compared=compared)
+        if request.implicit and self.kind is not None:
+            calibrator, loader = self.calibrator(images)
+            return _Ranges(None, self.method, loader, calibrator)
+        statistics, loader = self.statistics(images, tensors=tensors)
+        return _Ranges(statistics, self.method, loader)
+
+    def ranked(self, images: Path, task: "Task", tensors: "Tensors") -> "Compared":
+        """Every method, the best first, on images that were not calibrated on."""
+        from trtcal.analysis.selection import compare_images
+        from trtcal.data.split import ImageChoice
+
+        choice = ImageChoice(
+            images,
+            preprocess=self.preprocess,
+            count=self.count,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            on_bad_image=self.on_bad_image,
+            task=task,
+        )
+        return compare_images(self.model, choice, tensors=tensors, step=console.progress)
+
+    def statistics(self, images: Path, *, tensors: "Tensors") -> "tuple[Statistics, ImageLoader]":
         """Of activations, collected in ONNX Runtime, now."""
         from calibrators.ranges import method_named
         from trtcal.pipeline import collect_images
