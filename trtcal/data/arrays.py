@@ -11,6 +11,7 @@ import numpy as np
 from calibrators.batches import IMAGE, Array, TensorSpec, bind
 from calibrators.errors import DataError
 from trtcal.data import labels as label_files
+from trtcal.data.geometry import Size
 from trtcal.data.labels import Labels
 
 if TYPE_CHECKING:
@@ -110,6 +111,25 @@ class ArrayFile:
         pixels = np.ascontiguousarray(next(iter(self.arrays.values()))[position])
         return PIL.Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
 
+    def image_size(self, position: int) -> Size:
+        """The (height, width) of a sample: of the image, or in the one array of four axes.
+
+        Axes are N,H,W,C where that is images, or the last has 1 or 3 channels and the second has not; else N,C,H,W.
+
+        Raises:
+            DataError: No array has four axes, or several have.
+        """
+        if self.holds_images:
+            return _size(next(iter(self.arrays.values())).shape[1:3])
+        shapes = [array.shape for array in self.arrays.values() if array.ndim == 4]
+        if len(shapes) != 1:
+            held = ", ".join(f"{name} {'x'.join(map(str, array.shape))}" for name, array in self.arrays.items())
+            raise DataError(
+                f"of its arrays {len(shapes)} have four axes, as images have, and one must, to say their size ({held})"
+            )
+        last = shapes[0][3] in (1, 3) and shapes[0][1] not in (1, 3)
+        return _size(shapes[0][1:3] if last else shapes[0][2:])
+
     def take(self, positions: Sequence[int]) -> dict[str, Array]:
         """Copies of some samples, by input name."""
         return {name: array[list(positions)] for name, array in self.arrays.items()}
@@ -121,6 +141,11 @@ class ArrayFile:
             sample = np.ascontiguousarray(self.arrays[name][position])
             digest.update(f"{sample.dtype.str} {sample.shape} ".encode() + sample.tobytes())
         return digest.digest()
+
+
+def _size(lengths: Sequence[int]) -> Size:
+    height, width = lengths
+    return height, width
 
 
 def _npz(path: Path) -> dict[str, Array]:

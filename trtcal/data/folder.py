@@ -12,8 +12,9 @@ import numpy as np
 
 from calibrators.errors import DataError
 from trtcal.data import labels as label_files
+from trtcal.data.geometry import Size
 from trtcal.data.labels import Labels
-from trtcal.data.pixels import EXTENSIONS, opened
+from trtcal.data.pixels import EXTENSIONS, opened, upright_size
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -69,6 +70,15 @@ class ImageFolder:
             BadImageError: It is none.
         """
         return opened(self.source / self.names[position])
+
+    def image_size(self, position: int) -> Size:
+        """The (height, width) of an image as it is looked at.
+
+        Raises:
+            BadImageError: It cannot be read.
+        """
+        with self.image(position) as image:
+            return upright_size(image)
 
     def content(self, position: int) -> bytes:
         """The SHA-256 of an image file.

@@ -68,6 +68,16 @@ class Resize:
         return max(1, round(height * factor)), max(1, round(width * factor))
 
 
+def letterbox_corner(scaled: Size, size: Size) -> Size:
+    """The (top, left) of a scaled image in a letterbox of `size`: half of the rest, an odd pixel right or below."""
+    return (size[0] - scaled[0]) // 2, (size[1] - scaled[1]) // 2
+
+
+def crop_corner(size: Size, crop: Size) -> Size:
+    """The (top, left) of a central crop of an image of `size`; half a pixel is rounded as torchvision's CenterCrop."""
+    return round((size[0] - crop[0]) / 2), round((size[1] - crop[1]) / 2)
+
+
 def is_length(value: object) -> bool:
     """Whether `value` is a number of pixels, in 32 bits."""
     return type(value) is int and 0 < value < 2**31

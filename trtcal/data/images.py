@@ -4,14 +4,12 @@ import hashlib
 import os
 import threading
 import warnings
-from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from copy import copy
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -19,18 +17,20 @@ from calibrators.batches import IMAGE, Array, Batch, TensorSpec
 from calibrators.errors import DataError
 from calibrators.files import require_path
 from trtcal.data.arrays import ArrayFile
+from trtcal.data.batching import ahead, check_alike, joined, split
 from trtcal.data.fitting import image_channels
 from trtcal.data.folder import ImageFolder
+from trtcal.data.geometry import Size
 from trtcal.data.labels import Labels
 from trtcal.data.pixels import BadImageError
+from trtcal.data.placing import placement
 from trtcal.data.preprocess import PRESETS, Preprocess
 from trtcal.data.recorded_preprocess import chosen_preprocess
 from trtcal.data.sampling import chosen
+from trtcal.tasks.placement import Placement
 
 OnBadImage = Literal["error", "skip"]
 PathLike = str | os.PathLike[str]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class ImageLoader:
@@ -117,6 +117,7 @@ class ImageLoader:
         self.preprocess = _preprocess(preprocess, self._samples, inputs)
         self._key = inputs[0].name if inputs else IMAGE
         self._skip = on_bad_image == "skip"
+        self._sizes: dict[str, Size] = {}
         self.available = len(self._samples.names)
         self.class_names = self._samples.class_names
         self._choose(count, frozenset())
@@ -133,7 +134,7 @@ class ImageLoader:
             return self
         loader = self._open(inputs=inputs)
         loader._choose(*self._choice)
-        loader._skipped = self._skipped
+        loader._skipped, loader._sizes = self._skipped, self._sizes
         return loader
 
     def sampled(self, count: int | None, *, without: Collection[str] = ()) -> "ImageLoader":
@@ -180,6 +181,36 @@ class ImageLoader:
         """(name, reason) of each image that an iteration has left out so far."""
         return list(self._skipped.items())
 
+    def placement(self, name: str) -> Placement:
+        """Where a sample lies in the model's input; arrays that are fed as they are are the input.
+
+        The size is read from the image's header, once.
+
+        Args:
+            name: Any of the source's samples, chosen or not.
+
+        Raises:
+            DataError: There is no such sample, its image cannot be read or is smaller than the crop, or the arrays do
+                not say how large images are.
+        """
+        position = self._position.get(name)
+        if position is None:
+            raise DataError(f"there is no {name} in {self.source}: give one of its {self.available} names")
+        where = self._samples.where(position)
+        try:
+            if name not in self._sizes:
+                self._sizes[name] = self._samples.image_size(position)
+            as_is = self.preprocess.as_is
+            return Placement.whole(self._sizes[name]) if as_is else placement(self.preprocess, self._sizes[name])
+        except BadImageError as error:
+            raise _unreadable(where, error) from error
+        except DataError as error:
+            raise DataError(f"image {where}: {error}") from error
+
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        return {name: position for position, name in enumerate(self._samples.names)}
+
     @cached_property
     def contents(self) -> tuple[bytes, ...]:
         """The SHA-256 of each chosen sample's content, in the order of `names`; reads each sample once.
@@ -208,12 +239,12 @@ class ImageLoader:
         stop = threading.Event()
         waiting = Batch({})
         given = 0
-        with closing(_ahead(lambda part: self._read(part, stop), parts, stop=stop)) as made:
+        with closing(ahead(lambda part: self._read(part, stop), parts, stop=stop)) as made:
             for batch, bad in made:
                 self._skipped.update(bad)
-                waiting = _joined(waiting, batch)
+                waiting = joined(waiting, batch)
                 while waiting.size >= self.batch_size:
-                    full, waiting = _split(waiting, self.batch_size)
+                    full, waiting = split(waiting, self.batch_size)
                     given += full.size
                     yield full
         if waiting.size:
@@ -238,8 +269,7 @@ class ImageLoader:
                     rows[position] = self.preprocess(image)
             except BadImageError as error:
                 if not self._skip:
-                    advice = "remove it, or leave such images out with --on-bad-image skip"
-                    raise DataError(f"cannot read image {where}: {error}; {advice}") from error
+                    raise _unreadable(where, error) from error
                 bad[self._samples.names[position]] = str(error)
             except DataError as error:
                 raise DataError(f"image {where}: {error}") from error
@@ -247,7 +277,7 @@ class ImageLoader:
             return Batch({}), bad
         first = next(iter(rows))
         for position, row in rows.items():
-            _check_alike(row.shape, self._samples.where(position), rows[first].shape, self._samples.where(first))
+            check_alike(row.shape, self._samples.where(position), rows[first].shape, self._samples.where(first))
         return self._batch({self._key: np.stack(list(rows.values()))}, list(rows)), bad
 
     def _content(self, position: int) -> bytes:
@@ -342,59 +372,6 @@ def _usual(samples: ImageFolder | ArrayFile, inputs: Sequence[TensorSpec]) -> st
     return "unit" if channels == 1 else "imagenet"
 
 
-def _ahead(
-    work: Callable[[Item], Result], items: Iterable[Item], *, stop: threading.Event
-) -> Generator[Result, None, None]:
-    """`work(item)` for each item, in order, begun by threads before it is asked for.
-
-    At most one result more than there are threads is made or waits. An exception comes out where its result would. When
-    the generator ends or is closed, `stop` is set for the work in progress, and the threads are gone.
-    """
-    threads = min(4, os.cpu_count() or 1)
-    begun: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="trtcal-images")
-    try:
-        for item in items:
-            begun.append(pool.submit(work, item))
-            if len(begun) > threads:
-                yield begun.popleft().result()
-        while begun:
-            yield begun.popleft().result()
-    finally:
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _joined(left: Batch, right: Batch) -> Batch:
-    if not left.size or not right.size:
-        return left if left.size else right
-    for name, array in right.items():
-        _check_alike(array.shape[1:], right.names[0], left[name].shape[1:], left.names[0])
-    return Batch(
-        {name: np.concatenate([left[name], array]) for name, array in right.items()},
-        names=left.names + right.names,
-        labels=None if left.labels is None or right.labels is None else np.concatenate([left.labels, right.labels]),
-    )
-
-
-def _split(batch: Batch, size: int) -> tuple[Batch, Batch]:
-    """The first `size` samples, and the rest."""
-    if batch.size == size:
-        return batch, Batch({})
-    first, rest = (
-        Batch(
-            {name: array[part] for name, array in batch.items()},
-            names=batch.names[part],
-            labels=None if batch.labels is None else batch.labels[part],
-        )
-        for part in (slice(size), slice(size, None))
-    )
-    return first, rest
-
-
-def _check_alike(shape: tuple[int, ...], where: str, first_shape: tuple[int, ...], first: str) -> None:
-    if shape != first_shape:
-        one, other = ("x".join(map(str, sizes)) for sizes in (shape, first_shape))
-        raise DataError(
-            f"{where} gives {one} and {first} {other}, which make no batch: state a resize, or batch size 1"
-        )
+def _unreadable(where: str, error: BadImageError) -> DataError:
+    advice = "remove it, or leave such images out with --on-bad-image skip"
+    return DataError(f"cannot read image {where}: {error}; {advice}")

@@ -10,10 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from calibrators.errors import DataError, folded, one_line
-from trtcal.data.geometry import Resize, Size, spelled
+from trtcal.data.geometry import Resize, Size, crop_corner, letterbox_corner, spelled
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from collections.abc import Callable
+
+    from PIL.Image import Exif, Image
+    from PIL.ImageFile import ImageFile
 
 EXTENSIONS = (
     ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
@@ -80,6 +83,43 @@ def pixels_of(image: "Image", *, resize: Resize | None, crop: Size | None, grey:
     return pixels if crop is None else _cropped(pixels, crop)
 
 
+def upright_size(image: "Image") -> Size:
+    """The (height, width) of an image as it is looked at: its EXIF orientation applied.
+
+    Only the header is read, but of TIFF, and of PNG whose EXIF stands behind the pixels.
+
+    Raises:
+        BadImageError: It cannot be read.
+    """
+    import PIL.Image
+    from PIL.PngImagePlugin import PngImageFile
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    try:
+        if isinstance(image, TiffImageFile) or (isinstance(image, PngImageFile) and _speaks_late(image)):
+            image.load()
+        orientation = _orientation(image, PIL.Image.Image.getexif)  # PNG's own would decode to find none
+    except Exception as error:  # As in `opened`.
+        raise BadImageError(_reason(error)) from error
+    return (image.width, image.height) if orientation >= 5 else (image.height, image.width)
+
+
+def _speaks_late(image: "ImageFile") -> bool:
+    """Whether a PNG has EXIF, or text that may hold it, behind its pixels."""
+    file = image.fp
+    if file is None:
+        return False
+    place = file.tell()
+    pixels = late = False
+    file.seek(len(b"\x89PNG\r\n\x1a\n"))
+    while len(head := file.read(8)) == 8 and not late:
+        pixels = pixels or head[4:] == b"IDAT"
+        late = pixels and head[4:] in (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+        file.seek(int.from_bytes(head[:4], "big") + 4, io.SEEK_CUR)  # its data and its checksum
+    file.seek(place)
+    return late
+
+
 _turn = Lock()
 
 
@@ -121,9 +161,9 @@ _TURNS = {
 """What undoes each EXIF orientation; from 5 on, height and width change places."""
 
 
-def _orientation(image: "Image") -> int:
+def _orientation(image: "Image", exif: "Callable[[Image], Exif] | None" = None) -> int:
     try:
-        orientation = image.getexif().get(_ORIENTATION, 1)
+        orientation = (image.getexif() if exif is None else exif(image)).get(_ORIENTATION, 1)
     except Exception:  # noqa: BLE001 - damaged EXIF beside good pixels: every viewer shows such an image as it is stored.
         return 1
     return orientation if orientation in _TURNS else 1
@@ -187,7 +227,8 @@ def _letterboxed(image: "Image", size: Size, fill: int) -> "Image":
     import PIL.Image
 
     canvas = PIL.Image.new(image.mode, (size[1], size[0]), fill if image.mode == "L" else (fill, fill, fill))
-    canvas.paste(image, ((size[1] - image.width) // 2, (size[0] - image.height) // 2))
+    top, left = letterbox_corner((image.height, image.width), size)
+    canvas.paste(image, (left, top))
     return canvas
 
 
@@ -195,7 +236,7 @@ def _cropped(pixels: npt.NDArray[np.uint8], crop: Size) -> npt.NDArray[np.uint8]
     height, width = pixels.shape[:2]
     if height < crop[0] or width < crop[1]:
         raise DataError(f"it is {spelled((height, width))}, smaller than the crop {spelled(crop)}: state a resize")
-    top, left = round((height - crop[0]) / 2), round((width - crop[1]) / 2)
+    top, left = crop_corner((height, width), crop)
     return pixels[top : top + crop[0], left : left + crop[1]]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from calibrators.batches import IMAGE, Array, Batch, TensorSpec, bind
 from calibrators.errors import DataError
-from trtcal.data.images import ImageLoader, _ahead, open_images
+from trtcal.data.images import ImageLoader, open_images
 from trtcal.data.preprocess import PRESETS, Preprocess
 
 COLOUR = [TensorSpec("data", ("N", 3, 16, 16), np.dtype("float32"))]
@@ -229,29 +229,6 @@ def test_threads_end_where_the_iterator_is_left(folder: Path) -> None:
     del iterator
     gc.collect()
     assert not loading()
-
-
-def test_work_is_begun_ahead_and_not_too_far() -> None:
-    begun = []
-    stop = threading.Event()
-    ahead = _ahead(lambda item: begun.append(item) or item, range(1000), stop=stop)  # type: ignore[func-returns-value]
-    assert next(ahead) == 0
-    assert next(ahead) == 1
-    ahead.close()
-    assert stop.is_set()
-    assert 1 < len(begun) <= 7  # two results, and at most four threads and one more
-
-
-def test_an_exception_comes_out_in_its_place() -> None:
-    def work(item: int) -> int:
-        if item == 3:
-            raise DataError("three")
-        return item
-
-    ahead = _ahead(work, range(100), stop=threading.Event())
-    assert [next(ahead), next(ahead), next(ahead)] == [0, 1, 2]
-    with pytest.raises(DataError, match="three"):
-        next(ahead)
 
 
 # --- arrays
