@@ -4,8 +4,8 @@
 the background first, which is no class. So qfgaohao/pytorch-ssd (`vision/ssd/ssd.py`, `is_test`) exports them, and
 Linzaer/Ultra-Light-Fast-Generic-Face-Detector-1MB, in either order; names tell nothing, shapes do.
 
-With the priors as a third output, (priors, 4) or (1, priors, 4), centre x and y, width and height from 0 to 1, boxes are
-offsets ``o`` from them, as amdegroot/ssd.pytorch has it (`layers/box_utils.py`, `decode`)::
+With the priors as a third output, (priors, 4) or (1, priors, 4), centre x and y, width and height from 0 to 1, the
+boxes are offsets ``o`` from them, as amdegroot/ssd.pytorch has it (`layers/box_utils.py`, `decode`)::
 
     centre = prior centre + 0.1 o[:2] prior size        size = prior size exp(0.2 o[2:])
 
