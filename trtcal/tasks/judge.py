@@ -15,7 +15,8 @@ from trtcal.tasks.placed import mapped, masks_placed
 from trtcal.tasks.placement import Placement, Size
 from trtcal.tasks.proposal import adapter_named, proposed
 from trtcal.tasks.task import Task
-from trtcal.tasks.truth import Truth, opened_truth
+from trtcal.tasks.truth.opening import opened_truth
+from trtcal.tasks.truth.truth import Truth
 
 Placements = Callable[[str], Placement]
 """Where the image of a name lies in the model's input."""

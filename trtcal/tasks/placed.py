@@ -26,7 +26,7 @@ def _mask(mask: Segmentation, place: Placement) -> Segmentation:
     from hotcoco import mask as coding
 
     pixels = coding.decode(dict(mask)).astype(np.int64)
-    return coding.encode(np.asfortranarray(_looked_up(pixels, place, outside=0).astype(np.uint8)))  # type: ignore[no-any-return]
+    return coding.encode(np.asfortranarray(_looked_up(pixels, place, outside=0).astype(np.uint8)))
 
 
 def _looked_up(values: npt.NDArray[np.int64], place: Placement, *, outside: int) -> npt.NDArray[np.int64]:
