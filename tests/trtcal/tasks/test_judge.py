@@ -1,0 +1,90 @@
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import trtcal
+from calibrators.errors import CheckFailedError, TrtcalError
+from tests.trtcal.tasks.squares import detector, letterbox, photographs
+from trtcal.measure.accuracy import check_drop
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return photographs(tmp_path_factory.mktemp("data") / "photographs")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    kinds = {"float": {}, "soft": {"sharpness": 6.0}, "dead": {"gain": 0.0}}
+    return {name: detector(folder / f"{name}.onnx", **kind) for name, kind in kinds.items()}
+
+
+@pytest.fixture
+def loader(images: Path, models: dict[str, Path], tmp_path: Path):
+    return partial(trtcal.ImageLoader, images, preprocess=letterbox(tmp_path / "box.toml"), model=models["float"])
+
+
+def test_boxes_are_found_in_the_images_own_pixels(images, models, loader) -> None:
+    task = trtcal.Task("detect:yolov8", annotations=images.parent / "annotations.json")
+    report = trtcal.evaluate({"float": models["float"]}, loader(), task=task)
+    result = report.scores["float"].task.result
+    assert (result.measure, report.criterion) == ("mAP 50-95", "task")
+    assert result.value == pytest.approx(100)
+    assert result.by_class == {"red": pytest.approx(100), "green": pytest.approx(100)}
+    assert result.objects == 36
+
+
+def test_without_annotations_the_float_model_is_the_truth(models, loader) -> None:
+    report = trtcal.evaluate(models, loader(), reference="float", task=trtcal.Task("detect"))
+    results = {name: score.task.result for name, score in report.scores.items()}
+    assert {result.measure for result in results.values()} == {"agreement mAP 50-95"}
+    assert results["float"].value == pytest.approx(100)
+    assert results["float"].drop is None
+    assert results["dead"].value == 0
+    assert results["dead"].drop == pytest.approx(100)
+    assert (results["dead"].lost, results["dead"].extra) == (36, 0)
+    assert any("yolov8" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 12])
+def test_the_batch_size_changes_nothing(batch_size, models, loader, images) -> None:
+    task = trtcal.Task("detect", annotations=images.parent / "annotations.json")
+    names = {name: models[name] for name in ("float", "soft")}
+    report = trtcal.evaluate(names, loader(batch_size=batch_size), reference="float", task=task)
+    alone = trtcal.evaluate(names, loader(), reference="float", task=task)
+    assert report.scores["soft"].task.result == alone.scores["soft"].task.result
+
+
+@pytest.mark.parametrize("layout", [{"normalized": True}, {"outputs": 2}, {"outputs": 2, "normalized": True}, {}])
+def test_a_detector_with_dead_scores_fails_every_check_whatever_its_boxes(layout, loader, tmp_path) -> None:
+    alive, dead = (detector(tmp_path / f"{gain}.onnx", gain=gain, **layout) for gain in (1.0, 0.0))
+    report = trtcal.evaluate({"float": alive, "dead": dead}, loader(), reference="float")
+    assert report.scores["dead"].sqnr == 0, report.scores["dead"].groups
+    assert "scores" in report.scores["dead"].worst
+
+
+def test_the_drop_is_bounded(models, loader) -> None:
+    names = {name: models[name] for name in ("float", "dead")}
+    report = trtcal.evaluate(names, loader(), reference="float", task=trtcal.Task("detect"))
+    with pytest.raises(
+        CheckFailedError, match=r"dead drops agreement mAP 50-95 by 100\.00 points: more than the 1 poi"
+    ):
+        check_drop(report, 1)
+    same = {"float": models["float"], "same": models["float"]}
+    check_drop(trtcal.evaluate(same, loader(), reference="float", task=trtcal.Task("detect")), 0)
+
+
+def test_what_fits_nothing_is_said(models, loader) -> None:
+    evaluate = partial(trtcal.evaluate, {"float": models["float"], "other": models["soft"]}, reference="float")
+    with pytest.raises(TrtcalError, match=r"the outputs \(output0 8x6x84\) are not what detect:detr reads: .*not"):
+        evaluate(loader(), task=trtcal.Task("detect:detr"))
+    with pytest.raises(TrtcalError, match="task classify needs class scores"):
+        evaluate(loader(), task=trtcal.Task("classify"))
+    arrays = [np.zeros((2, 3, 64, 64), np.float32)]
+    with pytest.raises(TrtcalError, match="annotations are found by the names of images"):
+        evaluate(arrays, task=trtcal.Task("detect", annotations="truth.json"))
+    with pytest.raises(TrtcalError, match="nothing to measure task detect by: give --annotations, or the float model"):
+        trtcal.evaluate({"float": models["float"]}, loader(), task=trtcal.Task("detect"))
