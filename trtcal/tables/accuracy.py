@@ -7,7 +7,7 @@ from trtcal.data.images import ImageLoader
 from trtcal.measure.accuracy import Report
 from trtcal.measure.chance import measure_named
 from trtcal.tables import console
-from trtcal.tables.scores import by_output, cells, decibels, of_integers, of_other_sizes
+from trtcal.tables.scores import DETAILS, by_output, cells, decibels, of_integers, of_other_sizes
 
 
 def as_dict(report: Report, loader: ImageLoader, notes: Sequence[str]) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def show(report: Report, loader: ImageLoader) -> None:
         columns,
         [[row[heading] or "-" for heading in columns] for row in rows],
         numeric=columns[1:],
-        optional=("top-5",),
+        optional=DETAILS,
         legend=True,
         styles=["red" if each.nonfinite else None for each in report.scores.values()],
     )

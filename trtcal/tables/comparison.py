@@ -11,7 +11,7 @@ from trtcal.measure.chance import measure_named, worth_of
 from trtcal.tables import console
 from trtcal.tables.images import images_as_dict, say_if_few, say_what_was_read
 from trtcal.tables.left_float import left_in_float
-from trtcal.tables.scores import cells, of_other_sizes, of_the_worst
+from trtcal.tables.scores import DETAILS, cells, of_other_sizes, of_the_worst
 
 
 def summary(found: Compared) -> str:
@@ -100,7 +100,7 @@ def show(found: Compared) -> None:
         ["method" if heading == "model" else heading for heading in columns],
         [[row[heading] or "-" for heading in columns] for row in rows],
         numeric=[heading for heading in columns if heading != "model"],
-        optional=("top-5", "lost", "gained"),
+        optional=(*DETAILS, "lost", "gained"),
         styles=[None, *("green" if winner in (each.method, each.same_as) else None for each in comparison.ranking)],
     )
     tied = comparison.tied and comparison.criterion != "SQNR"

@@ -16,7 +16,7 @@ from trtcal.precision.search import changed
 from trtcal.tables import console
 from trtcal.tables.images import images_as_dict
 from trtcal.tables.left_float import left_in_float
-from trtcal.tables.scores import cells, decibels, measured_value, of_other_sizes, of_the_worst
+from trtcal.tables.scores import DETAILS, cells, decibels, measured_value, of_other_sizes, of_the_worst
 
 NAMED = 3
 """Layers of a group that are named; JSON has them all."""
@@ -65,7 +65,7 @@ def _print_choices(found: PrecisionRun) -> None:
         ["operators" if heading == "model" else heading for heading in columns],
         [[row[heading] or "-" for heading in columns] for row in rows],
         numeric=[heading for heading in columns if heading not in ("model", "switched", "target")],
-        optional=("images", "95 % CI", "top-5", "lost", "gained", "agree"),
+        optional=("images", "95 % CI", *DETAILS, "lost", "gained", "agree"),
         styles=[None, *("green" if each is result.best else None for each in result.choices)],
     )
 

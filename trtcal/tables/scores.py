@@ -8,6 +8,10 @@ from trtcal.measure.measures import Score, Share
 from trtcal.tasks.result import TaskResult
 
 
+DETAILS = ("top-5", "mAP 75", "mAP 50", "extra", "moved")
+"""Headings that go first where a terminal has too little room."""
+
+
 def cells(name: str, each: Score, reference: str | None) -> dict[str, str]:
     """A score's cells by heading, empty where nothing was measured."""
     interval = drop = lost = gained = ""

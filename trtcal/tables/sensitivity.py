@@ -15,7 +15,7 @@ from trtcal.measure.measures import Score
 from trtcal.tables import console
 from trtcal.tables.images import images_as_dict
 from trtcal.tables.left_float import left_in_float
-from trtcal.tables.scores import cells, of_other_sizes, of_the_worst
+from trtcal.tables.scores import DETAILS, cells, of_other_sizes, of_the_worst
 
 MOST = 10
 """Tensors of a kind that are named, the worst; JSON has them all."""
@@ -90,7 +90,7 @@ def _print_scores(scores: Mapping[str, Score]) -> None:
         headings,
         [[row[each] or "-" for each in headings] for row in rows],
         numeric=headings[1:],
-        optional=("top-5", "lost", "gained"),
+        optional=(*DETAILS, "lost", "gained"),
     )
 
 
