@@ -18,6 +18,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import astuple
 from types import TracebackType
 from typing import Any
 
@@ -30,6 +31,7 @@ from calibrators.files import locked, opened, require_writable, write_whole
 from engines.graph.model import model_digest
 from engines.simulation.simulated_model import FLOAT, LayerForm, Simulation
 from trtcal.data.images import ImageLoader
+from trtcal.measure.class_counts import ClassCounts
 from trtcal.measure.distortion import Channels, Distortion, Unlike
 from trtcal.measure.measures import Score, Share
 
@@ -190,6 +192,7 @@ def _as_dict(score: Score) -> dict[str, Any]:
         "integers": {name: [share.hits, share.total] for name, share in score.integers.items()},
         "uncounted": sorted(score.uncounted),
         "nonfinite": score.nonfinite,
+        "by_class": {str(number): [*astuple(each)] for number, each in score.by_class.items()},
     }
 
 
@@ -237,6 +240,10 @@ def _score(value: Mapping[str, Any]) -> Score:
         "channels": {str(name): tuple(map(_as_channels, parts)) for name, parts in value.get("channels", {}).items()},
         "integers": {str(name): _share(*map(_count, parts)) for name, parts in value.get("integers", {}).items()},
         "uncounted": left_out,
+        "by_class": {
+            _count(int(number)): ClassCounts(*map(_count, counts))
+            for number, counts in value.get("by_class", {}).items()
+        },
     }
     return Score(**everything)
 

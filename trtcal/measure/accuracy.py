@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from calibrators.errors import CheckFailedError, DataError, ModelError, TrtcalEr
 from calibrators.tabular import Row, Tabular
 from engines.graph.foreign import kind_of
 from engines.sessions.onnxruntime import Session, open_session
+from trtcal.measure.by_class import ClassTable
+from trtcal.measure.changed import ChangedImage, Groups, changed_images, groups_of, most_changed, passes, require_worst
 from trtcal.measure.comparable import counted_alike, require_anything_compared, require_comparable
-from trtcal.measure.groups import Singles, run_group
+from trtcal.measure.groups import Singles, numbered, run_group
 from trtcal.measure.measures import Labels, Score, Share, class_output, score
 
 Model = str | os.PathLike[str] | Session
@@ -29,10 +31,22 @@ class Report(Tabular):
     Attributes:
         scores: What was measured of each, in the order given.
         reference: The model that the others were compared with.
+        class_names: By class number; empty where they are not known.
+        changed_images: The images that changed most, by model, where `evaluate` was asked for them.
     """
 
     scores: Mapping[str, Score]
     reference: str | None = None
+    class_names: tuple[str, ...] = ()
+    changed_images: Mapping[str, tuple[ChangedImage, ...]] = field(default_factory=dict)
+
+    def by_class(self, name: str) -> ClassTable:
+        """What a model does class by class; without rows for one that has no class scores."""
+        return ClassTable(self.scores[name].by_class, self.names_of(name), self.reference not in (None, name))
+
+    def names_of(self, name: str) -> tuple[str, ...]:
+        """The names of a model's classes; empty where there are not as many."""
+        return self.class_names if len(self.class_names) == self.scores[name].classes else ()
 
     def rows(self) -> list[Row]:
         """A row a model."""
@@ -42,9 +56,19 @@ class Report(Tabular):
         """For JSON: percent and dB as numbers, null for what was not measured or is no finite number."""
         return {
             "reference": self.reference,
+            "class_names": [*self.class_names] or None,
             "models": [
-                score_as_dict(name, each, is_reference=name == self.reference) for name, each in self.scores.items()
+                score_as_dict(name, each, is_reference=name == self.reference) | self._in_detail(name)
+                for name, each in self.scores.items()
             ],
+        }
+
+    def _in_detail(self, name: str) -> dict[str, Any]:
+        """By class, and image by image; None for what was not measured."""
+        changed = self.changed_images.get(name)
+        return {
+            "by_class": self.by_class(name).rows() or None,
+            "changed_images": None if changed is None else [image.to_dict() for image in changed],
         }
 
 
@@ -54,6 +78,7 @@ def evaluate(
     *,
     reference: str | None = None,
     class_names: Sequence[str] | None = None,
+    worst: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
     """Run models side by side over the same samples, in one pass.
@@ -66,14 +91,19 @@ def evaluate(
         reference: The name among `models` that the others are compared with; None compares nothing.
         class_names: What the labels number, where it is names in sorted order: as many as the models have classes. None
             takes those of an `ImageLoader`.
-        progress: Is told the number of samples done since the last call.
+        worst: How many of the images that changed most against the reference are named, for each other model. Where
+            `passes` is 2, the reference runs over all samples before, which tells its channels apart: `batches` must be
+            iterable again. None names none.
+        progress: Is told the number of samples done since the last call, in each of the passes.
 
     Raises:
         DataError: There are no samples, they do not fit an input, or the labels do not fit the classes.
         ModelError: A model cannot be opened or fails, or its outputs cannot be compared with the reference's.
-        TrtcalError: `models` holds something that is neither a path nor a session.
+        TrtcalError: `models` holds something that is neither a path nor a session, or `worst` means nothing.
     """
     named_models = _by_name(models)
+    if worst is not None:
+        require_worst(worst, compared=reference is not None and len(named_models) > 1)
     if reference is not None and reference not in named_models:
         raise ModelError(f"the reference {reference} is not among the models: {', '.join(named_models)}")
     with ExitStack() as stack:
@@ -81,7 +111,8 @@ def evaluate(
             name: stack.enter_context(open_session(model)) if isinstance(model, (str, os.PathLike)) else model
             for name, model in named_models.items()
         }
-        return _evaluated(sessions, batches, reference=reference, class_names=class_names, progress=progress)
+        settings: dict[str, Any] = {"reference": reference, "class_names": class_names, "worst": worst}
+        return _evaluated(sessions, batches, **settings, progress=progress)
 
 
 def check_drop(report: Report, max_drop: float) -> None:
@@ -210,6 +241,7 @@ def _evaluated(
     *,
     reference: str | None,
     class_names: Sequence[str] | None,
+    worst: int | None,
     progress: Callable[[int], None] | None,
 ) -> Report:
     batches = fitted(batches, next(iter(models.values())).inputs) if models else batches
@@ -218,6 +250,17 @@ def _evaluated(
     sized = _data_sized(models, renamings)
     fixed = {name: _fixed_batch(model) for name, model in models.items()}
     scores = {name: Score() for name in models}
+    changed: dict[str, tuple[ChangedImage, ...]] = (
+        {} if worst is None else {name: () for name in models if name != reference}
+    )
+    groups: Groups = {}
+    if reference is not None and passes(models[reference].outputs, worst) > 1:
+        if isinstance(batches, Iterator):
+            raise DataError(
+                f"which channels of {reference} are alike is told by a first pass over the samples, before images are "
+                "named by a second one: give batches that can be iterated twice, such as a list or an ImageLoader"
+            )
+        groups = _groups(models[reference], _grouped(batches, models, fixed, sized), fixed[reference], sized, progress)
     for batch in _grouped(batches, models, fixed, sized):
         results = {name: _run(model, batch, renamings[name], fixed[name], sized) for name, model in models.items()}
         expected = results[reference] if reference is not None else None
@@ -228,13 +271,35 @@ def _evaluated(
             if batch.labels is not None:
                 require_labels(name, outputs, batch.labels, batch.names, named, sized=sized)
             other = expected if name != reference else None
-            scores[name] += score(outputs, labels=batch.labels, reference=other, samples=batch.size, sized=sized)
+            measured: dict[str, Any] = {"labels": batch.labels, "sized": sized}
+            scores[name] += score(outputs, **measured, reference=other, samples=batch.size, by_class=True)
+            if worst is not None and other is not None:
+                found = changed_images(batch.names, outputs, other, **measured, groups=groups)
+                changed[name] = most_changed((*changed[name], *found), worst)
         if progress is not None:
             progress(batch.size)
     if not any(each.samples for each in scores.values()):
         raise DataError("there are no samples to measure the accuracy on: give a folder with images, or arrays")
     require_anything_compared(scores, reference, sized)
-    return Report(counted_alike(scores, sized), reference)
+    return Report(counted_alike(scores, sized), reference, tuple(named), changed)
+
+
+def _groups(
+    reference: Session,
+    batches: Iterator[Batch],
+    fixed: int | None,
+    sized: Collection[str],
+    progress: Callable[[int], None] | None,
+) -> Groups:
+    """The groups of channels of the reference's outputs, by all samples."""
+    own = {spec.name: spec.name for spec in reference.outputs}
+    whole = Score()
+    for batch in batches:
+        outputs = _run(reference, batch, own, fixed, sized)
+        whole += score(outputs, reference=outputs, samples=batch.size, sized=sized)
+        if progress is not None:
+            progress(batch.size)
+    return groups_of(whole)
 
 
 def _data_sized(models: Mapping[str, Session], renamings: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
@@ -255,10 +320,7 @@ def _grouped(
     batches: Batches, models: Mapping[str, Session], fixed: Mapping[str, int | None], sized: Collection[str]
 ) -> Iterator[Batch]:
     """Samples as they come; one at a time, or as many as models take, where an output cannot be cut into samples."""
-    given = (
-        each if isinstance(each, Batch) else Batch(each if isinstance(each, Mapping) else {IMAGE: each})
-        for each in batches
-    )
+    given = numbered(batches)
     uncut = any(
         size is not None and any(not spec.shape or spec.shape[0] not in (size, None) for spec in models[name].outputs)
         for name, size in fixed.items()
