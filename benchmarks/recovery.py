@@ -66,7 +66,7 @@ class Row:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        from trtcal.measure.accuracy import score_as_dict
+        from trtcal.measure.report import score_as_dict
 
         measured = None if self.score is None else score_as_dict(self.name, self.score, is_reference=False)
         return {"name": self.name, "note": self.note, "score": measured}

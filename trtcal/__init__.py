@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from trtcal.data.images import ImageLoader
     from trtcal.data.preprocess import Preprocess
     from trtcal.machine.examination import Examination, doctor
-    from trtcal.measure.accuracy import Report, evaluate
+    from trtcal.measure.accuracy import evaluate
+    from trtcal.measure.report import Report
     from trtcal.pipeline import check_cache, quantize, quantize_dynamic
     from trtcal.precision.result import MixedPrecision
     from trtcal.precision.run import PrecisionRun, choose_precisions
@@ -75,7 +76,7 @@ _HOMES = {
     "QuantConfig": "trtcal.config.settings",
     "QuantSim": "trtcal.quantsim.simulator",
     "Range": "calibrators.range",
-    "Report": "trtcal.measure.accuracy",
+    "Report": "trtcal.measure.report",
     "Session": "engines.sessions.onnxruntime",
     "Statistics": "calibrators.statistics.file",
     "Structure": "engines.structure.lint",

@@ -22,11 +22,12 @@ from engines.graph.model import ModelSource, files_of
 from engines.qdq import write as qdq
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from trtcal.data.images import ImageLoader
-from trtcal.measure.accuracy import evaluate, score_as_dict
+from trtcal.measure.accuracy import evaluate
 from trtcal.measure.chance import Criterion, in_tiers
 from trtcal.measure.comparable import counted_alike
 from trtcal.measure.groups import Singles
 from trtcal.measure.measures import Score
+from trtcal.measure.report import score_as_dict
 from trtcal.pipeline import require_same_model
 from trtcal.tasks.task import Task
 

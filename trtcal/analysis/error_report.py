@@ -15,11 +15,11 @@ from engines.graph.data_sizes import data_sized_outputs
 from engines.graph.operators import ADDITIONS, CONVOLUTIONS, WEIGHTED
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from engines.simulation.simulated_model import Layer, LayerForm, Simulation
+from trtcal.analysis.fidelity import Channels, Fidelity, GridUse, Values, quantized
 from trtcal.analysis.layer_error import LayerError
 from trtcal.analysis.suspicion import Suspicion, suspicions
 from trtcal.analysis.weight_errors import WeightError, weight_error
 from trtcal.data.images import ImageLoader
-from trtcal.measure.fidelity import Channels, Fidelity, GridUse, Values, quantized
 from trtcal.measure.groups import Singles, run_group
 from trtcal.measure.measures import Score, score
 

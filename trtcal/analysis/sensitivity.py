@@ -11,7 +11,6 @@ from engines.simulation.simulated_model import Layer, LayerForm
 from trtcal.analysis.trial_cache import TrialCache, trial_key
 from trtcal.analysis.trials import Trials
 from trtcal.config.layer_forms import LayerForms
-from trtcal.measure.accuracy import score_as_dict
 from trtcal.measure.chance import (
     Criterion,
     beyond_chance,
@@ -23,6 +22,7 @@ from trtcal.measure.chance import (
     sqnr_of,
 )
 from trtcal.measure.measures import Score, Share
+from trtcal.measure.report import score_as_dict
 
 Part = Literal["alone", "activation", "weight", "rest"]
 """A trial of a layer: only it in INT8, only its input, only its weight; or all layers but it."""
@@ -58,8 +58,8 @@ class LayerSensitivity:
             "operator": self.layer.type,
             "rank": self.rank,
             **self.alone.to_row(),
-            "only_input_sqnr_db": self.activation.distortion.sqnr,
-            "only_weight_sqnr_db": None if self.weight is None else self.weight.distortion.sqnr,
+            "only_input_sqnr_db": self.activation.sqnr,
+            "only_weight_sqnr_db": None if self.weight is None else self.weight.sqnr,
             "all_but_drop": rest["drop"],
             "all_but_agreement": rest["agreement"],
             "all_but_sqnr_db": rest["sqnr_db"],

@@ -18,7 +18,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from types import TracebackType
 from typing import Any
 
@@ -31,6 +31,7 @@ from calibrators.files import locked, opened, require_writable, write_whole
 from engines.graph.model import model_digest
 from engines.simulation.simulated_model import FLOAT, LayerForm, Simulation
 from trtcal.data.images import ImageLoader
+from trtcal.measure.class_counts import ClassCounts
 from trtcal.measure.distortion import Channels, Distortion, Unlike
 from trtcal.measure.measures import Score, Share
 from trtcal.tasks.adapter import Part
@@ -202,6 +203,7 @@ def _as_dict(score: Score) -> dict[str, Any]:
         "nonfinite": score.nonfinite,
         "parts": [[part.name, part.output, part.axis, part.first, part.last] for part in score.parts],
         "task": None if score.task is None else _summary(score.task),
+        "by_class": {str(number): [*astuple(each)] for number, each in score.by_class.items()},
     }
 
 
@@ -251,6 +253,10 @@ def _score(value: Mapping[str, Any]) -> Score:
         "uncounted": left_out,
         "parts": tuple(Part(str(name), str(output), *map(_count, at)) for name, output, *at in value.get("parts", ())),
         "task": None if value.get("task") is None else _as_summary(value["task"]),
+        "by_class": {
+            _count(int(number)): ClassCounts(*map(_count, counts))
+            for number, counts in value.get("by_class", {}).items()
+        },
     }
     return Score(**everything)
 

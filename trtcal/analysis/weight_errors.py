@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from calibrators.encoding import Encoding
 from engines.simulation.simulated_model import Layer
-from trtcal.measure.fidelity import Fidelity, decibels, spread
+from trtcal.analysis.fidelity import Fidelity, decibels, spread
 
 Floats = npt.NDArray[np.floating[Any]]
 

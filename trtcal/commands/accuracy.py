@@ -42,6 +42,19 @@ def accuracy(
     task: options.TaskName = "auto",
     annotations: options.Annotations = None,
     confidence: options.Confidence = 0.25,
+    worst: Annotated[
+        int | None,
+        typer.Option(
+            help="Name the N images that each model changes most against the reference: images lost, then gained, then "
+            "of another class, each by the lowest SQNR of the image.",
+            metavar="N",
+            min=1,
+        ),
+    ] = None,
+    by_class: Annotated[
+        bool,
+        typer.Option("--by-class", help="Show top-1, images lost and gained of each class; without labels, agreement."),
+    ] = False,
     preprocess: options.Preprocess = None,
     count: Annotated[int | None, typer.Option(help="Images to take (default: all).", metavar="N", min=1)] = None,
     batch_size: options.BatchSize = 8,
@@ -57,12 +70,15 @@ def accuracy(
     With labels: top-1 with its 95 % confidence interval (Wilson's) and top-5; of equal scores the first counts. With a
     reference: the drop in points of top-1, images lost (right by the reference, wrong by this model) and gained (the
     other way round), agreement (the share of images for which both choose the same class) and SQNR (how far the outputs
-    are from the reference's, in dB: about 6 for each bit; of several outputs, the worst one). Without --preprocess,
-    what a quantized model was calibrated with is used again, as its side-car or its cache's says.
+    are from the reference's, in dB: about 6 for each bit; of several outputs, the worst one). A line names the
+    classes that lose most; "beyond chance" is at 95 % for all classes together. Without --preprocess, what a quantized
+    model was calibrated with is used again, as its side-car or its cache's says.
     """
     from trtcal.data.images import open_images
     from trtcal.data.recorded_preprocess import chosen_preprocess
-    from trtcal.measure.accuracy import check_drop, evaluate, require_bound
+    from trtcal.measure.accuracy import evaluate
+    from trtcal.measure.bound import check_drop, require_bound
+    from trtcal.measure.changed import passes, require_worst
     from trtcal.measure.models import display_names, opened, remarks_of
     from trtcal.tables.accuracy import as_dict, remarks, show
     from trtcal.tables.images import NOT_STATED
@@ -73,6 +89,8 @@ def accuracy(
         require_bound(max_drop)
         if compared is None:
             raise TrtcalError("--max-drop needs something to compare with: give two models, or --reference")
+    if worst is not None:
+        require_worst(worst, compared=compared is not None)
     names = display_names(paths)
     anchor = None if compared is None else names[compared]
     with opened(paths, threads=threads) as sessions:
@@ -97,13 +115,16 @@ def accuracy(
             )
         if chosen is None and not loader.preprocess.as_is:
             notes.append(NOT_STATED)
-        with console.progress("Measuring accuracy", loader.count) as advance:
-            report = evaluate(sessions, loader, reference=anchor, task=judged_by, progress=advance)
+        runs = 1 if judged_by.finds else passes(sessions[anchor or names[0]].outputs, worst)
+        with console.progress("Measuring accuracy", runs * loader.count) as advance:
+            report = evaluate(sessions, loader, reference=anchor, task=judged_by, worst=worst, progress=advance)
     notes += remarks(report, loader)
+    if by_class and not any(each.classes for each in report.scores.values()):
+        notes.append("note: --by-class shows nothing: no single output holds class scores")
     if json:
         console.emit_json(as_dict(report, loader, notes))
     else:
-        show(report, loader)
+        show(report, loader, by_class=by_class)
     for line in notes:  # Not before: where the work fails, the error is all that is said.
         console.note(line)
     if max_drop is not None:

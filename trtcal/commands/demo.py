@@ -31,7 +31,7 @@ def demo(
     from trtcal.demo.run import MAX_DROP, run
     from trtcal.machine.abilities import runs_rtx
     from trtcal.machine.nvml import nvidia
-    from trtcal.measure.accuracy import check_drop
+    from trtcal.measure.bound import check_drop
     from trtcal.speed.benchmark import remarks
     from trtcal.tables.demo import as_dict, show
 

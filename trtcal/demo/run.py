@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from calibrators.cache.text import CalibrationCache
     from engines.inspection.engine_record import Engine
     from engines.qdq.write import QuantizedModel
-    from trtcal.measure.accuracy import Report
+    from trtcal.measure.report import Report
     from trtcal.speed.benchmark import Latency
 
 METHOD = "entropy"

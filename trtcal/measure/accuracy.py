@@ -1,61 +1,29 @@
-"""Accuracy: models side by side over the same samples, and the bound on what quantization may cost."""
+"""Accuracy: models side by side over the same samples."""
 
-import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from calibrators.batches import IMAGE, Array, Batch, Batches, fitted
-from calibrators.errors import CheckFailedError, DataError, ModelError, TrtcalError
-from calibrators.tabular import Row, Tabular
+from calibrators.errors import DataError, ModelError, TrtcalError
 from engines.graph.foreign import kind_of
 from engines.sessions.onnxruntime import Session, open_session
-from trtcal.measure.chance import Criterion, criterion_of, drop_of, measure_named
+from trtcal.measure.chance import criterion_of
+from trtcal.measure.changed import ChangedImage, Groups, changed_images, groups_of, most_changed, passes, require_worst
 from trtcal.measure.comparable import counted_alike, require_anything_compared, require_comparable
-from trtcal.measure.groups import Singles, run_group
-from trtcal.measure.measures import Labels, Score, Share, score
+from trtcal.measure.groups import Singles, numbered, run_group
+from trtcal.measure.measures import Labels, Score, score
+from trtcal.measure.report import Changed, Report
 from trtcal.tasks.class_scores import class_output
-from trtcal.tasks.result import TaskResult
+from trtcal.tasks.evidence import Evidence
 from trtcal.tasks.seeking import Seeking
 from trtcal.tasks.task import Task
 
 Model = str | os.PathLike[str] | Session
-
-
-@dataclass(frozen=True, slots=True)
-class Report(Tabular):
-    """Scores by model.
-
-    Attributes:
-        scores: What was measured of each, in the order given.
-        reference: The model that the others were compared with.
-        criterion: What they are judged by first.
-        notes: What a user should know of how the task was measured, one line each.
-    """
-
-    scores: Mapping[str, Score]
-    reference: str | None = None
-    criterion: Criterion = "SQNR"
-    notes: tuple[str, ...] = ()
-
-    def rows(self) -> list[Row]:
-        """A row a model."""
-        return [{"model": name, **each.to_row()} for name, each in self.scores.items()]
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON: percent and dB as numbers, null for what was not measured or is no finite number."""
-        return {
-            "reference": self.reference,
-            "criterion": measure_named(self.criterion, next(iter(self.scores.values()))),
-            "models": [
-                score_as_dict(name, each, is_reference=name == self.reference) for name, each in self.scores.items()
-            ],
-        }
 
 
 def evaluate(
@@ -65,6 +33,7 @@ def evaluate(
     reference: str | None = None,
     class_names: Sequence[str] | None = None,
     task: Task | None = None,
+    worst: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Report:
     """Run models side by side over the same samples, in one pass.
@@ -78,14 +47,19 @@ def evaluate(
         class_names: What the labels number, where it is names in sorted order: as many as the models have classes. None
             takes those of an `ImageLoader`.
         task: What the models are for; None for `Task()`: class scores where an output holds such, else outputs.
-        progress: Is told the number of samples done since the last call.
+        worst: How many of the images that changed most against the reference are named, for each other model. Where
+            `passes` is 2, the reference runs over all samples before, which tells its channels apart: `batches` must be
+            iterable again. None names none.
+        progress: Is told the number of samples done since the last call, in each of the passes.
 
     Raises:
         DataError: There are no samples, they do not fit an input, or the labels do not fit the classes.
         ModelError: A model cannot be opened or fails, or its outputs cannot be compared with the reference's.
-        TrtcalError: `models` holds something that is neither a path nor a session.
+        TrtcalError: `models` holds something that is neither a path nor a session, or `worst` means nothing.
     """
     named_models = _by_name(models)
+    if worst is not None:
+        require_worst(worst, compared=reference is not None and len(named_models) > 1)
     if reference is not None and reference not in named_models:
         raise ModelError(f"the reference {reference} is not among the models: {', '.join(named_models)}")
     with ExitStack() as stack:
@@ -93,49 +67,8 @@ def evaluate(
             name: stack.enter_context(open_session(model)) if isinstance(model, (str, os.PathLike)) else model
             for name, model in named_models.items()
         }
-        return _evaluated(
-            sessions,
-            batches,
-            reference=reference,
-            class_names=class_names,
-            task=Task() if task is None else task,
-            progress=progress,
-        )
-
-
-def check_drop(report: Report, max_drop: float) -> None:
-    """Require that no model is more than `max_drop` percentage points of top-1 under the reference.
-
-    Without labels, the bound is on the percentage of samples where a model's class is not the reference's.
-
-    Raises:
-        CheckFailedError: The bound is broken; the message names every model that breaks it.
-        TrtcalError: The bound is no number from 0 to 100, or nothing was measured that it could hold for.
-    """
-    require_bound(max_drop)
-    compared = {name: each for name, each in report.scores.items() if name != report.reference}
-    if report.reference is None or not compared:
-        raise TrtcalError("a bound on the drop needs a reference beside the model: give two models, or --reference")
-    failures = []
-    for name, each in compared.items():
-        lost, told = _loss(name, each, report.criterion)
-        if lost > max_drop * (1 + 1e-12):  # 0.35 % of 2,000 is 7.000000000000001
-            failures.append(told)
-    if failures:
-        agreement = report.criterion == "agreement" and not all(each.top1.total for each in compared.values())
-        raise CheckFailedError(
-            f"{'; '.join(failures)}: more than the {max_drop:g} {'%' if agreement else 'points'} allowed"
-        )
-
-
-def require_bound(max_drop: float) -> None:
-    """Refuse a bound on the drop that means nothing, before any work is done for it.
-
-    Raises:
-        TrtcalError: It is no number from 0 to 100.
-    """
-    if not 0 <= max_drop <= 100:
-        raise TrtcalError(f"the drop allowed must be from 0 to 100 points, not {max_drop:g}")
+        settings: dict[str, Any] = {"reference": reference, "class_names": class_names, "worst": worst}
+        return _evaluated(sessions, batches, **settings, task=Task() if task is None else task, progress=progress)
 
 
 def require_labels(
@@ -177,39 +110,6 @@ def require_labels(
         )
 
 
-def score_as_dict(name: str, each: Score, *, is_reference: bool) -> dict[str, Any]:
-    """For JSON: percent and dB as numbers, null for what was not measured or is no finite number."""
-    compared = bool(each.distortions or each.unlike) and not is_reference
-    by_output = {output: _finite(part.sqnr) for output, part in each.distortions.items()}
-    drop = None
-    if compared and each.top1.total:
-        images = each.lost - each.gained
-        drop = {"points": each.drop, "images": images, "lost": each.lost, "gained": each.gained}
-    return {
-        "name": name,
-        "samples": each.samples,
-        "classes": each.classes or None,
-        "top1": _share_as_dict(each.top1),
-        "top5": _share_as_dict(each.top5),
-        "drop": drop,
-        "agreement": _share_as_dict(each.agreement),
-        "task": None if each.task is None else task_as_dict(each.task.result),
-        "sqnr_db": _finite(each.distortion.sqnr) if compared else None,
-        "worst": {"output": each.worst, "sqnr_db": _finite(each.sqnr)} if compared else None,
-        "sqnr_db_by_group": {group: _finite(part.sqnr) for group, part in each.groups.items()},
-        "sqnr_db_by_output": dict.fromkeys(each.unlike) | by_output,
-        "other_size": {output: part.samples for output, part in each.unlike.items()},
-        "equal_integers": {output: _share_as_dict(share) for output, share in each.integers.items()},
-        "identical": each.identical if compared else None,
-        "nonfinite_samples": each.nonfinite,
-    }
-
-
-def task_as_dict(result: TaskResult) -> dict[str, Any]:
-    """For JSON: percent or one's own unit as numbers, null for what was not measured."""
-    return {**asdict(result), "drop": result.drop}
-
-
 def _by_name(models: Model | Mapping[str, Model]) -> dict[str, Model]:
     if isinstance(models, (str, os.PathLike)):
         return {Path(models).name: models}
@@ -234,6 +134,7 @@ def _evaluated(
     reference: str | None,
     class_names: Sequence[str] | None,
     task: Task,
+    worst: int | None,
     progress: Callable[[int], None] | None,
 ) -> Report:
     batches = fitted(batches, next(iter(models.values())).inputs) if models else batches
@@ -243,6 +144,17 @@ def _evaluated(
     fixed = {name: _fixed_batch(model) for name, model in models.items()}
     scores = {name: Score() for name in models}
     seeking = Seeking(task, batches, sized)
+    changed: dict[str, tuple[ChangedImage, ...]] = (
+        {} if worst is None else {name: () for name in models if name != reference}
+    )
+    groups: Groups = {}
+    if reference is not None and not task.finds and passes(models[reference].outputs, worst) > 1:
+        if isinstance(batches, Iterator):
+            raise DataError(
+                f"which channels of {reference} are alike is told by a first pass over the samples, before images are "
+                "named by a second one: give batches that can be iterated twice, such as a list or an ImageLoader"
+            )
+        groups = _groups(models[reference], _grouped(batches, models, fixed, sized), fixed[reference], sized, progress)
     for batch in _grouped(batches, models, fixed, sized):
         results = {name: _run(model, batch, renamings[name], fixed[name], sized) for name, model in models.items()}
         expected = results[reference] if reference is not None else None
@@ -253,22 +165,54 @@ def _evaluated(
                 require_comparable(name, outputs, reference, expected, models, sized)
             if batch.labels is not None and seeking.classifies:
                 require_labels(name, outputs, batch.labels, batch.names, named, sized=sized)
+            other = expected if name != reference else None
+            measured: dict[str, Any] = {"labels": batch.labels if seeking.classifies else None, "sized": sized}
             scores[name] += score(
                 outputs,
-                labels=batch.labels if seeking.classifies else None,
-                reference=expected if name != reference else None,
+                **measured,
+                reference=other,
                 samples=batch.size,
-                sized=sized,
+                by_class=True,
                 parts=seeking.parts,
                 task=found.get(name),
             )
+            if worst is not None and other is not None and not task.finds:
+                images = changed_images(batch.names, outputs, other, **measured, groups=groups)
+                changed[name] = most_changed((*changed[name], *images), worst)
         if progress is not None:
             progress(batch.size)
     if not any(each.samples for each in scores.values()):
         raise DataError("there are no samples to measure the accuracy on: give a folder with images, or arrays")
     require_anything_compared(scores, reference, sized)
+    named_images: dict[str, tuple[Changed, ...]] = {
+        name: images if worst is None or not task.finds else _changes(scores[name], worst)
+        for name, images in changed.items()
+    }
     criterion = criterion_of(scores[reference or next(iter(scores))], task)
-    return Report(counted_alike(scores, sized), reference, criterion, seeking.notes)
+    return Report(counted_alike(scores, sized), reference, criterion, seeking.notes, tuple(named), named_images)
+
+
+def _changes(score: Score, worst: int) -> tuple[Changed, ...]:
+    """The images in which most of what was found is other than the reference's."""
+    return tuple(score.task.changes(worst)) if isinstance(score.task, Evidence) else ()
+
+
+def _groups(
+    reference: Session,
+    batches: Iterator[Batch],
+    fixed: int | None,
+    sized: Collection[str],
+    progress: Callable[[int], None] | None,
+) -> Groups:
+    """The groups of channels of the reference's outputs, by all samples."""
+    own = {spec.name: spec.name for spec in reference.outputs}
+    whole = Score()
+    for batch in batches:
+        outputs = _run(reference, batch, own, fixed, sized)
+        whole += score(outputs, reference=outputs, samples=batch.size, sized=sized)
+        if progress is not None:
+            progress(batch.size)
+    return groups_of(whole)
 
 
 def _data_sized(models: Mapping[str, Session], renamings: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
@@ -289,10 +233,7 @@ def _grouped(
     batches: Batches, models: Mapping[str, Session], fixed: Mapping[str, int | None], sized: Collection[str]
 ) -> Iterator[Batch]:
     """Samples as they come; one at a time, or as many as models take, where an output cannot be cut into samples."""
-    given = (
-        each if isinstance(each, Batch) else Batch(each if isinstance(each, Mapping) else {IMAGE: each})
-        for each in batches
-    )
+    given = numbered(batches)
     uncut = any(
         size is not None and any(not spec.shape or spec.shape[0] not in (size, None) for spec in models[name].outputs)
         for name, size in fixed.items()
@@ -300,28 +241,6 @@ def _grouped(
     if not sized and not uncut:
         return given
     return iter(Singles(given, max(filter(None, fixed.values()), default=1)))
-
-
-def _loss(name: str, each: Score, criterion: Criterion) -> tuple[float, str]:
-    """What a model loses against the reference, in points or percent of the images, and that in words.
-
-    Raises:
-        TrtcalError: Nothing was measured of it that could be lost.
-    """
-    if criterion == "task":
-        lost, measure = drop_of(each, criterion), measure_named(criterion, each)
-        return lost, f"{name} drops {measure} by {lost:.2f} points"
-    if each.top1.total:
-        images = each.lost - each.gained
-        return each.drop, f"{name} drops top-1 by {each.drop:.2f} points ({images} of {each.top1.total} images)"
-    if not each.agreement.total:
-        raise TrtcalError(
-            f"a bound on the drop needs class scores, and no single output of {name} holds them: say what it finds "
-            "with --task, such as --task detect"
-        )
-    others, total = each.agreement.total - each.agreement.hits, each.agreement.total
-    lost = 100 * others / total
-    return lost, f"{name} differs from the reference's class for {lost:.2f} % ({others} of {total} images)"
 
 
 def _run(
@@ -352,13 +271,3 @@ def _require_samples(name: str, outputs: Mapping[str, Array], batch: Batch, size
         raise ModelError(
             f"{name} gives {len(outputs[held])} rows of {held} for {batch.size} samples: run it with a batch size of 1"
         )
-
-
-def _share_as_dict(share: Share) -> dict[str, Any] | None:
-    if not share.total:
-        return None
-    return {"percent": share.percent, "interval95": share.interval(), "hits": share.hits, "total": share.total}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

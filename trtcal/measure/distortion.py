@@ -159,10 +159,14 @@ def cut(found: Sequence[Channels]) -> dict[str, Distortion]:
         found: Its channels along each axis that may be theirs: the one that tells most groups apart counts, the first
             of equal ones.
     """
+    groups = grouped(found)
+    return {} if groups is None else {f"channels {in_runs(each)}": groups[0].distortion(each) for each in groups[1]}
+
+
+def grouped(found: Sequence[Channels]) -> tuple[Channels, list[list[int]]] | None:
+    """The channels of an output that are told apart, and their groups, as `cut` has them; None where all are alike."""
     groups = max(((each, each.groups) for each in found), key=lambda pair: len(pair[1]), default=None)
-    if groups is None or len(groups[1]) < 2:
-        return {}
-    return {f"channels {in_runs(group)}": groups[0].distortion(group) for group in sorted(map(sorted, groups[1]))}
+    return None if groups is None or len(groups[1]) < 2 else (groups[0], sorted(map(sorted, groups[1])))
 
 
 def named(found: Sequence[Channels], parts: Sequence[Part]) -> dict[str, Distortion]:

@@ -1,10 +1,10 @@
 """Samples as models are measured on them: in groups of one size, so that no result depends on how they were batched."""
 
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from calibrators.batches import Array, Batch, bind
+from calibrators.batches import IMAGE, Array, Batch, Batches, bind
 from engines.graph.chunks import filled
 from engines.sessions.onnxruntime import Session
 from trtcal.tasks.placement import Placement
@@ -39,6 +39,18 @@ class Singles:
     def _sample(self, batch: Batch, part: slice) -> Batch:
         labels = batch.labels[part] if self._labelled and batch.labels is not None else None
         return Batch({name: array[part] for name, array in batch.items()}, names=batch.names[part], labels=labels)
+
+
+def numbered(batches: Batches) -> Iterator[Batch]:
+    """Batches; samples without a name go by their position, in all batches."""
+    done = 0
+    for each in batches:
+        batch = each if isinstance(each, Batch) else Batch(each if isinstance(each, Mapping) else {IMAGE: each})
+        if done and batch.names == Batch(batch).names:
+            names = [f"sample {done + place}" for place in range(batch.size)]
+            batch = Batch(batch, names=names, labels=batch.labels)
+        done += batch.size
+        yield batch
 
 
 def _joined(samples: Sequence[Batch]) -> Batch:

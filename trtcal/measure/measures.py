@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from calibrators.batches import Array
 from calibrators.tabular import Row
+from trtcal.measure.class_counts import ByClass, added, count_by_class
 from trtcal.measure.distortion import Channels, Distortion, Unlike, cut, distortion, distortions, named
 from trtcal.tasks.adapter import Part
 from trtcal.tasks.class_scores import class_output
@@ -82,6 +83,8 @@ class Score:
         nonfinite: Samples with NaN or Inf in an output. One with NaN among its class scores counts as wrong.
         parts: What channels of outputs mean, where the task or the outputs' shapes tell.
         task: What was found in the samples, where the model is for finding something.
+        by_class: Top-1, lost and gained by the samples' labels, agreement by the reference's classes; empty where
+            `score` was not asked for it.
     """
 
     samples: int = 0
@@ -99,6 +102,7 @@ class Score:
     nonfinite: int = 0
     parts: tuple[Part, ...] = ()
     task: Evidence | Summary | None = None
+    by_class: ByClass = field(default_factory=dict)
 
     def __add__(self, other: "Score") -> "Score":
         return Score(
@@ -117,6 +121,7 @@ class Score:
             nonfinite=self.nonfinite + other.nonfinite,
             parts=self.parts or other.parts,
             task=_found(self.task, other.task),
+            by_class=added(self.by_class, other.by_class),
         )
 
     @property
@@ -151,12 +156,12 @@ class Score:
     def worst(self) -> str:
         """The group of the lowest SQNR; empty where nothing counts."""
         groups = self.groups
-        return min(groups, key=lambda name: _or_least(groups[name].sqnr), default="")
+        return min(groups, key=lambda name: or_least(groups[name].sqnr), default="")
 
     @property
     def sqnr(self) -> float:
         """Of the worst group, in dB: what ranks and bounds. One number over boxes and scores would hide the scores."""
-        return min((part.sqnr for part in self.groups.values()), key=_or_least, default=math.inf)
+        return min((part.sqnr for part in self.groups.values()), key=or_least, default=math.inf)
 
     @property
     def distortion(self) -> Distortion:
@@ -207,6 +212,7 @@ def score(
     sized: Collection[str] = (),
     parts: Sequence[Part] = (),
     task: Evidence | None = None,
+    by_class: bool = False,
 ) -> Score:
     """Measure one batch of outputs.
 
@@ -218,16 +224,19 @@ def score(
         sized: Outputs whose size depends on the data: they hold no class scores.
         parts: What channels of outputs mean.
         task: What was found in the samples.
+        by_class: Whether samples are counted by class, too.
     """
     samples = len(next(iter(outputs.values()))) if samples is None else samples
     name = class_output(outputs, sized)
     given = reference or {}
     alike = {key: value for key, value in given.items() if value.shape == outputs[key].shape}
-    scores = _class_scores(outputs[name]) if name else None
-    expected = _class_scores(alike[name]) if name in alike else None
+    scores = class_scores(outputs[name]) if name else None
+    expected = class_scores(alike[name]) if name in alike else None
     right = in_top(scores, labels, 1) if scores is not None and labels is not None else None
     before = in_top(expected, labels, 1) if expected is not None and labels is not None else None
     top5 = in_top(scores, labels, 5) if scores is not None and labels is not None and scores.shape[1] > 5 else None
+    same = agreeing(scores, expected) if scores is not None and expected is not None else None
+    best = classes_of(expected) if expected is not None else None
     apart = {key for key, value in alike.items() if key != name and value.shape[:1] == (samples,)} - set(sized)
     found = {
         key: distortions(value, outputs[key], by_channel=key in apart)
@@ -239,17 +248,18 @@ def score(
         classes=0 if scores is None else scores.shape[1],
         top1=_share(right),
         top5=_share(top5),
-        agreement=_share(agreeing(scores, expected) if scores is not None and expected is not None else None),
+        agreement=_share(same),
         lost=0 if right is None or before is None else int(np.sum(before & ~right)),
         gained=0 if right is None or before is None else int(np.sum(right & ~before)),
         distortions={key: whole for key, (whole, _) in found.items()},
-        unlike={key: _unlike(given[key], outputs[key], samples) for key in given if key not in alike},
+        unlike={key: other_size(given[key], outputs[key], samples) for key in given if key not in alike},
         channels={key: parts for key, (_, parts) in found.items() if parts},
         integers={key: _equal(value, outputs[key]) for key, value in alike.items() if value.dtype.kind in "iub"},
         uncounted=uncounted([key for key, value in given.items() if value.dtype.kind == "f"], sized),
         nonfinite=_nonfinite_samples(outputs, samples),
         parts=tuple(parts),
         task=task,
+        by_class=count_by_class(labels, right, before, best, same) if by_class else {},
     )
 
 
@@ -271,6 +281,12 @@ def in_top(scores: Scores, labels: Labels, k: int) -> Hits:
     return hits
 
 
+def classes_of(scores: Scores) -> Labels:
+    """The class of the highest score, the first of equal ones; -1 for a row with NaN."""
+    best: Labels = np.where(np.isnan(scores).any(axis=1), -1, scores.argmax(axis=1))
+    return best
+
+
 def agreeing(scores: Scores, reference: Scores) -> Hits:
     """Whether the highest score, the first of equal ones, is at the same class in both; never where a row has NaN."""
     clean = ~(np.isnan(scores).any(axis=1) | np.isnan(reference).any(axis=1))
@@ -282,7 +298,8 @@ def _equal(reference: Array, values: Array) -> Share:
     return Share(int(np.sum(reference == values)), reference.size)
 
 
-def _unlike(reference: Array, values: Array, samples: int) -> Unlike:
+def other_size(reference: Array, values: Array, samples: int) -> Unlike:
+    """An output of some samples that has another size than the reference's."""
     return Unlike(samples, *(distortion(each, each).signal for each in (reference, values) if each.dtype.kind == "f"))
 
 
@@ -294,7 +311,8 @@ def _found(one: Evidence | Summary | None, other: Evidence | Summary | None) -> 
     return one + other
 
 
-def _or_least(sqnr: float) -> float:
+def or_least(sqnr: float) -> float:
+    """For ranking: NaN, of outputs that hold it, is the least."""
     return -math.inf if math.isnan(sqnr) else sqnr
 
 
@@ -314,7 +332,8 @@ def _added(one: Mapping[str, T], other: Mapping[str, T], nothing: T) -> dict[str
     return {name: one.get(name, nothing) + other.get(name, nothing) for name in dict.fromkeys([*one, *other])}
 
 
-def _class_scores(value: npt.NDArray[Any]) -> Scores:
+def class_scores(value: npt.NDArray[Any]) -> Scores:
+    """An output that holds class scores (`class_output`) without its trailing axes of length 1."""
     return value.reshape(value.shape[:2])
 
 

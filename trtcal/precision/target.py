@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from calibrators.errors import DataError, ModelError, TrtcalError
-from trtcal.measure.accuracy import require_bound
+from trtcal.measure.bound import require_bound
 from trtcal.measure.chance import Criterion, drop_of, interval_of
 from trtcal.measure.measures import Score
 from trtcal.tasks.result import TaskResult

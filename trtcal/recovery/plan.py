@@ -21,9 +21,9 @@ from engines.qdq.placement import SMALL
 from engines.qdq.weights import WeightOptions
 from trtcal.analysis.judging import Step
 from trtcal.data.split import Parts
-from trtcal.measure.accuracy import score_as_dict
 from trtcal.measure.chance import Criterion, measure_named
 from trtcal.measure.measures import Score
+from trtcal.measure.report import score_as_dict
 from trtcal.recovery.steps import STEPS, Attempt, Ranges, StepName, Steps
 from trtcal.tasks.task import Task
 

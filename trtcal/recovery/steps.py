@@ -25,10 +25,10 @@ from engines.simulation.simulated_model import LayerForm, Simulation
 from trtcal.analysis.judging import Step
 from trtcal.analysis.trials import MOST_BYTES, Trials
 from trtcal.data.split import Parts
-from trtcal.measure.accuracy import score_as_dict
 from trtcal.measure.chance import better, in_tiers
 from trtcal.measure.groups import Singles
 from trtcal.measure.measures import Score
+from trtcal.measure.report import score_as_dict
 from trtcal.tasks.task import Task
 
 StepName = Literal["equalization", "bias-correction", "adaround"]

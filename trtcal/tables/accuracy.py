@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from trtcal.data.images import ImageLoader
-from trtcal.measure.accuracy import Report
 from trtcal.measure.chance import measure_named
+from trtcal.measure.report import Report
 from trtcal.tables import console
+from trtcal.tables.by_class import say_by_class, show_by_class
+from trtcal.tables.changed import show_changed
 from trtcal.tables.scores import DETAILS, by_output, cells, decibels, of_integers, of_other_sizes
 
 
@@ -50,8 +52,14 @@ def remarks(report: Report, loader: ImageLoader) -> list[str]:
     return notes
 
 
-def show(report: Report, loader: ImageLoader) -> None:
-    """Print the scores, and how far each output is from the reference's where there are several."""
+def show(report: Report, loader: ImageLoader, *, by_class: bool = False) -> None:
+    """Print the scores, how far each output is from the reference's where there are several, classes and images.
+
+    Args:
+        report: What was measured.
+        loader: The images.
+        by_class: Show every class; else a line names those that lose most.
+    """
     rows = [cells(name, each, report.reference) for name, each in report.scores.items()]
     columns = [heading for heading in rows[-1] if any(row[heading] for row in rows)]
     samples = max(each.samples for each in report.scores.values())
@@ -81,3 +89,8 @@ def show(report: Report, loader: ImageLoader) -> None:
             [[name, output, decibels(part.sqnr)] for name, parts in outputs.items() for output, part in parts.items()],
             numeric=("SQNR",),
         )
+    for name in report.scores:
+        if name != report.reference:
+            (show_by_class if by_class else say_by_class)(name, report.by_class(name))
+    for name, images in report.changed_images.items():
+        show_changed(name, images, str(report.reference), report.names_of(name))

@@ -6,8 +6,8 @@ from typing import Any
 
 from trtcal.analysis.comparison import REFERENCE, Comparison, Ranked
 from trtcal.analysis.selection import Compared
-from trtcal.measure.accuracy import score_as_dict
 from trtcal.measure.chance import measure_named, worth_of
+from trtcal.measure.report import score_as_dict
 from trtcal.tables import console
 from trtcal.tables.images import images_as_dict, say_if_few, say_what_was_read
 from trtcal.tables.left_float import left_in_float

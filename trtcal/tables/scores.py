@@ -7,7 +7,6 @@ from trtcal.measure.distortion import Distortion
 from trtcal.measure.measures import Score, Share
 from trtcal.tasks.result import TaskResult
 
-
 DETAILS = ("top-5", "mAP 75", "mAP 50", "extra", "moved")
 """Headings that go first where a terminal has too little room."""
 

@@ -163,6 +163,15 @@ def compared(losses, gains, total=500, noise=0.1):
     )  # fmt: skip
 
 
+def test_rows_have_the_sqnr_of_the_worst_output_in_each_trial(work):
+    """A sum over boxes and scores, which hides what the scores lose, stands nowhere."""
+    trials, forms = work(network())
+    apart = {"boxes": Distortion(1e6, 1.0), "scores": Distortion(1.0, 0.1)}
+    (row, *_) = rank_layers(trials, forms, cache=_Fixed({}, replace(compared(0, 0), distortions=apart))).rows()
+    told = ("sqnr_db", "only_input_sqnr_db", "only_weight_sqnr_db", "all_but_sqnr_db")
+    assert [row[column] for column in told] == [pytest.approx(10)] * 4
+
+
 @pytest.mark.parametrize("criterion", ["top-1", "agreement"])
 def test_a_drop_that_may_be_chance_counts_as_none(work, criterion):
     trials, forms = work(network())

@@ -20,6 +20,7 @@ from tests.engines.networks import classifier
 from trtcal.analysis import trial_cache
 from trtcal.analysis.trial_cache import TrialCache, trial_context, trial_key
 from trtcal.data.images import ImageLoader
+from trtcal.measure.class_counts import ClassCounts
 from trtcal.measure.distortion import Distortion
 from trtcal.measure.measures import Score, Share
 
@@ -28,9 +29,10 @@ ROOT = Path(__file__).resolve().parents[3]
 COUNTS = st.integers(0, 2**40)
 SHARES = st.tuples(COUNTS, COUNTS).map(lambda pair: Share(min(pair), max(pair)))
 DISTORTIONS = st.dictionaries(st.text(), st.builds(Distortion, st.floats(), st.floats()), max_size=3)
+BY_CLASS = st.dictionaries(st.integers(0, 999), st.builds(ClassCounts, *[COUNTS] * 6), max_size=3)
 SCORES = st.builds(
     Score, COUNTS, COUNTS, top1=SHARES, top5=SHARES, agreement=SHARES, lost=COUNTS, gained=COUNTS,
-    distortions=DISTORTIONS, nonfinite=COUNTS,
+    distortions=DISTORTIONS, nonfinite=COUNTS, by_class=BY_CLASS,
 )  # fmt: skip
 
 SCORE = Score(samples=7, classes=3, top1=Share(4, 7), agreement=Share(5, 7), distortions={"y": Distortion(0.1, 1e-300)})

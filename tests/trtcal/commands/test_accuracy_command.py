@@ -73,7 +73,9 @@ def test_numbers_stay_whole_in_a_narrow_terminal(command, resnet8, rough, cifar,
     headings, *rows = ([cell.strip() for cell in re.split("[│┃]", row)[1:-1]] for row in table_of(out))
     assert headings == ["model", "top-1", "95 % CI", "drop", "lost", "gained", "agree", "SQNR"]
     assert [row[0] for row in rows] == ["1", "2"]
-    assert out.splitlines()[-2:] == ["1: mlperf_tiny_resnet8.onnx", "2: rough.onnx"]
+    legend = out.splitlines()[out.splitlines().index("1: mlperf_tiny_resnet8.onnx") - 1 :]
+    assert legend[0].startswith("└")
+    assert legend[2] == "2: rough.onnx"
     assert all(cell in wide for row in rows for cell in row[1:])
 
 
@@ -383,3 +385,62 @@ def test_a_model_whose_biases_overflow_is_computed_literally_and_that_is_said(co
     code, _, err = command("accuracy", model, model, "--images", samples, "--preprocess", "none")
     assert code == 0
     assert "fine.onnx is computed as its nodes say" in err and "head" in err
+
+
+def test_the_images_that_changed_most_are_named(command, resnet8, rough, cifar):
+    options = ["--images", cifar, "--preprocess", "raw", "--count", "100", "--worst", "4"]
+    code, out, _ = command("accuracy", resnet8, rough, *options)
+    assert code == 0
+    assert "Images that rough.onnx changes most against mlperf_tiny_resnet8.onnx" in out
+    rows = [[cell.strip() for cell in re.split("[│┃]", row)[1:-1]] for row in table_of(out)]
+    start = rows.index(["image", "change", "class", "label", "SQNR"])
+    code, text, _ = command("accuracy", resnet8, rough, *options, "--json", "--batch-size", "3")
+    reference, found = json.loads(text)["models"]
+    assert reference["changed_images"] is None
+    images = found["changed_images"]
+    assert [row[0] for row in rows[start + 1 :]] == [image["image"] for image in images]
+    assert len(images) == 4
+    assert all(image["change"] == "lost" and image["label"] == image["reference_class"] for image in images)
+    assert [image["sqnr_db"] for image in images] == sorted(image["sqnr_db"] for image in images)
+
+
+def test_classes_have_a_line_and_on_request_a_table(command, resnet8, rough, cifar):
+    options = ["--images", cifar, "--preprocess", "raw", "--count", "200"]
+    _, out, _ = command("accuracy", resnet8, rough, *options)
+    (line,) = [line for line in out.splitlines() if line.startswith("rough.onnx by class: ")]
+    assert len(line) < 250
+    _, out, _ = command("accuracy", resnet8, rough, *options, "--by-class")
+    assert "rough.onnx by label" in out
+    assert "rough.onnx by class" not in out
+    rows = [[cell.strip() for cell in re.split("[│┃]", row)[1:-1]] for row in table_of(out)][-10:]
+    assert [row[0] for row in rows] == [str(number) for number in range(10)]
+    _, text, _ = command("accuracy", resnet8, rough, *options, "--json")
+    found = json.loads(text)["models"][1]
+    for column, name in ((1, "images"), (5, "lost"), (6, "gained")):
+        assert [int(row[column]) for row in rows] == [row[name] for row in found["by_class"]]
+    assert sum(row["images"] for row in found["by_class"]) == 200
+    assert sum(row["lost"] for row in found["by_class"]) == found["drop"]["lost"]
+
+
+def test_a_detector_names_its_images_in_two_passes(command, shared_data, tmp_path):
+    detector = shared_data / "models" / "ultraface_rfb_320.onnx"
+    model = onnx.load(detector)
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.ndim == 4:
+            tensor.CopyFrom(numpy_helper.from_array((values * 1.01).astype(values.dtype), tensor.name))
+    onnx.save(model, tmp_path / "other.onnx")
+    options = ["--images", shared_data / "images" / "faces", "--preprocess", "imagenet", "--worst", "2", "--by-class"]
+    code, out, err = command("accuracy", detector, tmp_path / "other.onnx", *options)
+    assert code == 0
+    *_, first, second = ([cell.strip() for cell in re.split("[│┃]", row)[1:-1]] for row in table_of(out))
+    assert float(first[1].split()[0]) <= float(second[1].split()[0])
+    assert {first[0], second[0]} <= {path.name for path in (shared_data / "images" / "faces").iterdir()}
+    assert "--by-class shows nothing: no single output holds class scores" in err
+
+
+def test_without_a_reference_no_image_has_changed(command, resnet8, cifar):
+    code, _, err = command("accuracy", resnet8, "--images", cifar, "--worst", "3")
+    assert code == 2
+    assert of_one_line(err)
+    assert "--worst needs something to compare with: give two models, or --reference" in err

@@ -15,8 +15,10 @@ from engines.collection.collect import collect
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from tests.engines.networks import classifier
 from trtcal.data.images import open_images
-from trtcal.measure.accuracy import Report, check_drop, evaluate
+from trtcal.measure.accuracy import evaluate
+from trtcal.measure.bound import check_drop
 from trtcal.measure.measures import Score, Share
+from trtcal.measure.report import Report
 
 
 def linear(weights, *, name="y", input_name="x") -> OnnxRuntimeSession:
@@ -321,3 +323,96 @@ class TestModels:
             evaluate(path, data[0][IMAGE])
         with pytest.raises(DataError, match=r"the data is one array: give an iterable of batches, such as \[array\]"):
             collect(path, data[0][IMAGE])
+
+
+class TestByClass:
+    def test_by_hand(self):
+        models = {"right": linear(ONE_HOT), "swapped": linear(SWAPPED)}
+        report = evaluate(models, batches(ONE_HOT, [0, 1, 1]), reference="right", class_names=["a", "b", "c"])
+        found = report.by_class("swapped")
+        assert {number: (found.images(number), found.loss(number)) for number in found.classes} == {
+            0: (1, 1),
+            1: (2, 1),
+        }
+        assert [row["name"] for row in found.rows()] == ["a", "b"]
+        assert report.by_class("right").compared is False
+        told = report.to_dict()
+        assert told["class_names"] == ["a", "b", "c"]
+        assert [len(each["by_class"]) for each in told["models"]] == [2, 2]
+
+    def test_without_labels_the_classes_are_the_references(self):
+        report = evaluate({"a": linear(ONE_HOT), "b": linear(SWAPPED)}, batches(ONE_HOT), reference="a")
+        assert [(row["class"], row["agreement"]) for row in report.by_class("b").rows()] == [(0, 0), (1, 0), (2, 100)]
+        assert report.to_dict()["models"][0]["by_class"] is None
+
+
+def two_outputs(scores):
+    """A model of a box of four pixels and of two scores, at five places each, in one output; its scores are scaled."""
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 6, 5])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 6, 5])],
+        [numpy_helper.from_array(np.array([1.001] * 4 + [scores] * 2, np.float32)[:, None], "w")],
+    )
+    return OnnxRuntimeSession(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+
+
+class TestChangedImages:
+    X = np.random.default_rng(5).standard_normal((40, 3)).astype(np.float32)
+    LABELS = np.arange(40) % 3
+
+    def named(self, order, size, **settings):
+        models = {"a": linear(ONE_HOT), "b": linear(SWAPPED * 0.9), "c": linear(ONE_HOT * 1.1)}
+        parts = [order[start : start + size] for start in range(0, 40, size)]
+        given = [
+            Batch({"x": self.X[part]}, names=[f"{place}.png" for place in part], labels=self.LABELS[part])
+            for part in parts
+        ]
+        return evaluate(models, given, reference="a", worst=7, **settings).changed_images
+
+    def test_neither_the_order_nor_the_batches_change_them(self):
+        found = self.named(np.arange(40), 40)
+        assert list(found) == ["b", "c"]
+        assert [len(images) for images in found.values()] == [7, 7]
+        assert {image.change for image in found["b"]} <= {"lost", "gained"}
+        assert {image.change for image in found["c"]} == {"outputs"}
+        for size in (1, 7):
+            again = self.named(np.random.default_rng(size).permutation(40), size)
+            for name, images in found.items():
+                assert [image.name for image in images] == [image.name for image in again[name]]
+
+    def test_unnamed_samples_go_by_their_position(self):
+        models = {"a": linear(ONE_HOT), "b": linear(SWAPPED)}
+        x = np.eye(3, dtype=np.float32)[[2, 2, 2, 0, 2]]
+        for given in ([{"x": x[:2]}, {"x": x[2:]}], batches(x, np.argmax(x, axis=1))):
+            (image,) = evaluate(models, given, reference="a", worst=5).changed_images["b"]
+            assert (image.name, image.before, image.now) == ("sample 3", 0, 1)
+
+    def test_boxes_do_not_hide_scores_however_few_there_are(self):
+        rng = np.random.default_rng(0)
+        x = np.concatenate([rng.uniform(50, 600, (30, 4, 5)), rng.random((30, 2, 5))], axis=1).astype(np.float32)
+        models = {"a": two_outputs(1.0), "b": two_outputs(1.0), "c": two_outputs(0.5)}
+        done = []
+        given = [{"x": x[:11]}, {"x": x[11:]}]
+        report = evaluate(models, given, reference="a", worst=30, progress=done.append)
+        assert report.changed_images["b"] == ()
+        assert sum(done) == 60, "the reference runs over all samples before"
+        images = report.changed_images["c"]
+        assert report.scores["c"].worst == "y channels 4-5"
+        assert [image.sqnr for image in images] == [pytest.approx(6.02, abs=0.01)] * 30
+
+    def test_what_is_read_once_cannot_tell_channels_apart_before(self):
+        models = {"a": two_outputs(1.0), "b": two_outputs(0.5)}
+        with pytest.raises(DataError, match="give batches that can be iterated twice"):
+            evaluate(models, iter([{"x": np.ones((2, 6, 5), np.float32)}]), reference="a", worst=1)
+
+    def test_they_are_null_where_they_were_not_asked_for(self):
+        report = evaluate({"a": linear(ONE_HOT), "b": linear(SWAPPED)}, batches(ONE_HOT), reference="a")
+        assert [each["changed_images"] for each in report.to_dict()["models"]] == [None, None]
+
+    @pytest.mark.parametrize(("worst", "reference", "said"), [(0, "a", "1 or more, not 0"), (3, None, "--worst needs")])
+    def test_nothing_to_name_is_refused(self, worst, reference, said):
+        models = {"a": linear(ONE_HOT), "b": linear(SWAPPED)}
+        with pytest.raises(TrtcalError, match=said):
+            evaluate(models, batches(ONE_HOT), reference=reference, worst=worst)

@@ -18,10 +18,11 @@ from tests.trtcal.planted import formed
 from trtcal.analysis.error_report import errors_by_layer
 from trtcal.analysis.trials import Trials
 from trtcal.data.images import open_images
-from trtcal.measure.accuracy import evaluate, score_as_dict
+from trtcal.measure.accuracy import evaluate
 from trtcal.measure.comparable import counted_alike
 from trtcal.measure.distortion import Distortion, Unlike
 from trtcal.measure.measures import Score, score
+from trtcal.measure.report import score_as_dict
 from trtcal.quantsim.simulator import QuantSim
 
 SAMPLES = np.random.default_rng(3).standard_normal((13, 3, 8, 8)).astype(np.float32)

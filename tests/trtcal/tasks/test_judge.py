@@ -7,7 +7,7 @@ import pytest
 import trtcal
 from calibrators.errors import CheckFailedError, TrtcalError
 from tests.trtcal.tasks.squares import detector, letterbox, photographs
-from trtcal.measure.accuracy import check_drop
+from trtcal.measure.bound import check_drop
 
 
 @pytest.fixture(scope="module")
