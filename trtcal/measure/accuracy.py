@@ -144,17 +144,11 @@ def _evaluated(
     fixed = {name: _fixed_batch(model) for name, model in models.items()}
     scores = {name: Score() for name in models}
     seeking = Seeking(task, batches, sized)
-    changed: dict[str, tuple[ChangedImage, ...]] = (
-        {} if worst is None else {name: () for name in models if name != reference}
-    )
     groups: Groups = {}
     if reference is not None and not task.finds and passes(models[reference].outputs, worst) > 1:
-        if isinstance(batches, Iterator):
-            raise DataError(
-                f"which channels of {reference} are alike is told by a first pass over the samples, before images are "
-                "named by a second one: give batches that can be iterated twice, such as a list or an ImageLoader"
-            )
+        _require_repeatable(batches)
         groups = _groups(models[reference], _grouped(batches, models, fixed, sized), fixed[reference], sized, progress)
+    changed = {name: tuple[ChangedImage, ...]() for name in models if worst is not None and name != reference}
     for batch in _grouped(batches, models, fixed, sized):
         results = {name: _run(model, batch, renamings[name], fixed[name], sized) for name, model in models.items()}
         expected = results[reference] if reference is not None else None
@@ -195,6 +189,14 @@ def _evaluated(
 def _changes(score: Score, worst: int) -> tuple[Changed, ...]:
     """The images in which most of what was found is other than the reference's."""
     return tuple(score.task.changes(worst)) if isinstance(score.task, Evidence) else ()
+
+
+def _require_repeatable(batches: Batches) -> None:
+    if isinstance(batches, Iterator):
+        raise DataError(
+            "a first pass over the samples tells which channels are alike, before a second one names the images that "
+            "changed most: give batches that can be iterated twice, such as a list or an ImageLoader"
+        )
 
 
 def _groups(
