@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibrators.batches import Array
-from calibrators.errors import DataError
+from calibrators.errors import ModelError
 from trtcal.tasks.adapter import Part, Shapes
 from trtcal.tasks.decoding import cells
 from trtcal.tasks.placement import Size
@@ -67,12 +67,12 @@ class Layout:
         """The output's channels on the last axis: shape (N, rows, channels).
 
         Raises:
-            DataError: There is no such output.
+            ModelError: There is no such output.
         """
         shapes = shapes_of(outputs)
         why = self.misfit(shapes, size)
         if why:
-            raise DataError(f"what would fit is {why}")
+            raise ModelError(f"the model's outputs do not fit: {why}")
         array = outputs[_of_three_axes(shapes)]
         return array if self.axis == 2 else np.swapaxes(array, 1, 2)
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibrators.batches import Array
-from calibrators.errors import DataError
+from calibrators.errors import ModelError
 from trtcal.tasks.adapter import Adapter, Part, Shapes
 from trtcal.tasks.adapters.layout import Layout, shown
 from trtcal.tasks.decoding import corners_of_centres, top
@@ -32,9 +32,10 @@ def _decode(outputs: Mapping[str, Array], size: Size) -> Sequence[Found]:
 def _found(rows: npt.NDArray[Any]) -> Found:
     """A pose's points are refused as scores: rounding to a coarse grid makes at most 2 of a score."""
     scores = rows[:, 4:]
-    if np.any((scores > 2) & (scores < np.inf)):
-        raise DataError(
-            f"what would fit are scores from 0 to 1 behind the boxes, not up to {np.nanmax(scores):.4g}: "
+    strange = scores[(scores > 2) & (scores < np.inf)]
+    if len(strange):
+        raise ModelError(
+            f"the model's outputs do not fit: scores from 0 to 1 behind the boxes, not up to {strange.max():.4g}; "
             "a model of keypoints needs keypoints:yolov8"
         )
     return top(corners_of_centres(rows[:, :4]), scores)
