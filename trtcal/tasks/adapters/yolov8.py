@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from calibrators.batches import Array
-from calibrators.errors import DataError
+from calibrators.errors import ModelError
 from trtcal.tasks.adapter import Adapter, Part, Shapes
 from trtcal.tasks.adapters.layout import Layout, shown
+from trtcal.tasks.adapters.prototypes import prototypes_in
 from trtcal.tasks.decoding import corners_of_centres, top
 from trtcal.tasks.found import Found
 from trtcal.tasks.placement import Size
@@ -32,9 +33,10 @@ def _decode(outputs: Mapping[str, Array], size: Size) -> Sequence[Found]:
 def _found(rows: npt.NDArray[Any]) -> Found:
     """A pose's points are refused as scores: rounding to a coarse grid makes at most 2 of a score."""
     scores = rows[:, 4:]
-    if np.any((scores > 2) & (scores < np.inf)):
-        raise DataError(
-            f"what would fit are scores from 0 to 1 behind the boxes, not up to {np.nanmax(scores):.4g}: "
+    strange = scores[(scores > 2) & (scores < np.inf)]
+    if len(strange):
+        raise ModelError(
+            f"the model's outputs do not fit: scores from 0 to 1 behind the boxes, not up to {strange.max():.4g}; "
             "a model of keypoints needs keypoints:yolov8"
         )
     return top(corners_of_centres(rows[:, :4]), scores)
@@ -42,14 +44,12 @@ def _found(rows: npt.NDArray[Any]) -> Found:
 
 def _misfit(shapes: Shapes, size: Size) -> str:
     """Prototypes of masks mean that some channels are no classes but their coefficients."""
-    prototypes = {name: shape for name, shape in shapes.items() if len(shape) == 4 and shape[2:] == _quarter(size)}
-    if prototypes and not _LAYOUT.misfit(shapes, size):
-        return f"one output of (N, 4 + classes, anchors) without prototypes of masks, not with {shown(prototypes)}"
-    return _LAYOUT.misfit(shapes, size)
-
-
-def _quarter(size: Size) -> tuple[int, int]:
-    return size[0] // 4, size[1] // 4
+    why, name = _LAYOUT.misfit(shapes, size), prototypes_in(shapes, size)
+    if why or not name:
+        return why
+    return (
+        f"one output of (N, 4 + classes, anchors) without prototypes of masks, not with {shown({name: shapes[name]})}"
+    )
 
 
 def _parts(shapes: Shapes) -> Sequence[Part]:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from calibrators.errors import DataError
+from calibrators.errors import ModelError
 from tests.trtcal.tasks.adapters.heads import Head, cell_corners, flat, maps
 from trtcal.tasks.adapters.yolov8 import ADAPTER
 
@@ -108,12 +108,12 @@ def test_prototypes_of_masks_do_not_fit():
 def test_points_are_not_taken_for_scores():
     points = np.full((1, 56, 8400), 0.5, np.float32)
     points[:, 5:] = 431
-    with pytest.raises(DataError, match="from 0 to 1 behind the boxes, not up to 431: a model of keypoints needs"):
+    with pytest.raises(ModelError, match="from 0 to 1 behind the boxes, not up to 431; a model of keypoints needs"):
         ADAPTER.decode({"output0": points}, (640, 640))
 
 
 def test_outputs_of_another_layout_are_refused():
-    with pytest.raises(DataError, match=r"^what would fit is one output of \(N, 4 \+ classes, 8400\)"):
+    with pytest.raises(ModelError, match=r"^the model.s outputs do not fit: one output of \(N, 4 \+ classes, 8400\)"):
         ADAPTER.decode({"output0": np.zeros((1, 10))}, (640, 640))
 
 
