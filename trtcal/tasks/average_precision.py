@@ -174,7 +174,7 @@ def _pointed(findings: Sequence[Found]) -> list[dict[str, Any]]:
     return [
         {"image_id": image, "category_id": number + 1, "score": score, "keypoints": points}
         for image, each in enumerate(findings, 1)
-        if each.points is not None
+        if each.points is not None and len(each)
         for number, score, points in zip(
             each.classes.tolist(), each.scores.tolist(), each.points.reshape(len(each), -1).tolist(), strict=True
         )

@@ -125,7 +125,7 @@ def _interval(maps: Maps, worse: Tables, better: Tables, least: float = -100.0) 
         raise DataError(_nothing(maps))
     random = np.random.default_rng(chance.SEED)
     differences = []
-    for _ in range(chance.resamples(len(worse.counts) + len(better.counts))):
+    for _ in range(max(chance.RESAMPLES)):
         times = random.multinomial(images, np.full(images, 1 / images))
         differences.append(_figures(better.summed(times))["mIoU"] - _figures(worse.summed(times))["mIoU"])
     once = np.ones(images, np.int64)
