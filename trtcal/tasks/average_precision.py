@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from calibrators.errors import DataError
 from trtcal.tasks.found import Floats, Found
-from trtcal.tasks.objects import MOST, Flags, Scenes, areas, sides
+from trtcal.tasks.objects import MOST, Flags, Scenes, areas, chosen, sides
 from trtcal.tasks.sample import Measure
 
 if TYPE_CHECKING:
@@ -53,11 +53,14 @@ def evaluation(scenes: Scenes, known: Sequence[Found], found: Sequence[Found]) -
     Args:
         scenes: The images.
         known: In each.
-        found: In each; equal scores follow the order of the images, then their own.
+        found: In each; equal scores follow the order of the images, then their own. Those of classes that are nowhere
+            in the truth are left out: they would count in no class, and two models could not be compared.
     """
     from hotcoco import COCOeval
 
-    truth = _truth(scenes, known, _classes([*known, *found]))
+    numbers = np.unique(_joined([each.classes for each in known]))
+    found = [chosen(each, np.flatnonzero(np.isin(each.classes, numbers))) for each in found]
+    truth = _truth(scenes, known, numbers.tolist())
     evaluation = COCOeval(truth, _detections(scenes, truth, found), KINDS[scenes.measure])
     settings = evaluation.params
     settings.area_rng, settings.area_rng_lbl = [[0.0, 1e10]], ["all"]
@@ -132,11 +135,6 @@ def _detections(scenes: Scenes, truth: "COCO", found: Sequence[Found]) -> "COCO"
     classes = _joined([each.classes for each in found])
     table = np.column_stack([_images(found), boxes, scores, classes + 1]).astype(np.float64)
     return truth.load_res(table, segmentation=_masks(found) if scenes.measure == "masks" else None)
-
-
-def _classes(findings: Sequence[Found]) -> list[int]:
-    """Every class that is known or found anywhere."""
-    return [int(number) for number in np.unique(_joined([each.classes for each in findings]))]
 
 
 def _joined(parts: Sequence[npt.NDArray[Number]]) -> npt.NDArray[Number]:

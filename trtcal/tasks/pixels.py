@@ -176,8 +176,8 @@ def _classes(sample: Sample, whose: Literal["found", "known", "reference"]) -> C
     if not isinstance(finding, ClassMap):
         raise DataError(f"image {sample.name}: classes of pixels are to be compared, and there are boxes")
     if finding.classes.shape != sample.size:
-        height, width = sample.size
-        raise DataError(f"image {sample.name}: a map of {finding.classes.shape} pixels, and not of {height}x{width}")
+        shapes = ["x".join(map(str, shape)) for shape in (finding.classes.shape, sample.size)]
+        raise DataError(f"image {sample.name}: a map of {shapes[0]} pixels, and the image has {shapes[1]}")
     return finding.classes
 
 
