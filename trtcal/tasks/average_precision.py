@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from calibrators.errors import DataError
 from trtcal.tasks.found import Floats, Found
-from trtcal.tasks.objects import MOST, Flags, Scenes, areas, sides
+from trtcal.tasks.objects import MOST, Flags, Scenes, areas, chosen, sides
 from trtcal.tasks.sample import Measure
 
 if TYPE_CHECKING:
@@ -53,11 +53,14 @@ def evaluation(scenes: Scenes, known: Sequence[Found], found: Sequence[Found]) -
     Args:
         scenes: The images.
         known: In each.
-        found: In each; equal scores follow the order of the images, then their own.
+        found: In each; equal scores follow the order of the images, then their own. Those of classes that are nowhere
+            in the truth are left out: they would count in no class, and two models could not be compared.
     """
     from hotcoco import COCOeval
 
-    truth = _truth(scenes, known, _classes([*known, *found]))
+    numbers = np.unique(_joined([each.classes for each in known]))
+    found = [chosen(each, np.flatnonzero(np.isin(each.classes, numbers))) for each in found]
+    truth = _truth(scenes, known, numbers.tolist())
     evaluation = COCOeval(truth, _detections(scenes, truth, found), KINDS[scenes.measure])
     settings = evaluation.params
     settings.area_rng, settings.area_rng_lbl = [[0.0, 1e10]], ["all"]
@@ -134,11 +137,6 @@ def _detections(scenes: Scenes, truth: "COCO", found: Sequence[Found]) -> "COCO"
     return truth.load_res(table, segmentation=_masks(found) if scenes.measure == "masks" else None)
 
 
-def _classes(findings: Sequence[Found]) -> list[int]:
-    """Every class that is known or found anywhere."""
-    return [int(number) for number in np.unique(_joined([each.classes for each in findings]))]
-
-
 def _joined(parts: Sequence[npt.NDArray[Number]]) -> npt.NDArray[Number]:
     return np.concatenate(parts)
 
@@ -174,7 +172,7 @@ def _pointed(findings: Sequence[Found]) -> list[dict[str, Any]]:
     return [
         {"image_id": image, "category_id": number + 1, "score": score, "keypoints": points}
         for image, each in enumerate(findings, 1)
-        if each.points is not None
+        if each.points is not None and len(each)
         for number, score, points in zip(
             each.classes.tolist(), each.scores.tolist(), each.points.reshape(len(each), -1).tolist(), strict=True
         )

@@ -92,7 +92,7 @@ def _interval(
     first, second = evaluation(scenes, known, worse), evaluation(scenes, known, better)
     if precision(second).value < 0:
         raise DataError(scenes.nothing)
-    times = chance.resamples(sum(len(each) for each in (*worse, *better)))
+    images = len(scenes.samples)
+    times = chance.resamples(images, sum(len(each) for each in (*worse, *better)))
     compared = compare(first, second, n_bootstrap=times, seed=chance.SEED)
-    error = compared["ci"]["AP"]["std_err"]
-    return chance.interval(compared["deltas"]["AP"], error, len(scenes.samples), least)
+    return chance.interval(compared["deltas"]["AP"], compared["ci"]["AP"]["std_err"], images, least)

@@ -125,7 +125,7 @@ def _interval(maps: Maps, worse: Tables, better: Tables, least: float = -100.0) 
         raise DataError(_nothing(maps))
     random = np.random.default_rng(chance.SEED)
     differences = []
-    for _ in range(chance.resamples(len(worse.counts) + len(better.counts))):
+    for _ in range(max(chance.RESAMPLES)):
         times = random.multinomial(images, np.full(images, 1 / images))
         differences.append(_figures(better.summed(times))["mIoU"] - _figures(worse.summed(times))["mIoU"])
     once = np.ones(images, np.int64)
@@ -176,8 +176,8 @@ def _classes(sample: Sample, whose: Literal["found", "known", "reference"]) -> C
     if not isinstance(finding, ClassMap):
         raise DataError(f"image {sample.name}: classes of pixels are to be compared, and there are boxes")
     if finding.classes.shape != sample.size:
-        height, width = sample.size
-        raise DataError(f"image {sample.name}: a map of {finding.classes.shape} pixels, and not of {height}x{width}")
+        shapes = ["x".join(map(str, shape)) for shape in (finding.classes.shape, sample.size)]
+        raise DataError(f"image {sample.name}: a map of {shapes[0]} pixels, and the image has {shapes[1]}")
     return finding.classes
 
 
