@@ -8,6 +8,7 @@ from trtcal.tasks.adapter import Adapter
 from trtcal.tasks.proposal import adapter_named, all_adapters, proposed
 
 SIZE = (240, 320)
+RETINANET = 9 * (30 * 40 + 15 * 20 + 8 * 10 + 4 * 5 + 2 * 3)
 
 
 def outputs(**shapes):
@@ -15,7 +16,9 @@ def outputs(**shapes):
 
 
 def test_every_adapter_has_its_own_name_and_says_what_it_reads():
-    assert {"ssd", "detr", "rtdetr", "efficient-nms", "detections", "semantic"} <= {name for _, name in all_adapters()}
+    assert {"ssd", "retinanet", "centernet", "dbnet", "detr", "rtdetr", "efficient-nms", "detections", "semantic"} <= {
+        name for _, name in all_adapters()
+    }
     for (kind, name), adapter in all_adapters().items():
         assert isinstance(adapter, Adapter)
         assert adapter_named(kind, name) is adapter
@@ -43,6 +46,10 @@ def test_every_adapter_has_its_own_name_and_says_what_it_reads():
         ),
         ("detect", outputs(boxes=(1, 9, 4), classes=(1, 9), scores=(1, 9), num_detections=(1,)), "detections"),
         ("detect", outputs(boxes=(9, 4), labels=(9,), scores=(9,)), "detections"),
+        ("detect", outputs(map=(1, 1, 240, 320)), "dbnet"),
+        ("detect", outputs(hm=(1, 1, 60, 80), wh=(1, 2, 60, 80), reg=(1, 2, 60, 80)), "centernet"),
+        ("detect", outputs(a=(1, RETINANET, 4), b=(1, RETINANET, 80)), "retinanet"),
+        ("detect", outputs(score_1=(1, 18, 30, 40), box_1=(1, 36, 30, 40)), "retinanet"),
         ("segment", outputs(logits=(1, 19, 60, 80)), "semantic"),
         ("segment", outputs(labels=(1, 240, 320)), "semantic"),
     ],
