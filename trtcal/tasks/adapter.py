@@ -54,6 +54,7 @@ class Adapter:
         classes: How many classes such outputs tell apart; None where they do not tell.
         overlap: The intersection over union above which the lesser of two boxes of one class is removed; None where the
             graph has removed such.
+        names: Of the classes by number, where the adapter tells them; else empty.
         summary: Which models have this layout, for `--help` and the docs.
     """
 
@@ -65,3 +66,4 @@ class Adapter:
     parts: Callable[[Shapes], Sequence[Part]] = lambda shapes: ()
     classes: Callable[[Shapes], int | None] = lambda shapes: None
     overlap: float | None = None
+    names: tuple[str, ...] = ()
