@@ -53,7 +53,7 @@ class Adapter:
         parts: What the channels of such outputs mean, where one output holds several things.
         classes: How many classes such outputs tell apart; None where they do not tell.
         overlap: The intersection over union above which the lesser of two boxes of one class is removed; None where the
-            graph has removed such.
+            graph or `decode` has removed such.
         names: Of the classes by number, where the adapter tells them; else empty.
         summary: Which models have this layout, for `--help` and the docs.
     """

@@ -16,8 +16,10 @@ from trtcal.tasks.placement import Size
 USUAL = (8, 16, 32)
 """The strides of the grids of most detectors."""
 
-_STRIDES = [USUAL] + [tuple(2**power for power in range(i, j)) for i in range(1, 8) for j in range(i + 1, 9)]
-"""Also others: larger models end with 64, those for small objects begin with 4, tiny ones have two grids."""
+_STRIDES = [USUAL] + [tuple(2**power for power in range(i, j)) for i in range(1, 7) for j in range(i + 2, 9)]
+"""Also others: larger models end with 64, those for small objects begin with 4, tiny ones have two grids.
+
+A single grid is none of them: the 100 or 300 queries of other detectors are as many as the cells of one."""
 
 
 def strides_of(count: int, size: Size) -> tuple[int, ...]:

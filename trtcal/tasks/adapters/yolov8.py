@@ -18,6 +18,7 @@ from calibrators.batches import Array
 from calibrators.errors import ModelError
 from trtcal.tasks.adapter import Adapter, Part, Shapes
 from trtcal.tasks.adapters.layout import Layout, shown
+from trtcal.tasks.adapters.prototypes import prototypes_in
 from trtcal.tasks.decoding import corners_of_centres, top
 from trtcal.tasks.found import Found
 from trtcal.tasks.placement import Size
@@ -43,14 +44,12 @@ def _found(rows: npt.NDArray[Any]) -> Found:
 
 def _misfit(shapes: Shapes, size: Size) -> str:
     """Prototypes of masks mean that some channels are no classes but their coefficients."""
-    prototypes = {name: shape for name, shape in shapes.items() if len(shape) == 4 and shape[2:] == _quarter(size)}
-    if prototypes and not _LAYOUT.misfit(shapes, size):
-        return f"one output of (N, 4 + classes, anchors) without prototypes of masks, not with {shown(prototypes)}"
-    return _LAYOUT.misfit(shapes, size)
-
-
-def _quarter(size: Size) -> tuple[int, int]:
-    return size[0] // 4, size[1] // 4
+    why, name = _LAYOUT.misfit(shapes, size), prototypes_in(shapes, size)
+    if why or not name:
+        return why
+    return (
+        f"one output of (N, 4 + classes, anchors) without prototypes of masks, not with {shown({name: shapes[name]})}"
+    )
 
 
 def _parts(shapes: Shapes) -> Sequence[Part]:
