@@ -16,7 +16,8 @@ from calibrators.batches import Array
 from calibrators.errors import ConfigError, ModelError
 from trtcal.tasks import adapters
 from trtcal.tasks.adapter import Adapter, Kind, Shapes
-from trtcal.tasks.outputs import boxes_and_scores, says, told
+from trtcal.tasks.adapters.layout import strides_of
+from trtcal.tasks.outputs import boxes_and_scores, of_rank, says, told
 from trtcal.tasks.placement import Size
 
 NEAREST = 3
@@ -24,6 +25,11 @@ NEAREST = 3
 
 GENERALITY: Mapping[str, int] = {"ssd": 1, "detections": 1, "detr": 2, "rtdetr": 3, "semantic": 3}
 """Of several adapters that fit, the least general is taken. The others, 0, know their outputs by grids or maps."""
+
+LAST = 9
+
+ROWS_OF_GRIDS: Mapping[str, tuple[int, int]] = {"yolov5": (3, 1), "yolox": (1, 1), "yolov8": (1, 2)}
+"""Adapters of a row for each place of some grids: anchors at a place, and the axis of the rows."""
 
 QUERIES = 1000
 """The most rows that are likely queries (DETR has 100, its heirs 300 to 900); priors are thousands."""
@@ -79,8 +85,8 @@ def proposed(kind: Kind, outputs: Mapping[str, Array], size: Size) -> tuple[Adap
     ]
     if not fitting:
         raise ModelError(_nothing_fits(kind, shapes, size))
-    least = min(_generality(adapter.name, shapes) for adapter in fitting)
-    chosen = [adapter for adapter in fitting if _generality(adapter.name, shapes) == least]
+    least = min(_generality(adapter, shapes, size) for adapter in fitting)
+    chosen = [adapter for adapter in fitting if _generality(adapter, shapes, size) == least]
     if len(chosen) > 1:
         names = " and ".join(adapter.name for adapter in chosen)
         raise ModelError(
@@ -95,30 +101,48 @@ def _note(chosen: Adapter, others: Sequence[Adapter], shapes: Shapes) -> str:
     return f"the outputs {told(shapes)} are read by the adapter {chosen.name} ({chosen.summary}){more}"
 
 
-def _generality(name: str, shapes: Shapes) -> int:
-    """0 for the most special. SSD and DETR have one form: names tell them apart, else the number of rows does."""
+def _generality(adapter: Adapter, shapes: Shapes, size: Size) -> int:
+    """0 for the most special.
+
+    SSD and DETR have one form: names tell them apart, else the number of rows does. Rows as of one single grid are
+    likelier queries or detections, of which there are 300: as many as three anchors at each place of a grid of 10 x 10.
+    """
+    known = GENERALITY.get(adapter.name, 0)
+    if adapter.name in ROWS_OF_GRIDS:
+        each, axis = ROWS_OF_GRIDS[adapter.name]
+        rows = [shape[axis] for shape in of_rank(shapes, 3).values()]
+        return known if any(count and len(strides_of(count // each, size)) > 1 for count in rows) else LAST
     pair = boxes_and_scores(shapes)
-    if name != "ssd" or pair is None:
-        return GENERALITY.get(name, 0)
-    names, rows = " ".join(shapes), shapes[pair[0]][1]
-    queries = says(names, QUERY_NAMES) or (not says(names, PRIOR_NAMES) and rows is not None and rows <= QUERIES)
-    return max(GENERALITY.values()) if queries else GENERALITY[name]
+    if adapter.name != "ssd" or pair is None:
+        return known
+    names, rows_told = " ".join(shapes), shapes[pair[0]][1]
+    queries = says(names, QUERY_NAMES) or (
+        not says(names, PRIOR_NAMES) and rows_told is not None and rows_told <= QUERIES
+    )
+    return LAST if queries else known
 
 
 def _nothing_fits(kind: Kind, shapes: Shapes, size: Size) -> str:
-    if all(len(shape) == 2 for shape in shapes.values()) and kind == "detect" and len(shapes) == 1:
-        return f"the outputs {told(shapes)} are class scores, in which nothing is detected: give --task classify"
+    if all(len(shape) >= 2 and set(shape[2:]) <= {1} for shape in shapes.values()):
+        return f"the outputs {told(shapes)} are class scores, or other numbers of a whole image: give --task classify"
     wanted = {
         adapter.name: adapter.misfit(shapes, size).partition(", not ")[0]
         for (of, _), adapter in all_adapters().items()
         if of == kind
     }
-    nearest = sorted(wanted, key=lambda name: _distance(wanted[name], shapes))[:NEAREST]
+    without = {name: _fits_without_one(adapter_named(kind, name), shapes, size) for name in wanted}
+    nearest = sorted(wanted, key=lambda name: (not without[name], _distance(wanted[name], shapes)))[:NEAREST]
     takes = "; ".join(f"{name} takes {wanted[name]}" for name in nearest)
     return (
         f"no adapter of task {kind} fits the outputs {told(shapes)}, and the nearest are: {takes}. Give an adapter of "
         "your own (FILE.toml or module.py:function), or --task outputs"
     )
+
+
+def _fits_without_one(adapter: Adapter, shapes: Shapes, size: Size) -> bool:
+    """Whether one output is too much."""
+    rest = [{name: shape for name, shape in shapes.items() if name != left} for left in shapes]
+    return any(not adapter.misfit(some, size) for some in rest if some)
 
 
 def _distance(wanted: str, shapes: Shapes) -> int:

@@ -14,6 +14,9 @@ from trtcal.tasks.found import Found
 from trtcal.tasks.outputs import boxes_and_scores, checked, told
 from trtcal.tasks.placement import Size
 
+MOST_QUERIES, MOST_NUMBERS = 1000, 2000
+"""Of one output that holds both: DINO has 900 queries, LVIS 1,203 classes; YOLO has anchors by the thousand."""
+
 
 def decode(outputs: Mapping[str, Array], size: Size) -> Sequence[Found]:
     """What was found in each sample."""
@@ -54,12 +57,13 @@ def classes(shapes: Shapes) -> int | None:
 
 
 def _alone(shapes: Shapes) -> str | None:
-    """The only output, where it is of (N, queries, 4 + classes): more classes than none."""
+    """The only output, where it is of (N, queries, 4 + classes), neither of them very many."""
     if len(shapes) != 1:
         return None
     ((name, shape),) = shapes.items()
-    fits = len(shape) == 3 and (shape[2] is None or shape[2] > 4)
-    return name if fits else None
+    if len(shape) != 3 or (shape[1] or 0) > MOST_QUERIES:
+        return None
+    return name if shape[2] is None or 4 < shape[2] <= MOST_NUMBERS else None
 
 
 ADAPTER = Adapter(

@@ -70,7 +70,8 @@ def _placed(offsets: Array, priors: Floats | None) -> Floats:
         return boxes
     with np.errstate(over="ignore"):  # what is not finite is not found
         sizes = priors[:, 2:] * np.exp(SIZE_VARIANCE * boxes[:, 2:])
-    return corners_of_centres(np.hstack([priors[:, :2] + CENTRE_VARIANCE * boxes[:, :2] * priors[:, 2:], sizes]))
+    placed = corners_of_centres(np.hstack([priors[:, :2] + CENTRE_VARIANCE * boxes[:, :2] * priors[:, 2:], sizes]))
+    return np.where(np.isfinite(boxes).all(axis=1, keepdims=True), placed, np.nan)
 
 
 def _chances(scores: Array) -> Floats:
