@@ -1,25 +1,22 @@
 """COCO JSON: boxes, masks and points of objects, by image."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from calibrators.errors import DataError
-from trtcal.tasks.adapter import Kind
-from trtcal.tasks.evidence import Measure
 from trtcal.tasks.found import Floats, Found, Segmentation
 from trtcal.tasks.truth import coco_file
 from trtcal.tasks.truth.boxes import within
 from trtcal.tasks.truth.coco_file import CocoFile, Entry, called
+from trtcal.tasks.truth.found import MEASURES, split
 from trtcal.tasks.truth.numbering import numbered
 from trtcal.tasks.truth.pairing import paired
-from trtcal.tasks.truth.segmentations import MOST, area, checked, extent, is_number, shown
+from trtcal.tasks.truth.segmentations import MOST, are_numbers, area, checked, extent, shown
 from trtcal.tasks.truth.truth import Asked, Truth, known
-
-MEASURES: Mapping[Kind, Measure] = {"detect": "boxes", "segment": "masks", "keypoints": "points"}
 
 
 def coco_truth(path: Path, asked: Asked) -> Truth:
@@ -67,25 +64,6 @@ def coco_truth(path: Path, asked: Asked) -> Truth:
     )
 
 
-def split(every: Found, of: npt.NDArray[np.int64], count: int) -> list[Found]:
-    """What is in each of `count` images, where object i is in image ``of[i]``; objects keep their order."""
-    order = np.argsort(of, kind="stable")
-    ends = np.searchsorted(of[order], np.arange(1, count + 1))
-    return [_taken(every, part) for part in np.split(order, ends[:-1])]
-
-
-def _taken(every: Found, part: npt.NDArray[np.int64]) -> Found:
-    return Found(
-        every.boxes[part],
-        every.scores[part],
-        every.classes[part],
-        None if every.masks is None else tuple(every.masks[index] for index in part),
-        None if every.points is None else every.points[part],
-        None if every.crowds is None else every.crowds[part],
-        None if every.areas is None else every.areas[part],
-    )
-
-
 def _of_images(file: CocoFile, asked: Asked) -> dict[str, Entry]:
     """The file's entry of each image that is asked for."""
     entries = {str(each["file_name"]): each for each in file.images.values()}
@@ -129,7 +107,7 @@ def _box(annotation: Entry) -> list[float]:
     if box is None and annotation.get("segmentation"):
         left, top, right, bottom = extent(_segmentation(annotation, None))
         return [left, top, right - left, bottom - top]
-    if not isinstance(box, list) or len(box) != 4 or not all(is_number(each) for each in box):
+    if not isinstance(box, list) or len(box) != 4 or not are_numbers(box):
         raise DataError(f"{called(annotation)}: bbox is x, y, width and height, four finite numbers, not {shown(box)}")
     if box[2] < 0 or box[3] < 0:
         raise DataError(f"{called(annotation)}: bbox is x, y, width and height, and none is below 0 as in {shown(box)}")
@@ -163,7 +141,7 @@ def _points(objects: Sequence[Entry]) -> Floats:
 
 def _three_each(annotation: Entry, first: Entry, count: int) -> list[float]:
     points = annotation.get("keypoints") or [0] * count
-    if not isinstance(points, list) or len(points) % 3 or not all(is_number(each) for each in points):
+    if not isinstance(points, list) or len(points) % 3 or not are_numbers(points):
         raise DataError(
             f"{called(annotation)}: keypoints are x, y and visibility of each, finite numbers, not {shown(points)}"
         )
@@ -172,7 +150,7 @@ def _three_each(annotation: Entry, first: Entry, count: int) -> list[float]:
             f"{called(annotation)} has {len(points) // 3} keypoints, and {called(first)} {count // 3}: objects of one "
             "kind have the same"
         )
-    if not all(each in (0, 1, 2) for each in points[2::3]):
+    if not {0, 1, 2}.issuperset(points[2::3]):
         raise DataError(f"{called(annotation)}: visibility is 0, 1 or 2, not {shown(points[2::3])}")
     return points
 
