@@ -255,10 +255,9 @@ def test_classes_that_do_not_fit(tmp_path: Path) -> None:
         "of the model's classes"
     )
     assert said(tmp_path, SOUND, class_names=("person", "cat")) == (
-        "2 of its categories are none of the model's 2 classes: dog, bottle, where the model has person, cat; give "
-        "annotations with the model's names"
+        "2 of its categories are none of the model's 2 classes, or may be several: dog, bottle, where the model has "
+        "person, cat; give annotations with the model's names"
     )
-    assert "two of the model's classes are called 'x'" in said(tmp_path, SOUND, class_names=("x", "y", "x"))
 
 
 # --- boxes that are not as they should be
