@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from calibrators.errors import DataError
+from calibrators.errors import DataError, listed
 from trtcal.tasks.found import Floats, Found, Segmentation
 from trtcal.tasks.truth import coco_file
 from trtcal.tasks.truth.boxes import within
@@ -44,7 +44,9 @@ def coco_truth(path: Path, asked: Asked) -> Truth:
     )
     masks = _masks(objects, of, list(asked.sizes.values())) if asked.kind == "segment" else None
     points = _points(objects) if asked.kind == "keypoints" else None
-    boxes, notes = within(_boxes(objects), sizes[of], lambda index: f"{called(objects[index])} ({names[of[index]]})")
+    boxes, notes = within(
+        _boxes(objects), sizes[of], lambda index: f"{called(objects[index])} ({listed([names[of[index]]])})"
+    )
     crowds = np.array([bool(each.get("iscrowd", 0)) for each in objects])
     every = Found(
         boxes,
@@ -71,25 +73,26 @@ def _of_images(file: CocoFile, asked: Asked) -> dict[str, Entry]:
     found = paired(names, list(entries)).found
     if not found:
         raise DataError(
-            f"it is of other images: it knows none of these {len(names)}, such as {names[0]}, but {len(entries)} "
-            f"others, such as {next(iter(entries))}; a file_name is a path relative to the folder of images"
+            f"it is of other images: it knows none of these {len(names)}, such as {listed(names[:1])}, but "
+            f"{len(entries)} others, such as {listed([next(iter(entries))])}; a file_name is a path relative to the "
+            "folder of images"
         )
     without = [name for name in names if name not in found]
     if without:
         raise DataError(
-            f"{len(without)} of {len(names)} images are not among its images, such as {without[0]}: list them, with "
-            "no annotation where there is nothing to find, or give the folder that it is of"
+            f"{len(without)} of {len(names)} images are not among its images, such as {listed(without[:1])}: list "
+            "them, with no annotation where there is nothing to find, or give the folder that it is of"
         )
     counts = Counter(str(each["file_name"]) for each in file.images.values())
     twice = next((each for each in found.values() if counts[each] > 1), None)
     if twice is not None:
-        raise DataError(f"two of its images are called {twice}: list each once")
+        raise DataError(f"two of its images are called {listed([twice])}: list each once")
     for name, size in asked.sizes.items():
         stated = coco_file.stated_size(entries[found[name]])
         if stated is not None and stated != size:
             turned = ", which EXIF turns" if stated == size[::-1] else ""
             raise DataError(
-                f"it says that {name} is {stated[0]}x{stated[1]} (height x width), and the image is "
+                f"it says that {listed([name])} is {stated[0]}x{stated[1]} (height x width), and the image is "
                 f"{size[0]}x{size[1]}{turned}: give the images that were annotated"
             )
     return {name: entries[found[name]] for name in names}
@@ -134,21 +137,23 @@ def _points(objects: Sequence[Entry]) -> Floats:
     first = next((each for each in objects if each.get("keypoints")), None)
     if first is None:
         raise DataError("its annotations have no keypoints: give those of persons' keypoints or the like")
-    count = len(first["keypoints"])
-    points: Floats = np.array([_three_each(each, first, count) for each in objects], np.float64)
-    return points.reshape(len(objects), count // 3, 3)
+    count = len(_three_each(first))
+    rows = [_three_each(each) or [0] * count for each in objects]
+    strange = next((each for each, row in zip(objects, rows, strict=True) if len(row) != count), None)
+    if strange is not None:
+        raise DataError(
+            f"{called(strange)} has another number of keypoints than {called(first)}, which has {count // 3}: objects "
+            "of one kind have the same"
+        )
+    return np.array(rows, np.float64).reshape(len(objects), count // 3, 3)
 
 
-def _three_each(annotation: Entry, first: Entry, count: int) -> list[float]:
-    points = annotation.get("keypoints") or [0] * count
+def _three_each(annotation: Entry) -> list[float]:
+    """x, y and visibility of each point; nothing where the annotation has none."""
+    points = annotation.get("keypoints") or []
     if not isinstance(points, list) or len(points) % 3 or not are_numbers(points):
         raise DataError(
             f"{called(annotation)}: keypoints are x, y and visibility of each, finite numbers, not {shown(points)}"
-        )
-    if len(points) != count:
-        raise DataError(
-            f"{called(annotation)} has {len(points) // 3} keypoints, and {called(first)} {count // 3}: objects of one "
-            "kind have the same"
         )
     if not {0, 1, 2}.issuperset(points[2::3]):
         raise DataError(f"{called(annotation)}: visibility is 0, 1 or 2, not {shown(points[2::3])}")

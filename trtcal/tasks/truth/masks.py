@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from calibrators.errors import DataError, folded, one_line
+from calibrators.errors import DataError, folded, listed, one_line
 from trtcal.tasks.found import ClassMap
 from trtcal.tasks.placement import Size
 from trtcal.tasks.truth import dataset_file
@@ -38,8 +38,8 @@ def mask_truth(folder: Path, files: Mapping[str, str], asked: Asked) -> Truth:
     without = [name for name in asked.sizes if name not in files]
     if without:
         raise DataError(
-            f"{len(without)} of {len(asked.sizes)} images have no mask, such as {without[0]}: a mask is called as its "
-            "image is, and ends in .png"
+            f"{len(without)} of {len(asked.sizes)} images have no mask, such as {listed(without[:1])}: a mask is "
+            "called as its image is, and ends in .png"
         )
     for name, size in asked.sizes.items():
         with _opened(folder / files[name], files[name]) as image:
@@ -51,7 +51,7 @@ def mask_truth(folder: Path, files: Mapping[str, str], asked: Asked) -> Truth:
 
     def finding(name: str) -> ClassMap:
         if name not in asked.sizes:
-            raise DataError(f"there is no mask of {name}: masks were opened for other images")
+            raise DataError(f"there is no mask of {listed([name])}: masks were opened for other images")
         return ClassMap(_classes(folder / files[name], files[name], asked.classes))
 
     first = [finding(name).classes for name in list(asked.sizes)[:LOOKED_AT]]

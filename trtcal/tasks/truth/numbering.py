@@ -52,8 +52,9 @@ def numbered(
     beyond = [each for each in sorted(used) if classes is not None and number[each] >= classes]
     if beyond:
         raise DataError(
-            f"it has {len(ids)} categories, and the model tells {classes} classes apart: {categories[beyond[0]]} (id "
-            f"{beyond[0]}) would be class {number[beyond[0]]}; give annotations of the model's classes"
+            f"it has {len(ids)} categories, and the model tells {classes} classes apart: "
+            f"{listed([categories[beyond[0]]])} (id {beyond[0]}) would be class {number[beyond[0]]}; give annotations "
+            "of the model's classes"
         )
     note = f"the {len(ids)} categories are classes 0 to {len(ids) - 1} in the order of their ids"
     return Numbering(number, tuple(categories[each] for each in ids), note)

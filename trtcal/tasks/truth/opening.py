@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from calibrators.errors import DataError
+from calibrators.errors import DataError, listed
 from calibrators.files import require_path
 from trtcal.tasks.adapter import Kind
 from trtcal.tasks.found import Finding
@@ -69,18 +69,18 @@ def opened_truth(
 
 
 def _of_folder(folder: Path, asked: Asked) -> Truth:
-    listed = list(_files(folder))
-    labels = _by_image(asked.sizes, [file for file in listed if file.lower().endswith(".txt")])
+    files = list(_files(folder))
+    labels = _by_image(asked.sizes, [file for file in files if file.lower().endswith(".txt")])
     if labels:
         return yolo_truth(folder, labels, asked)
-    masks = _by_image(asked.sizes, [file for file in listed if file.lower().endswith(".png")])
+    masks = _by_image(asked.sizes, [file for file in files if file.lower().endswith(".png")])
     if masks and asked.kind == "segment":
         return mask_truth(folder, masks, asked)
     wanted = "a .txt of YOLO labels" + (" or a .png mask" if asked.kind == "segment" else "")
-    more = [file for file in listed if file.endswith(".json")]
+    more = [file for file in files if file.endswith(".json")]
     meant = f"; or is it {folder / more[0]}" if len(more) == 1 else ""
     raise DataError(
-        f"it has {wanted} of none of these {len(asked.sizes)} images, such as {next(iter(asked.sizes))}: "
+        f"it has {wanted} of none of these {len(asked.sizes)} images, such as {listed(list(asked.sizes)[:1])}: "
         f"a file is called as its image is{meant}"
     )
 
@@ -95,7 +95,9 @@ def _by_image(names: Iterable[str], files: Sequence[str]) -> dict[str, str]:
         tried = [_paired(names, files, stem, *folders) for folders in _BESIDE]
         best = next((pairs for pairs in tried if pairs.exact), max(tried, key=lambda pairs: len(pairs.found)))
         if best.found and best.unclear:
-            raise DataError(f"which file belongs to {best.unclear[0]} is not clear: give the folder of its labels")
+            raise DataError(
+                f"which file belongs to {listed(best.unclear[:1])} is not clear: give the folder of its labels"
+            )
         if best.found:
             return best.found
     return {}

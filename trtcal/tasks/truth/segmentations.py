@@ -78,7 +78,11 @@ def _checked_runs(value: dict[str, Any], size: Size | None) -> Segmentation:
     from hotcoco import mask
 
     stated = value.get("size")
-    if not isinstance(stated, list) or len(stated) != 2 or not all(type(each) is int and each > 0 for each in stated):
+    if (
+        not isinstance(stated, list)
+        or len(stated) != 2
+        or not all(type(each) is int and 0 < each < 2**31 for each in stated)
+    ):
         raise DataError(f"a run-length encoding has a size of [height, width], not {shown(stated)}")
     if size is not None and tuple(stated) != size:
         raise DataError(f"its mask is {stated[0]}x{stated[1]} (height x width), and the image {size[0]}x{size[1]}")
