@@ -14,6 +14,7 @@ from engines.inspection.layer_times import read_times
 from trtcal.config.settings import QuantConfig
 from trtcal.conversion import read
 from trtcal.data.labels import read_csv
+from trtcal.tasks.truth.opening import opened_truth
 
 READERS = {
     "a cache": CalibrationCache.load,
@@ -23,6 +24,9 @@ READERS = {
     "a stated format": lambda path: read(path, "ppq"),
     "labels": lambda path: read_csv(path, ["a.png"]),
     "a profile": read_times,
+    "annotations": lambda path: opened_truth(
+        path, names=["a.png"], sizes=lambda name: (4, 4), classes=1, class_names=(), kind="detect"
+    ),
 }
 
 each = pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
@@ -54,6 +58,10 @@ def test_a_pipe_that_nobody_writes_to(reader, tmp_path):
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/urandom"])
 def test_statistics_from_a_device(device):
     refused(Statistics.load, device)
+
+
+def test_annotations_from_a_device():
+    refused(READERS["annotations"], "/dev/zero")
 
 
 def test_a_side_car_without_end():

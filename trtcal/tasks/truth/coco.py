@@ -1,25 +1,22 @@
 """COCO JSON: boxes, masks and points of objects, by image."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from calibrators.errors import DataError
-from trtcal.tasks.adapter import Kind
-from trtcal.tasks.evidence import Measure
+from calibrators.errors import DataError, listed
 from trtcal.tasks.found import Floats, Found, Segmentation
 from trtcal.tasks.truth import coco_file
 from trtcal.tasks.truth.boxes import within
 from trtcal.tasks.truth.coco_file import CocoFile, Entry, called
+from trtcal.tasks.truth.found import MEASURES, split
 from trtcal.tasks.truth.numbering import numbered
 from trtcal.tasks.truth.pairing import paired
-from trtcal.tasks.truth.segmentations import MOST, area, checked, extent, is_number, shown
+from trtcal.tasks.truth.segmentations import MOST, are_numbers, area, checked, extent, shown
 from trtcal.tasks.truth.truth import Asked, Truth, known
-
-MEASURES: Mapping[Kind, Measure] = {"detect": "boxes", "segment": "masks", "keypoints": "points"}
 
 
 def coco_truth(path: Path, asked: Asked) -> Truth:
@@ -47,7 +44,9 @@ def coco_truth(path: Path, asked: Asked) -> Truth:
     )
     masks = _masks(objects, of, list(asked.sizes.values())) if asked.kind == "segment" else None
     points = _points(objects) if asked.kind == "keypoints" else None
-    boxes, notes = within(_boxes(objects), sizes[of], lambda index: f"{called(objects[index])} ({names[of[index]]})")
+    boxes, notes = within(
+        _boxes(objects), sizes[of], lambda index: f"{called(objects[index])} ({listed([names[of[index]]])})"
+    )
     crowds = np.array([bool(each.get("iscrowd", 0)) for each in objects])
     every = Found(
         boxes,
@@ -67,25 +66,6 @@ def coco_truth(path: Path, asked: Asked) -> Truth:
     )
 
 
-def split(every: Found, of: npt.NDArray[np.int64], count: int) -> list[Found]:
-    """What is in each of `count` images, where object i is in image ``of[i]``; objects keep their order."""
-    order = np.argsort(of, kind="stable")
-    ends = np.searchsorted(of[order], np.arange(1, count + 1))
-    return [_taken(every, part) for part in np.split(order, ends[:-1])]
-
-
-def _taken(every: Found, part: npt.NDArray[np.int64]) -> Found:
-    return Found(
-        every.boxes[part],
-        every.scores[part],
-        every.classes[part],
-        None if every.masks is None else tuple(every.masks[index] for index in part),
-        None if every.points is None else every.points[part],
-        None if every.crowds is None else every.crowds[part],
-        None if every.areas is None else every.areas[part],
-    )
-
-
 def _of_images(file: CocoFile, asked: Asked) -> dict[str, Entry]:
     """The file's entry of each image that is asked for."""
     entries = {str(each["file_name"]): each for each in file.images.values()}
@@ -93,25 +73,26 @@ def _of_images(file: CocoFile, asked: Asked) -> dict[str, Entry]:
     found = paired(names, list(entries)).found
     if not found:
         raise DataError(
-            f"it is of other images: it knows none of these {len(names)}, such as {names[0]}, but {len(entries)} "
-            f"others, such as {next(iter(entries))}; a file_name is a path relative to the folder of images"
+            f"it is of other images: it knows none of these {len(names)}, such as {listed(names[:1])}, but "
+            f"{len(entries)} others, such as {listed([next(iter(entries))])}; a file_name is a path relative to the "
+            "folder of images"
         )
     without = [name for name in names if name not in found]
     if without:
         raise DataError(
-            f"{len(without)} of {len(names)} images are not among its images, such as {without[0]}: list them, with "
-            "no annotation where there is nothing to find, or give the folder that it is of"
+            f"{len(without)} of {len(names)} images are not among its images, such as {listed(without[:1])}: list "
+            "them, with no annotation where there is nothing to find, or give the folder that it is of"
         )
     counts = Counter(str(each["file_name"]) for each in file.images.values())
     twice = next((each for each in found.values() if counts[each] > 1), None)
     if twice is not None:
-        raise DataError(f"two of its images are called {twice}: list each once")
+        raise DataError(f"two of its images are called {listed([twice])}: list each once")
     for name, size in asked.sizes.items():
         stated = coco_file.stated_size(entries[found[name]])
         if stated is not None and stated != size:
             turned = ", which EXIF turns" if stated == size[::-1] else ""
             raise DataError(
-                f"it says that {name} is {stated[0]}x{stated[1]} (height x width), and the image is "
+                f"it says that {listed([name])} is {stated[0]}x{stated[1]} (height x width), and the image is "
                 f"{size[0]}x{size[1]}{turned}: give the images that were annotated"
             )
     return {name: entries[found[name]] for name in names}
@@ -129,7 +110,7 @@ def _box(annotation: Entry) -> list[float]:
     if box is None and annotation.get("segmentation"):
         left, top, right, bottom = extent(_segmentation(annotation, None))
         return [left, top, right - left, bottom - top]
-    if not isinstance(box, list) or len(box) != 4 or not all(is_number(each) for each in box):
+    if not isinstance(box, list) or len(box) != 4 or not are_numbers(box):
         raise DataError(f"{called(annotation)}: bbox is x, y, width and height, four finite numbers, not {shown(box)}")
     if box[2] < 0 or box[3] < 0:
         raise DataError(f"{called(annotation)}: bbox is x, y, width and height, and none is below 0 as in {shown(box)}")
@@ -156,23 +137,25 @@ def _points(objects: Sequence[Entry]) -> Floats:
     first = next((each for each in objects if each.get("keypoints")), None)
     if first is None:
         raise DataError("its annotations have no keypoints: give those of persons' keypoints or the like")
-    count = len(first["keypoints"])
-    points: Floats = np.array([_three_each(each, first, count) for each in objects], np.float64)
-    return points.reshape(len(objects), count // 3, 3)
+    count = len(_three_each(first))
+    rows = [_three_each(each) or [0] * count for each in objects]
+    strange = next((each for each, row in zip(objects, rows, strict=True) if len(row) != count), None)
+    if strange is not None:
+        raise DataError(
+            f"{called(strange)} has another number of keypoints than {called(first)}, which has {count // 3}: objects "
+            "of one kind have the same"
+        )
+    return np.array(rows, np.float64).reshape(len(objects), count // 3, 3)
 
 
-def _three_each(annotation: Entry, first: Entry, count: int) -> list[float]:
-    points = annotation.get("keypoints") or [0] * count
-    if not isinstance(points, list) or len(points) % 3 or not all(is_number(each) for each in points):
+def _three_each(annotation: Entry) -> list[float]:
+    """x, y and visibility of each point; nothing where the annotation has none."""
+    points = annotation.get("keypoints") or []
+    if not isinstance(points, list) or len(points) % 3 or not are_numbers(points):
         raise DataError(
             f"{called(annotation)}: keypoints are x, y and visibility of each, finite numbers, not {shown(points)}"
         )
-    if len(points) != count:
-        raise DataError(
-            f"{called(annotation)} has {len(points) // 3} keypoints, and {called(first)} {count // 3}: objects of one "
-            "kind have the same"
-        )
-    if not all(each in (0, 1, 2) for each in points[2::3]):
+    if not {0, 1, 2}.issuperset(points[2::3]):
         raise DataError(f"{called(annotation)}: visibility is 0, 1 or 2, not {shown(points[2::3])}")
     return points
 

@@ -6,9 +6,9 @@ Format: https://cocodataset.org/#format-data, "Object Detection" and "Keypoint D
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
-from calibrators.errors import DataError
+from calibrators.errors import DataError, listed, one_line
 from trtcal.tasks.placement import Size
 from trtcal.tasks.truth.segmentations import shown
 
@@ -50,7 +50,7 @@ def read(path: Path) -> CocoFile:
             f"{called(strange)} is of category {shown(strange['category_id'])}, which is not among its "
             f"{len(categories)} categories: list it, or leave the annotation out"
         )
-    above = {each.get("supercategory") for each in content["categories"] if each["id"] in used}
+    above = {str(each.get("supercategory")) for each in content["categories"] if each["id"] in used}
     left = {number: name for number, name in categories.items() if number in used or name not in above}
     return CocoFile(images, left, annotations)
 
@@ -63,7 +63,7 @@ def called(annotation: Entry) -> str:
 def stated_size(image: Entry) -> Size | None:
     """The (height, width) that the file states for an image, if it does."""
     height, width = image.get("height"), image.get("width")
-    return (height, width) if type(height) is int and type(width) is int else None
+    return (height, width) if _is_number(height) and _is_number(width) else None
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -74,7 +74,9 @@ def _content(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise DataError(f"it cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError, MemoryError) as error:
-        raise DataError(f"it is not JSON ({error}): give COCO JSON, or a folder of YOLO labels or PNG masks") from error
+        raise DataError(
+            f"it is not JSON ({one_line(error, 80)}): give COCO JSON, or a folder of YOLO labels or PNG masks"
+        ) from error
     if isinstance(content, list):
         kind = "a list of results" if content and isinstance(content[0], dict) and "score" in content[0] else "a list"
         raise DataError(f"it is {kind}, and annotations are an object of images, annotations and categories")
@@ -96,7 +98,9 @@ def _images(entries: list[Any]) -> list[Entry]:
         if not isinstance(each, dict) or not _is_id(each.get("id")) or not isinstance(each.get("file_name"), str):
             raise DataError(f"an image has an id and a file_name, not {shown(each)}")
         if each["id"] in seen:
-            raise DataError(f"two images have the id {shown(each['id'])}, one of them {each['file_name']}: number them")
+            raise DataError(
+                f"two images have the id {shown(each['id'])}, one of them {listed([each['file_name']])}: number them"
+            )
         seen.add(each["id"])
     return entries
 
@@ -104,10 +108,11 @@ def _images(entries: list[Any]) -> list[Entry]:
 def _categories(entries: list[Any]) -> dict[int, str]:
     names: dict[int, str] = {}
     for each in entries:
-        if not isinstance(each, dict) or type(each.get("id")) is not int or not isinstance(each.get("name"), str):
+        if not isinstance(each, dict) or not _is_number(each.get("id")) or not isinstance(each.get("name"), str):
             raise DataError(f"a category has an id, which is an integer, and a name, not {shown(each)}")
         if each["id"] in names:
-            raise DataError(f"two categories have the id {each['id']}, {names[each['id']]} and {each['name']}")
+            both = listed([names[each["id"]], each["name"]])
+            raise DataError(f"two categories have the id {each['id']} ({both}): number them")
         names[each["id"]] = each["name"]
     if not names:
         raise DataError("it lists no category: annotations need the classes that they are of")
@@ -123,7 +128,7 @@ def _annotations(entries: list[Any], images: Mapping[Id, Entry]) -> list[Entry]:
             raise DataError("its annotations are panoptic: give those of instances, or PNG masks of classes")
         if not _is_id(each.get("image_id")) or each["image_id"] not in images:
             raise DataError(f"{called(each)} is of image {shown(each.get('image_id'))}, which is not among its images")
-        if type(each.get("category_id")) is not int:
+        if not _is_number(each.get("category_id")):
             raise DataError(f"{called(each)} has the category_id {shown(each.get('category_id'))}, which is no integer")
         number = each.get("id")
         if number is None:
@@ -136,6 +141,10 @@ def _annotations(entries: list[Any], images: Mapping[Id, Entry]) -> list[Entry]:
             )
         seen.add(number)
     return entries
+
+
+def _is_number(value: object) -> TypeGuard[int]:
+    return type(value) is int and -(2**31) < value < 2**31
 
 
 def _is_id(value: object) -> bool:

@@ -1,5 +1,6 @@
 """Numbering: from the categories of annotations to the model's class numbers."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -51,8 +52,9 @@ def numbered(
     beyond = [each for each in sorted(used) if classes is not None and number[each] >= classes]
     if beyond:
         raise DataError(
-            f"it has {len(ids)} categories, and the model tells {classes} classes apart: {categories[beyond[0]]} (id "
-            f"{beyond[0]}) would be class {number[beyond[0]]}; give annotations of the model's classes"
+            f"it has {len(ids)} categories, and the model tells {classes} classes apart: "
+            f"{listed([categories[beyond[0]]])} (id {beyond[0]}) would be class {number[beyond[0]]}; give annotations "
+            "of the model's classes"
         )
     note = f"the {len(ids)} categories are classes 0 to {len(ids) - 1} in the order of their ids"
     return Numbering(number, tuple(categories[each] for each in ids), note)
@@ -62,25 +64,24 @@ def by_name(categories: Mapping[int, str], used: Collection[int], class_names: S
     """Number categories by the model's names of its classes.
 
     Raises:
-        DataError: Two classes have one name, or objects have a category whose name is none of them.
+        DataError: Objects have a category whose name is that of none of them, or of several.
     """
-    numbers = {_plain(name): number for number, name in enumerate(class_names)}
-    if len(numbers) < len(class_names):
-        numbers = {name: number for number, name in enumerate(class_names)}
-        spelled = dict(categories)
-    else:
-        spelled = {each: _plain(name) for each, name in categories.items()}
-    if len(numbers) < len(class_names):
-        twice = next(name for name in numbers if list(class_names).count(name) > 1)
-        raise DataError(f"two of the model's classes are called {twice!r}: categories cannot be told by name")
-    strange = [categories[each] for each in sorted(used) if spelled[each] not in numbers]
+    equal, alike = _only(class_names), _only([_plain(name) for name in class_names])
+    found = {each: equal.get(name, alike.get(_plain(name))) for each, name in categories.items()}
+    strange = [categories[each] for each in sorted(used) if found[each] is None]
     if strange:
         raise DataError(
-            f"{len(strange)} of its categories are none of the model's {len(class_names)} classes: {listed(strange)}, "
-            f"where the model has {listed(class_names)}; give annotations with the model's names"
+            f"{len(strange)} of its categories are none of the model's {len(class_names)} classes, or may be several: "
+            f"{listed(strange)}, where the model has {listed(class_names)}; give annotations with the model's names"
         )
-    number = {each: numbers[name] for each, name in spelled.items() if name in numbers}
+    number = {each: position for each, position in found.items() if position is not None}
     return Numbering(number, tuple(class_names), "categories are told by the names of the model's classes")
+
+
+def _only(names: Sequence[str]) -> dict[str, int]:
+    """The position of each name that no other has; torchvision calls several classes "N/A"."""
+    counts = Counter(names)
+    return {name: position for position, name in enumerate(names) if counts[name] == 1}
 
 
 def _plain(name: str) -> str:

@@ -13,18 +13,20 @@ class Pairs(NamedTuple):
     Attributes:
         found: A file by the image's name.
         unclear: Names of images that more than one file may belong to, or that share one.
+        exact: Whether the paths are equal.
     """
 
     found: dict[str, str]
-    unclear: tuple[str, ...]
+    unclear: tuple[str, ...] = ()
+    exact: bool = False
 
 
 def paired(names: Sequence[str], files: Sequence[str]) -> Pairs:
     """Find the file of each image.
 
-    Paths are equal, or else one ends in the other, or else their last parts are equal and no two of either side are:
-    whichever of these fits any image at all goes for all of them, and where several do, the one that fits most.
-    Unicode is compared in its composed form: macOS takes letters with accents apart.
+    Their paths are equal. If those of no image are, theirs ends in ours, or ours in theirs, or the last parts are equal
+    and no two of either side are: whichever of these finds most files goes for all images. Unicode is compared in its
+    composed form, as macOS takes letters with accents apart.
 
     Args:
         names: Paths of images relative to their folder, without their endings where `files` have none.
@@ -35,10 +37,10 @@ def paired(names: Sequence[str], files: Sequence[str]) -> Pairs:
     whole = _only((parts, file) for file, parts in theirs.items())
     found = {name: whole[parts] for name, parts in ours.items() if parts in whole}
     if found:
-        return Pairs(found, ())
+        return Pairs(found, exact=True)
     found = max(_by_our_path(ours, theirs), _by_their_path(ours, whole), _by_last_part(ours, theirs), key=len)
-    last = {parts[-1] for parts in theirs.values()}
-    return Pairs(found, tuple(name for name, parts in ours.items() if name not in found and parts[-1] in last))
+    ends = {parts[-1] for parts in theirs.values()}
+    return Pairs(found, tuple(name for name, parts in ours.items() if name not in found and parts[-1] in ends))
 
 
 def _by_our_path(ours: dict[str, Parts], theirs: dict[str, Parts]) -> dict[str, str]:

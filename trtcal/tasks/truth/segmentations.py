@@ -9,7 +9,7 @@ from trtcal.tasks.found import Segmentation
 from trtcal.tasks.placement import Size
 
 MOST = 1e9
-"""No coordinate is as large."""
+"""No coordinate is as large, nor are those of one object together."""
 
 
 def checked(value: Any, size: Size | None) -> Segmentation:
@@ -30,7 +30,7 @@ def checked(value: Any, size: Size | None) -> Segmentation:
     for polygon in value:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             raise DataError(f"a polygon is x and y of three points or more, not {shown(polygon)}")
-        if not all(is_number(number) for number in polygon):
+        if not are_numbers(polygon):
             raise DataError(f"a polygon is of finite numbers, not {shown(polygon)}")
     return value
 
@@ -60,9 +60,12 @@ def area(segmentation: Segmentation) -> float:
     return total
 
 
-def is_number(value: object) -> bool:
-    """Whether JSON's value is a number that a coordinate may be; NaN is none."""
-    return type(value) in (int, float) and -MOST < value < MOST  # type: ignore[operator]
+def are_numbers(values: list[Any]) -> bool:
+    """Whether JSON's values are numbers that coordinates may be; NaN is none."""
+    try:
+        return {int, float}.issuperset(map(type, values)) and sum(map(abs, values)) < MOST
+    except OverflowError:  # an integer beyond a float, beside a float
+        return False
 
 
 def shown(value: object) -> str:
@@ -75,7 +78,11 @@ def _checked_runs(value: dict[str, Any], size: Size | None) -> Segmentation:
     from hotcoco import mask
 
     stated = value.get("size")
-    if not isinstance(stated, list) or len(stated) != 2 or not all(type(each) is int and each > 0 for each in stated):
+    if (
+        not isinstance(stated, list)
+        or len(stated) != 2
+        or not all(type(each) is int and 0 < each < 2**31 for each in stated)
+    ):
         raise DataError(f"a run-length encoding has a size of [height, width], not {shown(stated)}")
     if size is not None and tuple(stated) != size:
         raise DataError(f"its mask is {stated[0]}x{stated[1]} (height x width), and the image {size[0]}x{size[1]}")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from calibrators.errors import DataError
+from calibrators.errors import DataError, listed
 from trtcal.tasks.adapter import Kind
 from trtcal.tasks.evidence import Measure
 from trtcal.tasks.found import Finding
@@ -63,7 +63,7 @@ def known(findings: Mapping[str, Finding]) -> Callable[[str], Finding]:
 
     def finding(name: str) -> Finding:
         if name not in findings:
-            raise DataError(f"there are no annotations of {name}: they were opened for other images")
+            raise DataError(f"there are no annotations of {listed([name])}: they were opened for other images")
         return findings[name]
 
     return finding
