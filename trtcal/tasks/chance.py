@@ -47,11 +47,11 @@ def interval(difference: float, error: float, images: int, least: float = -100.0
     """
     if images < FEW:
         return least, 100.0
-    reach = _student(images - 1) * math.sqrt(images / (images - 1)) * error
+    reach = student(images - 1) * math.sqrt(images / (images - 1)) * error
     return max(percent(difference - reach), least), min(percent(difference + reach), 100.0)
 
 
-def _student(freedom: int) -> float:
+def student(freedom: int) -> float:
     """Student's quantile for 95 %: M. Abramowitz and I. Stegun, 26.7.5; right to 0.01 from 4 degrees of freedom on."""
     z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
     first = (z**3 + z) / 4

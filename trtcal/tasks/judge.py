@@ -7,10 +7,12 @@ import numpy as np
 
 from calibrators.batches import Array, Batch
 from calibrators.errors import DataError, ModelError
-from trtcal.tasks.adapter import Adapter, Shapes
+from trtcal.tasks.adapter import Adapter, Part, Shapes
 from trtcal.tasks.evidence import Evidence, Measure, Sample
 from trtcal.tasks.found import ClassMap, Finding, Found
 from trtcal.tasks.nms import chosen, without_overlaps
+from trtcal.tasks.own import OwnMeasure, own
+from trtcal.tasks.own.numbers import OwnJudge
 from trtcal.tasks.placed import mapped, masks_placed
 from trtcal.tasks.placement import Placement, Size
 from trtcal.tasks.proposal import adapter_named, proposed
@@ -41,6 +43,15 @@ class Judge:
     placements: Placements | None
     measure: Measure
     notes: tuple[str, ...] = ()
+
+    @property
+    def annotated(self) -> bool:
+        """Whether what is in the images is known."""
+        return self.truth is not None
+
+    def parts(self, outputs: Mapping[str, Array]) -> tuple[Part, ...]:
+        """What channels of the outputs mean."""
+        return tuple(self.adapter.parts({name: value.shape for name, value in outputs.items()}))
 
     def found(self, outputs: Mapping[str, Array], batch: Batch) -> list[Finding]:
         """What a model finds in each sample of a batch, in the image's own pixels.
@@ -84,7 +95,7 @@ class Judge:
             )
             for name, each, other in zip(batch.names, found, theirs, strict=True)
         ]
-        classes = () if self.truth is None else self.truth.classes
+        classes = self.adapter.names if self.truth is None else self.truth.classes
         return Evidence(self.measure, tuple(samples), self.truth is not None, self.task.confidence, classes)
 
     def _suppressed(self, found: Finding) -> Finding:
@@ -112,7 +123,7 @@ def opened_judge(
     *,
     names: Sequence[str] = (),
     placements: Placements | None = None,
-) -> Judge:
+) -> Judge | OwnJudge:
     """Choose the adapter by the float model's outputs for the first samples, and read the annotations.
 
     Args:
@@ -126,6 +137,10 @@ def opened_judge(
         DataError: The annotations do not fit the images or the model.
         ModelError: No adapter fits the outputs, or that of the task does not.
     """
+    if task.kind == "own" and isinstance(measure := own(task.adapter), OwnMeasure):
+        if task.annotations is not None:
+            raise DataError(f"{task.name} measures outputs by themselves and reads no annotations: leave them out")
+        return OwnJudge(measure)
     shapes: Shapes = {name: value.shape for name, value in outputs.items()}
     size = input_size(batch) if placements is None else placements(batch.names[0]).input
     adapter, notes = _adapter(task, outputs, size)
@@ -141,7 +156,7 @@ def opened_judge(
             names=names,
             sizes=lambda name: placements(name).size,
             classes=adapter.classes(shapes),
-            class_names=(),
+            class_names=adapter.names,
             kind=adapter.kind,
         )
         notes = [*notes, *truth.notes]
@@ -164,9 +179,9 @@ def input_size(batch: Mapping[str, Array]) -> Size:
 def _adapter(task: Task, outputs: Mapping[str, Array], size: Size) -> tuple[Adapter, list[str]]:
     """The adapter that a task names, or the one that outputs propose, and what is to be said of it."""
     if task.kind == "own":
-        from trtcal.tasks.own import own_adapter
-
-        return own_adapter(task.adapter), []
+        adapter = own(task.adapter)
+        assert isinstance(adapter, Adapter)  # a measure needs none
+        return adapter, []
     kind = task.kind
     assert kind in ("detect", "segment", "keypoints")  # others find nothing
     if task.adapter:

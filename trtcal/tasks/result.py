@@ -23,6 +23,7 @@ class TaskResult:
         moved: Those that both have, whose intersection over union is under 0.9.
         unusable: Detections of this model whose score, box or point is not a finite number: they count as wrong, after
             all others. Of class maps, pixels that have a class by the float model and none by this one.
+        percent: Whether the value is in percent; else in a unit of one's own.
     """
 
     measure: str
@@ -37,6 +38,7 @@ class TaskResult:
     extra: int | None = None
     moved: int | None = None
     unusable: int = 0
+    percent: bool = True
 
     @property
     def drop(self) -> float | None:

@@ -1,17 +1,43 @@
 """The task at work over batches: what each model found, from the first batch on, by which the adapter is chosen."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol
 
 from calibrators.batches import Array, Batch
 from calibrators.errors import ModelError, TrtcalError
 from trtcal.tasks.adapter import Part
 from trtcal.tasks.class_scores import class_output
 from trtcal.tasks.evidence import Evidence
-from trtcal.tasks.found import Finding
-from trtcal.tasks.judge import Judge, input_size, opened_judge
+from trtcal.tasks.judge import input_size, opened_judge
+from trtcal.tasks.own.numbers import Numbers
 from trtcal.tasks.proposal import proposed
 from trtcal.tasks.task import Task
+
+
+class Finder(Protocol):
+    """Says what models find: `trtcal.tasks.judge.Judge`, or `trtcal.tasks.own.numbers.OwnJudge`."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know, one line each."""
+        ...
+
+    @property
+    def annotated(self) -> bool:
+        """Whether what is in the images is known."""
+        ...
+
+    def parts(self, outputs: Mapping[str, Array]) -> tuple[Part, ...]:
+        """What channels of the outputs mean."""
+        ...
+
+    def found(self, outputs: Mapping[str, Array], batch: Batch) -> Any:
+        """What a model finds in a batch."""
+        ...
+
+    def evidence(self, batch: Batch, found: Any, reference: Any = None) -> Evidence | Numbers:
+        """That, beside what is there, and what the float model finds."""
+        ...
 
 
 class Seeking:
@@ -31,7 +57,7 @@ class Seeking:
         self.parts: tuple[Part, ...] = ()
         self._samples = samples
         self._sized = sized
-        self._judge: Judge | None = None
+        self._judge: Finder | None = None
         self._begun = False
 
     @property
@@ -67,13 +93,13 @@ class Seeking:
                 names=getattr(self._samples, "names", ()),
                 placements=getattr(self._samples, "placement", None),
             )
-            self.parts = tuple(self._judge.adapter.parts(_shapes(outputs)))
+            self.parts = self._judge.parts(outputs)
         elif class_output(outputs, self._sized) is None:
             self.parts = _likely_parts(outputs, batch)
 
     def found(
         self, results: Mapping[str, Mapping[str, Array]], batch: Batch, reference: str | None
-    ) -> dict[str, Evidence]:
+    ) -> dict[str, Evidence | Numbers]:
         """What models found in a batch, by model; nothing where the task finds nothing.
 
         Args:
@@ -87,7 +113,7 @@ class Seeking:
         self.begin(results[reference or next(iter(results))], batch)
         if self._judge is None:
             return {}
-        if reference is None and self._judge.truth is None:
+        if reference is None and not self._judge.annotated:
             raise TrtcalError(
                 f"there is nothing to measure task {self.task.name} by: give --annotations, or the float model as "
                 "--reference"
@@ -99,14 +125,12 @@ class Seeking:
             for name, found in findings.items()
         }
 
-    def sought(self, outputs: Mapping[str, Array], batch: Batch) -> Sequence[Finding] | None:
+    def sought(self, outputs: Mapping[str, Array], batch: Batch) -> Any:
         """What one model found in a batch; None where the task finds nothing."""
         self.begin(outputs, batch)
         return None if self._judge is None else self._judge.found(outputs, batch)
 
-    def evidence(
-        self, batch: Batch, found: Sequence[Finding] | None, reference: Sequence[Finding] | None = None
-    ) -> Evidence | None:
+    def evidence(self, batch: Batch, found: Any, reference: Any = None) -> Evidence | Numbers | None:
         """That, beside what is there; None where the task finds nothing."""
         return None if self._judge is None or found is None else self._judge.evidence(batch, found, reference)
 

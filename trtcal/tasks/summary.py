@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from trtcal.tasks.evidence import Evidence
+from trtcal.tasks.own.numbers import Numbers
 from trtcal.tasks.result import TaskResult
 
 
@@ -20,3 +22,7 @@ class Summary:
     def drop_interval(self) -> tuple[float, float]:
         """The 95 % interval of the drop against the float model, as `Evidence.drop_interval` gives it."""
         return self.interval
+
+
+Measured = Evidence | Numbers | Summary
+"""What was measured of a model by its task."""
