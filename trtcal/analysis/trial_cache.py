@@ -35,9 +35,8 @@ from trtcal.measure.class_counts import ClassCounts
 from trtcal.measure.distortion import Channels, Distortion, Unlike
 from trtcal.measure.measures import Score, Share
 from trtcal.tasks.adapter import Part
-from trtcal.tasks.evidence import Evidence
 from trtcal.tasks.result import TaskResult
-from trtcal.tasks.summary import Summary
+from trtcal.tasks.summary import Measured, Summary
 from trtcal.tasks.task import Task
 
 FORMAT = 1
@@ -261,7 +260,7 @@ def _score(value: Mapping[str, Any]) -> Score:
     return Score(**everything)
 
 
-def _summary(task: Evidence | Summary) -> dict[str, Any]:
+def _summary(task: Measured) -> dict[str, Any]:
     """What is kept of what was found: the numbers, not the boxes."""
     low, high = task.drop_interval() if task.result.reference is not None else (0.0, 0.0)
     return {**asdict(task.result), "interval": [low, high]}

@@ -6,8 +6,9 @@ from typing import Literal, TypeVar
 
 from calibrators.errors import ModelError
 from trtcal.measure.measures import Z95, Score
+from trtcal.tasks.evidence import Evidence
 from trtcal.tasks.evidence import tied as evidence_tied
-from trtcal.tasks.summary import Summary
+from trtcal.tasks.own.numbers import Numbers, numbers_tied
 from trtcal.tasks.task import Task
 
 Criterion = Literal["top-1", "agreement", "task", "SQNR"]
@@ -177,9 +178,11 @@ def _tied_by_task(one: Score, other: Score) -> bool:
     first, second = one.task, other.task
     if first is second or first is None or second is None:
         return first is second
-    if isinstance(first, Summary) or isinstance(second, Summary):
-        return first.result.value == second.result.value
-    return evidence_tied(first, second)
+    if isinstance(first, Evidence) and isinstance(second, Evidence):
+        return evidence_tied(first, second)
+    if isinstance(first, Numbers) and isinstance(second, Numbers):
+        return numbers_tied(first, second)
+    return first.result.value == second.result.value
 
 
 def _changed(score: Score, criterion: Criterion) -> int:

@@ -16,7 +16,8 @@ from trtcal.measure.distortion import Channels, Distortion, Unlike, cut, distort
 from trtcal.tasks.adapter import Part
 from trtcal.tasks.class_scores import class_output
 from trtcal.tasks.evidence import Evidence
-from trtcal.tasks.summary import Summary
+from trtcal.tasks.own.numbers import Numbers
+from trtcal.tasks.summary import Measured
 
 Scores = npt.NDArray[np.floating[Any]]
 """Class scores, shape (samples, classes)."""
@@ -101,7 +102,7 @@ class Score:
     uncounted: frozenset[str] = frozenset()
     nonfinite: int = 0
     parts: tuple[Part, ...] = ()
-    task: Evidence | Summary | None = None
+    task: Measured | None = None
     by_class: ByClass = field(default_factory=dict)
 
     def __add__(self, other: "Score") -> "Score":
@@ -211,7 +212,7 @@ def score(
     samples: int | None = None,
     sized: Collection[str] = (),
     parts: Sequence[Part] = (),
-    task: Evidence | None = None,
+    task: Evidence | Numbers | None = None,
     by_class: bool = False,
 ) -> Score:
     """Measure one batch of outputs.
@@ -303,12 +304,14 @@ def other_size(reference: Array, values: Array, samples: int) -> Unlike:
     return Unlike(samples, *(distortion(each, each).signal for each in (reference, values) if each.dtype.kind == "f"))
 
 
-def _found(one: Evidence | Summary | None, other: Evidence | Summary | None) -> Evidence | Summary | None:
+def _found(one: Measured | None, other: Measured | None) -> Measured | None:
     if one is None or other is None:
         return other if one is None else one
-    if isinstance(one, Summary) or isinstance(other, Summary):
-        raise TypeError("a summary of what was found in images does not add up: measure them again")
-    return one + other
+    if isinstance(one, Evidence) and isinstance(other, Evidence):
+        return one + other
+    if isinstance(one, Numbers) and isinstance(other, Numbers):
+        return one + other
+    raise TypeError("a summary of what was found in images does not add up: measure them again")
 
 
 def or_least(sqnr: float) -> float:

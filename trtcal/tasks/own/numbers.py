@@ -10,6 +10,7 @@ from calibrators.batches import Array, Batch
 from calibrators.errors import DataError
 from trtcal.tasks.adapter import Part
 from trtcal.tasks.chance import FEW, Interval, student
+from trtcal.tasks.found import Floats
 from trtcal.tasks.own.function import OwnMeasure
 from trtcal.tasks.result import TaskResult
 
@@ -103,12 +104,13 @@ class OwnJudge:
         )
 
 
-def _named(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
+def _named(names: Sequence[str], values: Floats) -> dict[str, float]:
+    """By image; a model that takes a fixed number of samples gives some more at the end."""
     if len(values) < len(names):
         raise DataError(
-            f"a measure of one's own gives {len(values)} numbers for {len(names)} samples: give one for each"
+            f"there are {len(values)} numbers of {len(names)} samples: run the model with a batch size of 1"
         )
-    return dict(zip(names, map(float, values), strict=False))
+    return dict(zip(names, values.tolist(), strict=False))
 
 
 def _mean(values: Mapping[str, float]) -> float:
