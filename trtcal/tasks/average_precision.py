@@ -104,7 +104,7 @@ def _points(known: Sequence[Found], found: Sequence[Found]) -> int:
 
 
 def _truth(scenes: Scenes, known: Sequence[Found], numbers: Sequence[int]) -> "COCO":
-    """What is known, as a data set: images and annotations from 1 on, as an annotation 0 would never be found."""
+    """What is known, as a data set: all numbers from 1 on, as pycocotools never finds an annotation 0."""
     from hotcoco import COCO
 
     images = [

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools.cocoeval import Params
 
 from calibrators.errors import DataError
 from tests.trtcal.tasks.oracle import measured
 from tests.trtcal.tasks.random_scenes import evidence, found, sample, scenes
-from trtcal.tasks.average_precision import sigmas
+from trtcal.tasks.average_precision import evaluation, sigmas
+from trtcal.tasks.objects import Scenes
 
 NAMES = {"boxes": "mAP 50-95", "masks": "mask mAP 50-95", "points": "OKS mAP 50-95"}
 
@@ -78,8 +80,7 @@ class TestPycocotools:
         same(made.result, measured(made, [1 / points] * points))
 
     def test_sigmas_of_a_person_are_cocos(self):
-        pycocotools = pytest.importorskip("pycocotools.cocoeval").Params("keypoints").kpt_oks_sigmas
-        assert sigmas(17) == pytest.approx(list(pycocotools))
+        assert sigmas(17) == pytest.approx(list(Params("keypoints").kpt_oks_sigmas))
 
 
 class TestTraps:
@@ -87,6 +88,18 @@ class TestTraps:
 
     def test_the_first_annotation_is_found(self):
         assert evidence([sample("a", found([self.BOX], [0.5]), found([self.BOX]))]).result.value == 100
+
+    @pytest.mark.parametrize("measure", NAMES)
+    def test_annotations_are_whole_whatever_the_library(self, measure):
+        """pycocotools never finds an annotation 0, and needs area and iscrowd."""
+        samples = scenes(1)
+        known = [each.known for each in samples]
+        truth = evaluation(Scenes(measure, samples, True, 0.25), known, known).coco_gt.anns
+        assert sorted(truth) == list(range(1, sum(map(len, known)) + 1))
+        assert all({"area", "iscrowd", "bbox"} <= annotation.keys() for annotation in truth.values())
+        assert sum(annotation["iscrowd"] for annotation in truth.values()) == sum(
+            int(each.crowds.sum()) for each in known
+        )
 
     def test_a_score_of_zero_counts(self):
         assert evidence([sample("a", found([self.BOX], [0.0]), found([self.BOX]))]).result.value == 100
