@@ -52,6 +52,8 @@ def test_every_adapter_has_its_own_name_and_says_what_it_reads():
         ("detect", outputs(score_1=(1, 18, 30, 40), box_1=(1, 36, 30, 40)), "retinanet"),
         ("segment", outputs(logits=(1, 19, 60, 80)), "semantic"),
         ("segment", outputs(labels=(1, 240, 320)), "semantic"),
+        ("segment", outputs(output0=(1, 116, 1580), output1=(1, 32, 60, 80)), "yolov8"),
+        ("keypoints", outputs(output0=(1, 56, 1580)), "yolov8"),
     ],
 )
 def test_the_likely_one_is_proposed_and_said(kind, made, name):
@@ -79,8 +81,8 @@ def test_one_output_is_told_by_its_rows(shape, name):
 
 
 def test_where_two_are_as_likely_a_name_is_asked_for():
-    with pytest.raises(ModelError, match=r"yolov5 and yolox fit the outputs output0 \(N, 21, 86\): name one, --task"):
-        proposed("detect", outputs(output0=(1, 21, 86)), (32, 32))
+    with pytest.raises(ModelError, match=r"yolov5 and yolox fit the outputs output0 \(N, 21, 17\): name one, --task"):
+        proposed("detect", outputs(output0=(1, 21, 17)), (32, 32))
 
 
 def test_others_that_would_fit_are_named():

@@ -108,6 +108,9 @@ def _along(values: Floats, to: int) -> Floats:
 
 
 def _chosen(shapes: Shapes, size: Size) -> str | None:
+    """The first map; none beside rows of three axes, whose maps are prototypes of masks."""
+    if any(len(shape) == 3 and not _is_map(shape, size) for shape in shapes.values()):
+        return None
     return next((name for name, shape in shapes.items() if _is_map(shape, size)), None)
 
 

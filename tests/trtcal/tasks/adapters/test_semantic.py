@@ -117,6 +117,7 @@ def test_classes_are_told_by_channels():
         {"probs": (1, 1000, 1, 1)},
         {"boxes": (1, 4420, 4), "scores": (1, 4420, 2)},
         {"out": (1, 3, 12, 12)},
+        {"output0": (1, 300, 38), "output1": (1, 32, 3, 5)},
     ],
 )
 def test_other_outputs_are_told_in_a_line(shapes):
