@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibrators.batches import Array
-from calibrators.errors import DataError
+from calibrators.errors import ModelError
 from trtcal.tasks.adapter import Part, Shapes
 from trtcal.tasks.decoding import cells
 from trtcal.tasks.placement import Size
@@ -16,8 +16,20 @@ from trtcal.tasks.placement import Size
 USUAL = (8, 16, 32)
 """The strides of the grids of most detectors."""
 
-_STRIDES = [USUAL] + [tuple(2**power for power in range(i, j)) for i in range(1, 5) for j in range(5, 9)]
-"""Also others, all with 16: larger models end with 64, those for small objects begin with 4, tiny ones have two."""
+_STRIDES = (
+    USUAL,
+    (8, 16, 32, 64),
+    (8, 16, 32, 64, 128),
+    (4, 8, 16, 32),
+    (4, 8, 16, 32, 64),
+    (4, 8, 16),
+    (8, 16),
+    (16, 32),
+)
+"""Others are those of large inputs (to 64, 128), of small objects (from 4) and of tiny models (two grids).
+
+Any grids at all would be too many: the 300 queries of other detectors are as many as some have cells.
+"""
 
 
 def strides_of(count: int, size: Size) -> tuple[int, ...]:
@@ -67,12 +79,12 @@ class Layout:
         """The output's channels on the last axis: shape (N, rows, channels).
 
         Raises:
-            DataError: There is no such output.
+            ModelError: There is no such output.
         """
         shapes = shapes_of(outputs)
         why = self.misfit(shapes, size)
         if why:
-            raise DataError(f"what would fit is {why}")
+            raise ModelError(f"the model's outputs do not fit: {why}")
         array = outputs[_of_three_axes(shapes)]
         return array if self.axis == 2 else np.swapaxes(array, 1, 2)
 
@@ -97,8 +109,12 @@ class Layout:
             return True
         if self.each:
             return rows % self.each == 0 and bool(strides_of(rows // self.each, size))
-        # 300 detections are also the cells of one or two grids of some inputs, but never of three
-        return all(len(strides_of(rows // each, size)) < len(USUAL) for each in (1, 3) if rows % each == 0)
+        return not any(_are_anchors(count, size) for count in (rows, channels) if count is not None)
+
+
+def _are_anchors(count: int, size: Size) -> bool:
+    """Whether so many are not detections or channels, but the anchors of grids: of three, as 300 are those of two."""
+    return any(len(strides_of(count // each, size)) >= len(USUAL) for each in (1, 3) if count % each == 0)
 
 
 def _of_three_axes(shapes: Shapes) -> str:

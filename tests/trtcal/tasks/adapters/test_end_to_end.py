@@ -82,6 +82,7 @@ def test_which_outputs_fit():
     assert POSE.misfit({"output0": (1, 300, 57)}, (640, 640)) == ""
     assert POSE.misfit({"output0": (1, 300, 56)}, (640, 640)).endswith("57 channels for 17 points, not 56 channels")
     assert POSE.misfit({"output0": (1, 300, 6)}, (640, 640)).startswith("one output of (N, detections, 6 + 3 points)")
+    assert POSE.misfit({"output0": (1, 56, 8400)}, (640, 640)), "channels and anchors of yolov8"
     assert DETECT.misfit({"output0": (1, 300, 57)}, (640, 640))
     with pytest.raises(ModelError, match="do not fit: one output of"):
         SEGMENT.decode({"output0": np.zeros((1, 300, 38))}, (640, 640))

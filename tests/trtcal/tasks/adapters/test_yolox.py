@@ -46,7 +46,7 @@ def chance(value):
     return 1 / (1 + math.exp(-value))
 
 
-@pytest.mark.parametrize("strides", [(8, 16, 32), (8, 16, 32, 64), (4, 8)])
+@pytest.mark.parametrize("strides", [(8, 16, 32), (8, 16, 32, 64), (4, 8, 16)])
 def test_boxes_are_those_of_the_raw_maps(strides):
     size = (64, 128)
     raw = maps(1, 2, 5 + CLASSES, size, strides, spread=2.0)
