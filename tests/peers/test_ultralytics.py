@@ -5,7 +5,7 @@ import pytest
 from hotcoco import mask as rle
 
 from tests.peers.installed import needed
-from trtcal.tasks.adapters import yolo_pose, yolo_segment, yolov8, yolov10
+from trtcal.tasks.adapters import end_to_end_pose, end_to_end_segment, yolo_pose, yolo_segment, yolov8, yolov10
 from trtcal.tasks.nms import without_overlaps
 
 torch = needed("torch", "torch")
@@ -91,3 +91,18 @@ def test_an_end_to_end_head() -> None:
         assert 100 < len(found) == len(rows)
         assert np.abs(found.boxes - rows[:, :4]).max() < 0.01
         assert found.classes.tolist() == rows[:, 5].tolist()
+
+
+def test_masks_and_points_of_end_to_end_heads() -> None:
+    output, prototypes = (value.numpy() for value in outputs_of(exported(heads.Segment, 2, 32, 16, end2end=True)))
+    found = end_to_end_segment.ADAPTER.decode({"output0": output, "output1": prototypes}, SIZE)
+    for ours, everything, one in zip(found, torch.tensor(output), torch.tensor(prototypes), strict=True):
+        rows = everything[everything[:, 4] > 0.001]
+        same(ours, rows)
+        masks = ops.process_mask(one, rows[:, 6:], rows[:, :4], SIZE, upsample=True).numpy() > 0
+        assert (np.moveaxis(rle.decode(list(ours.masks)), -1, 0).astype(bool) != masks).mean() < 1e-5
+    poses = outputs_of(exported(heads.Pose, 1, (5, 3), end2end=True))
+    for ours, everything in zip(end_to_end_pose.ADAPTER.decode({"output0": poses.numpy()}, SIZE), poses, strict=True):
+        rows = everything[everything[:, 4] > 0.001]
+        same(ours, rows)
+        assert np.abs(ours.points - rows[:, 6:].numpy().reshape(-1, 5, 3)).max() < 0.01

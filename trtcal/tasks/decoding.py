@@ -68,6 +68,16 @@ def candidates(boxes: npt.ArrayLike, scores: npt.ArrayLike, *, most: int = CANDI
     return places // scores.shape[1], places % scores.shape[1]
 
 
+def beyond_scores(scores: npt.ArrayLike) -> str:
+    """The largest finite number that is no score, for messages; empty where all may be scores.
+
+    Those above 2 are none: at most 2 is what rounding to a coarse grid makes of a score from 0 to 1.
+    """
+    values = np.asarray(scores)
+    strange = values[(values > 2) & (values < np.inf)]
+    return f"{strange.max():.4g}" if len(strange) else ""
+
+
 def top(boxes: npt.ArrayLike, scores: npt.ArrayLike, *, most: int = CANDIDATES) -> Found:
     """The candidates among boxes (n, 4; left, top, right, bottom) with scores (n, classes): see `candidates`."""
     boxes, scores = np.asarray(boxes, np.float64), np.asarray(scores, np.float64)

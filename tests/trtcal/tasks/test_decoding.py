@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from trtcal.tasks.decoding import candidates, cells, corners_of_centres, grid, sigmoid, softmax, top
+from trtcal.tasks.decoding import beyond_scores, candidates, cells, corners_of_centres, grid, sigmoid, softmax, top
 
 
 def test_corners_of_a_centre_and_a_size():
@@ -66,3 +66,9 @@ def test_the_most_are_the_first_of_all_in_order_with_equal_scores():
     assert list(zip(numbers, classes, strict=True)) == [(i, c) for _, i, c in plain]
     few = candidates(boxes, scores, most=100)
     assert np.array_equal(few, (numbers[:100], classes[:100]))
+
+
+def test_what_no_score_can_be():
+    assert beyond_scores([[431.26, 0.5, math.inf]]) == "431.3"
+    assert beyond_scores([2.0, -5.0, math.nan, math.inf]) == ""
+    assert beyond_scores(np.zeros((0, 3))) == ""

@@ -11,7 +11,6 @@ Exports whose boxes are from 0 to 1 have the same shape. They are read by an ada
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from calibrators.batches import Array
@@ -19,7 +18,7 @@ from calibrators.errors import ModelError
 from trtcal.tasks.adapter import Adapter, Part, Shapes
 from trtcal.tasks.adapters.layout import Layout, shown
 from trtcal.tasks.adapters.prototypes import prototypes_in
-from trtcal.tasks.decoding import corners_of_centres, top
+from trtcal.tasks.decoding import beyond_scores, corners_of_centres, top
 from trtcal.tasks.found import Found
 from trtcal.tasks.placement import Size
 
@@ -31,15 +30,13 @@ def _decode(outputs: Mapping[str, Array], size: Size) -> Sequence[Found]:
 
 
 def _found(rows: npt.NDArray[Any]) -> Found:
-    """A pose's points are refused as scores: rounding to a coarse grid makes at most 2 of a score."""
-    scores = rows[:, 4:]
-    strange = scores[(scores > 2) & (scores < np.inf)]
-    if len(strange):
+    """A pose's points are refused as scores."""
+    if strange := beyond_scores(rows[:, 4:]):
         raise ModelError(
-            f"the model's outputs do not fit: scores from 0 to 1 behind the boxes, not up to {strange.max():.4g}; "
+            f"the model's outputs do not fit: scores from 0 to 1 behind the boxes, not up to {strange}; "
             "a model of keypoints needs keypoints:yolov8"
         )
-    return top(corners_of_centres(rows[:, :4]), scores)
+    return top(corners_of_centres(rows[:, :4]), rows[:, 4:])
 
 
 def _misfit(shapes: Shapes, size: Size) -> str:

@@ -11,7 +11,7 @@ from calibrators.batches import Array
 from calibrators.errors import ConfigError, ModelError
 from trtcal.config.toml_file import check_keys, read_toml
 from trtcal.tasks.adapter import Adapter, Kind, Part, Shapes
-from trtcal.tasks.decoding import candidates, corners_of_centres, sigmoid, softmax
+from trtcal.tasks.decoding import beyond_scores, candidates, corners_of_centres, sigmoid, softmax
 from trtcal.tasks.found import ClassMap, Finding, Floats, Found
 from trtcal.tasks.own.source import COMMON, Source, number_of, one_of
 from trtcal.tasks.placement import Size
@@ -147,7 +147,12 @@ def _found(sources: Mapping[str, Source], values: Mapping[str, Floats], size: Si
     if "objectness" in flat:
         scores = scores * _activated(flat["objectness"], sources["objectness"].settings)
     told = np.rint(flat["classes"][:, 0]) if "classes" in flat else np.zeros(len(scores))
-    scores = np.where((told >= 0) & (told < np.inf), scores.T, np.nan).T
+    usable = (told >= 0) & (told < np.inf) & np.isfinite(flat.get("points", boxes)).all(axis=1)
+    scores = np.where(usable[:, None], scores, np.nan)
+    if strange := beyond_scores(scores):
+        raise ModelError(
+            f'scores reach {strange}, and are from 0 to 1: scores.activation may be "sigmoid" or "softmax"'
+        )
     numbers, classes = candidates(boxes, scores)
     return Found(
         boxes=boxes[numbers],

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from calibrators.errors import DataError
 from trtcal.config.toml_file import check_keys
 from trtcal.tasks.adapter import Kind
+from trtcal.tasks.decoding import beyond_scores
 from trtcal.tasks.found import ClassMap, Finding, Floats, Found
 from trtcal.tasks.masks import encoded
 from trtcal.tasks.nms import LEAST, chosen
@@ -29,7 +30,7 @@ def finding_of(value: Any, kind: Kind, *, finite: bool, source: str) -> Finding:
     Raises:
         DataError: It is something else, or its parts do not fit each other or the kind.
     """
-    if isinstance(value, ClassMap) or (not isinstance(value, (Found, Mapping)) and np.ndim(value) == 2):
+    if isinstance(value, ClassMap) or (isinstance(value, (np.ndarray, list)) and _axes(value) == 2):
         return _map_of(value, kind, source)
     if not isinstance(value, (Found, Mapping)):
         raise DataError(f"{source}: a {type(value).__name__} tells no boxes: give a dict with {', '.join(KEYS[:3])}")
@@ -39,6 +40,13 @@ def finding_of(value: Any, kind: Kind, *, finite: bool, source: str) -> Finding:
     except DataError as error:
         raise DataError(f"{source}: {error}") from None
     return _found_of({key: part for key, part in parts.items() if part is not None}, kind, finite, source)
+
+
+def _axes(value: Any) -> int:
+    try:
+        return np.ndim(value)
+    except ValueError:  # lists of several lengths
+        return 0
 
 
 def _map_of(value: Any, kind: Kind, source: str) -> ClassMap:
@@ -65,6 +73,8 @@ def _found_of(parts: Mapping[str, Any], kind: Kind, finite: bool, source: str) -
     if scores.ndim != 1:
         raise DataError(f"{source}: scores of shape {scores.shape}: give one for each detection")
     count = len(scores)
+    if strange := beyond_scores(scores):
+        raise DataError(f"{source}: scores reach {strange}: give numbers from 0 to 1")
     boxes = _shaped(_numbers(parts, "boxes", source), "boxes", (count, 4), source)
     classes = _shaped(_numbers(parts, "classes", source), "classes", (count,), source)
     points = _points(parts, count, source) if "points" in parts else None
@@ -115,14 +125,27 @@ def _masks(masks: Any, count: int, source: str) -> tuple[Any, ...]:
 
 def _mask(mask: Any, source: str) -> Any:
     if isinstance(mask, Mapping):
-        if not {"size", "counts"} <= set(mask):
+        size = mask.get("size")
+        sized = isinstance(size, (list, tuple)) and [type(side) for side in size] == [int, int]
+        if "counts" not in mask or not sized:
             raise DataError(f'{source}: a mask with {", ".join(map(str, mask))}: COCO\'s has "size" and "counts"')
         return dict(mask)
     if not isinstance(mask, np.ndarray):
-        return mask
+        return _polygons(mask, source)
     if mask.ndim != 2 or mask.dtype.kind not in "biu":
         raise DataError(
             f"{source}: a mask of {mask.dtype} and shape {mask.shape}: give booleans or integers, of rows and columns"
         )
     pixels: npt.NDArray[np.bool_] = mask != 0
     return encoded(pixels)
+
+
+def _polygons(mask: Any, source: str) -> list[list[float]]:
+    """Lists of x and y in turn, three corners at least."""
+    try:
+        polygons = [[float(number) for number in polygon] for polygon in mask]
+    except (TypeError, ValueError):
+        polygons = [[]]
+    if not all(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in polygons):
+        raise DataError(f"{source}: a mask that is no array, no run-length encoding, and no list of polygons x, y, ...")
+    return polygons

@@ -64,7 +64,7 @@ def called(text: str) -> Adapter | OwnMeasure:
         misfit=lambda shapes, size: "",
         summary="an adapter of one's own",
         overlap=_overlap(text, function),
-        names=tuple(map(str, getattr(function, "names", ()))),
+        names=_names(text, function),
     )
 
 
@@ -112,16 +112,24 @@ def _overlap(text: str, function: object) -> float | None:
     return overlap
 
 
+def _names(text: str, function: object) -> tuple[str, ...]:
+    names = getattr(function, "names", ())
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{text}.names is {names!r}: give the classes' names by number, a list of texts")
+    return tuple(names)
+
+
 def _decoded(
     text: str, function: Callable[..., Any], kind: Kind, outputs: Mapping[str, Array], size: Size
 ) -> Sequence[Finding]:
     results = _result(text, function, _copies(outputs), size)
-    finite = all(array.dtype.kind not in "fc" or bool(np.isfinite(array).all()) for array in outputs.values())
     samples = _samples(outputs)
-    if isinstance(results, (Mapping, str)) or not hasattr(results, "__len__") or len(results) != samples:
+    countable = isinstance(results, (list, tuple)) or (isinstance(results, np.ndarray) and results.ndim > 0)
+    if not countable or len(results) != samples:
         raise DataError(f"{text} gives {_shown(results)} for {samples} samples: give a list with one for each")
     return [
-        finding_of(results[number], kind, finite=finite, source=f"{text}, sample {number}") for number in range(samples)
+        finding_of(results[number], kind, finite=_finite(outputs, number), source=f"{text}, sample {number}")
+        for number in range(samples)
     ]
 
 
@@ -166,10 +174,15 @@ def _copies(outputs: Mapping[str, Array]) -> dict[str, Array]:
     return {name: array.copy() for name, array in outputs.items()}
 
 
+def _finite(outputs: Mapping[str, Array], number: int) -> bool:
+    """Whether a model's outputs for that sample are."""
+    return all(bool(np.isfinite(array[number]).all()) for array in outputs.values() if array.dtype.kind in "fc")
+
+
 def _samples(outputs: Mapping[str, Array]) -> int:
     return len(next(iter(outputs.values())))
 
 
 def _shown(result: object) -> str:
-    length = f" of {len(result)}" if hasattr(result, "__len__") else ""
+    length = f" of {len(result)}" if isinstance(result, (list, tuple, str, Mapping)) else ""
     return f"a {type(result).__name__}{length}"

@@ -90,6 +90,13 @@ def test_points(tmp_path, keys, points):
     assert found.points.tolist() == [points]
 
 
+def test_points_that_are_no_numbers_are_not_found(tmp_path):
+    text = f'kind = "keypoints"\n{PLAIN}[points]\noutput = "p"\n'
+    boxes, points = np.zeros((1, 2, 4)), np.array([[[1, 2, np.nan], [4, 5, 6]]])
+    (found,) = decoded(tmp_path, text, b=boxes, s=[[0.5, 0.4]], p=points)
+    assert (found.scores.tolist(), found.points.tolist()) == ([0.4], [[[4, 5, 6]]])
+
+
 def test_class_maps(tmp_path):
     scores = np.zeros((1, 3, 2, 2))
     scores[0, 2, 0, 0], scores[0, 1, 1, 1], scores[0, 0, 0, 1] = 1, 2, np.nan
@@ -199,6 +206,11 @@ def test_outputs_that_do_not_fit(tmp_path, text, shapes, why):
     assert mine.misfit(shapes, SIZE).startswith(why)
     with pytest.raises(ModelError, match=r"^the outputs do not fit the adapter mine.toml: "):
         mine.decode({name: np.zeros(shape) for name, shape in shapes.items()}, SIZE)
+
+
+def test_logits_are_not_taken_for_scores(tmp_path):
+    with pytest.raises(ModelError, match=r"^scores reach 7, and are from 0 to 1: scores.activation may be \"sigmoid\""):
+        decoded(tmp_path, PLAIN, b=[[[0, 0, 1, 1]]], s=[[[-3.0, 7.0]]])
 
 
 def test_free_sizes_may_fit(tmp_path):
