@@ -72,8 +72,8 @@ def _of_many(maps: Array, size: Size) -> Classes:
     strange = np.isnan(best)
     for number in range(1, len(maps)):
         scores = _large(maps[number], size)
-        better = scores > best
-        best[better], largest[better] = scores[better], number
+        np.copyto(largest, number, where=scores > best)
+        np.fmax(best, scores, out=best)
         strange |= np.isnan(scores)
     largest[strange] = UNKNOWN
     return largest
@@ -95,7 +95,7 @@ def _large(plane: Array, size: Size) -> Floats:
     values = np.array(plane, np.float64)
     if values.shape[0] * values.shape[1] >= size[0] * size[1]:
         return values
-    return _along(_along(values, size[0]).T, size[1]).T.copy()
+    return _along(_along(values.T, size[1]).T, size[0])
 
 
 def _along(values: Floats, to: int) -> Floats:
@@ -104,7 +104,11 @@ def _along(values: Floats, to: int) -> Floats:
     places = np.clip((np.arange(to) + 0.5) * rows / to - 0.5, 0, rows - 1)
     above = places.astype(np.int64)
     share = (places - above)[:, None]
-    return np.asarray(values[above] * (1 - share) + values[np.minimum(above + 1, rows - 1)] * share)
+    lower = values[np.minimum(above + 1, rows - 1)]
+    lower *= share
+    upper = values[above]
+    upper *= 1 - share
+    return np.add(upper, lower, out=lower)
 
 
 def _chosen(shapes: Shapes, size: Size) -> str | None:
