@@ -16,8 +16,8 @@ import typer
 from benchmarks import timing
 from calibrators.errors import TrtcalError
 from trtcal.tables import console
-from trtcal.tasks.evidence import Evidence, Sample
 from trtcal.tasks.found import Classes, Floats, Found
+from trtcal.tasks.measuring.evidence import Evidence, Sample
 
 INFERENCE = 0.05
 """Seconds of one model for one image."""

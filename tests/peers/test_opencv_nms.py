@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.peers.installed import needed
-from trtcal.tasks.nms import suppressed
+from trtcal.tasks.decoding.nms import suppressed
 
 cv2 = needed("opencv-python-headless", "cv2")
 

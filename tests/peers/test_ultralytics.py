@@ -5,8 +5,10 @@ import pytest
 from hotcoco import mask as rle
 
 from tests.peers.installed import needed
-from trtcal.tasks.adapters import end_to_end_pose, end_to_end_segment, yolo_pose, yolo_segment, yolov8, yolov10
-from trtcal.tasks.nms import without_overlaps
+from trtcal.tasks.adapters.yolo import end_to_end_pose, end_to_end_segment, yolov8, yolov10
+from trtcal.tasks.adapters.yolo import pose as yolo_pose
+from trtcal.tasks.adapters.yolo import segment as yolo_segment
+from trtcal.tasks.decoding.nms import without_overlaps
 
 torch = needed("torch", "torch")
 heads = needed("ultralytics", "ultralytics.nn.modules.head")

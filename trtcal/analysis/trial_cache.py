@@ -35,7 +35,7 @@ from trtcal.measure.class_counts import ClassCounts
 from trtcal.measure.distortion import Channels, Distortion, Unlike
 from trtcal.measure.measures import Score, Share
 from trtcal.tasks.adapter import Part
-from trtcal.tasks.result import TaskResult
+from trtcal.tasks.measuring.result import TaskResult
 from trtcal.tasks.summary import Measured, Summary
 from trtcal.tasks.task import Task
 

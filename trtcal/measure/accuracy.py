@@ -19,7 +19,7 @@ from trtcal.measure.groups import Singles, numbered, run_group
 from trtcal.measure.measures import Labels, Score, score
 from trtcal.measure.report import Changed, Report
 from trtcal.tasks.class_scores import class_output
-from trtcal.tasks.evidence import Evidence
+from trtcal.tasks.measuring.evidence import Evidence
 from trtcal.tasks.seeking import Seeking
 from trtcal.tasks.task import Task
 

@@ -6,8 +6,8 @@ from typing import Literal, TypeVar
 
 from calibrators.errors import ModelError
 from trtcal.measure.measures import Z95, Score
-from trtcal.tasks.evidence import Evidence
-from trtcal.tasks.evidence import tied as evidence_tied
+from trtcal.tasks.measuring.evidence import Evidence
+from trtcal.tasks.measuring.evidence import tied as evidence_tied
 from trtcal.tasks.own.numbers import Numbers, numbers_tied
 from trtcal.tasks.task import Task
 
@@ -115,7 +115,7 @@ def tied(one: Score, other: Score, criterion: Criterion) -> bool:
     A score says how many images a model gets otherwise than the float model. Two models differ on no more images than
     both these numbers together, which stands for b + c in `difference_interval`: the interval is never too narrow.
     By SQNR models are tied where they are equal. By a task's measure, where the 95 % interval of their difference, from
-    images drawn anew, holds 0 (`trtcal.tasks.evidence.tied`).
+    images drawn anew, holds 0 (`trtcal.tasks.measuring.evidence.tied`).
     """
     if criterion == "SQNR":
         return sqnr_of(one) == sqnr_of(other)

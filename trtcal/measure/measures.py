@@ -15,7 +15,7 @@ from trtcal.measure.class_counts import ByClass, added, count_by_class
 from trtcal.measure.distortion import Channels, Distortion, Unlike, cut, distortion, distortions, named
 from trtcal.tasks.adapter import Part
 from trtcal.tasks.class_scores import class_output
-from trtcal.tasks.evidence import Evidence
+from trtcal.tasks.measuring.evidence import Evidence
 from trtcal.tasks.own.numbers import Numbers
 from trtcal.tasks.summary import Measured
 

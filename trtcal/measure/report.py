@@ -10,8 +10,8 @@ from trtcal.measure.by_class import ClassTable
 from trtcal.measure.chance import Criterion, measure_named
 from trtcal.measure.changed import ChangedImage
 from trtcal.measure.measures import Score, Share
-from trtcal.tasks.changes import Change, PixelChange
-from trtcal.tasks.result import TaskResult
+from trtcal.tasks.measuring.changes import Change, PixelChange
+from trtcal.tasks.measuring.result import TaskResult
 
 Changed = ChangedImage | Change | PixelChange
 """How an image changed: its class or outputs, what is found in it, or the classes of its pixels."""

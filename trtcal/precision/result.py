@@ -16,7 +16,7 @@ from trtcal.measure.measures import Score
 from trtcal.precision.ladders import Candidate, Costs, Ladders, ladders
 from trtcal.precision.search import Found, Levels, Phase, at_most, search
 from trtcal.precision.target import Target
-from trtcal.tasks.evidence import Evidence
+from trtcal.tasks.measuring.evidence import Evidence
 
 CANDIDATES: tuple[Candidate, ...] = ("int8", "fp16", "fp32")
 

@@ -8,7 +8,7 @@ from calibrators.errors import DataError, ModelError, TrtcalError
 from trtcal.measure.bound import require_bound
 from trtcal.measure.chance import Criterion, drop_of, interval_of
 from trtcal.measure.measures import Score
-from trtcal.tasks.result import TaskResult
+from trtcal.tasks.measuring.result import TaskResult
 
 Kind = Literal["max-drop", "target-accuracy", "target-sqnr"]
 

@@ -6,7 +6,7 @@ from trtcal.measure.changed import ChangedImage
 from trtcal.measure.report import Changed
 from trtcal.tables import console
 from trtcal.tables.scores import decibels
-from trtcal.tasks.changes import Change, PixelChange
+from trtcal.tasks.measuring.changes import Change, PixelChange
 
 
 def show_changed(name: str, images: Sequence[Changed], reference: str, class_names: Sequence[str]) -> None:

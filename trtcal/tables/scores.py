@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from trtcal.measure.distortion import Distortion
 from trtcal.measure.measures import Score, Share
-from trtcal.tasks.result import TaskResult
+from trtcal.tasks.measuring.result import TaskResult
 
 DETAILS = ("top-5", "mAP 75", "mAP 50", "extra", "moved")
 """Headings that go first where a terminal has too little room."""

@@ -17,7 +17,7 @@ Decode = Callable[[Mapping[str, Array], Size], Sequence[Finding]]
 """From the raw outputs of some samples and the size of the model's input to what was found in each.
 
 Boxes and points are in the input's pixels, masks and class maps of the input's size or of the outputs' own: what calls
-it brings them back to the image's. Scores above `trtcal.tasks.nms.LEAST` are kept, without removing overlaps.
+it brings them back to the image's. Scores above `trtcal.tasks.decoding.nms.LEAST` are kept, without removing overlaps.
 """
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from calibrators.batches import Array, Batch
 from calibrators.errors import DataError, ModelError
 from trtcal.tasks.adapter import Adapter, Part, Shapes
-from trtcal.tasks.evidence import Evidence, Measure, Sample
+from trtcal.tasks.decoding.nms import chosen, without_overlaps
 from trtcal.tasks.found import ClassMap, Finding, Found
-from trtcal.tasks.nms import chosen, without_overlaps
+from trtcal.tasks.measuring.evidence import Evidence, Measure, Sample
 from trtcal.tasks.own import OwnMeasure, own
 from trtcal.tasks.own.numbers import OwnJudge
 from trtcal.tasks.placed import mapped, masks_placed

@@ -16,8 +16,8 @@ from calibrators.batches import Array
 from calibrators.errors import ConfigError, ModelError
 from trtcal.tasks import adapters
 from trtcal.tasks.adapter import Adapter, Kind, Shapes
-from trtcal.tasks.adapters.layout import strides_of
-from trtcal.tasks.outputs import boxes_and_scores, of_rank, says, told
+from trtcal.tasks.adapters.yolo.layout import strides_of
+from trtcal.tasks.decoding.outputs import boxes_and_scores, of_rank, says, told
 from trtcal.tasks.placement import Size
 
 NEAREST = 3
@@ -41,9 +41,8 @@ QUERY_NAMES, PRIOR_NAMES = ("logit", "pred_", "dets", "quer"), ("score", "conf",
 @cache
 def all_adapters() -> Mapping[tuple[Kind, str], Adapter]:
     """By what they find and by name, in the order of their names."""
-    modules = [
-        import_module(f"{adapters.__name__}.{module.name}") for module in pkgutil.iter_modules(adapters.__path__)
-    ]
+    found_modules = pkgutil.walk_packages(adapters.__path__, f"{adapters.__name__}.")
+    modules = [import_module(module.name) for module in found_modules]
     found: list[Adapter] = [module.ADAPTER for module in modules if hasattr(module, "ADAPTER")]
     return {(adapter.kind, adapter.name): adapter for adapter in sorted(found, key=lambda adapter: adapter.name)}
 

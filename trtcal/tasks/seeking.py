@@ -7,8 +7,8 @@ from calibrators.batches import Array, Batch
 from calibrators.errors import ModelError, TrtcalError
 from trtcal.tasks.adapter import Part
 from trtcal.tasks.class_scores import class_output
-from trtcal.tasks.evidence import Evidence
 from trtcal.tasks.judge import input_size, opened_judge
+from trtcal.tasks.measuring.evidence import Evidence
 from trtcal.tasks.own.numbers import Numbers
 from trtcal.tasks.proposal import proposed
 from trtcal.tasks.task import Task

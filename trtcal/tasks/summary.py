@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from trtcal.tasks.evidence import Evidence
+from trtcal.tasks.measuring.evidence import Evidence
+from trtcal.tasks.measuring.result import TaskResult
 from trtcal.tasks.own.numbers import Numbers
-from trtcal.tasks.result import TaskResult
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import numpy as np
 
 from tests.trtcal.tasks.random_scenes import sample
 from trtcal.tasks.found import ClassMap
-from trtcal.tasks.sample import Sample
+from trtcal.tasks.measuring.sample import Sample
 
 SIZE = (24, 32)
 

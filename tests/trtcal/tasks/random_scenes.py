@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 from pycocotools import mask as rle
 
-from trtcal.tasks.evidence import Evidence
 from trtcal.tasks.found import Found
-from trtcal.tasks.sample import Measure, Sample
+from trtcal.tasks.measuring.evidence import Evidence
+from trtcal.tasks.measuring.sample import Measure, Sample
 
 SIZE = (96, 128)
 

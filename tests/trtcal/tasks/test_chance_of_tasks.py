@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trtcal.tasks.chance import FEW, RESAMPLES, interval, resamples
+from trtcal.tasks.measuring.chance import FEW, RESAMPLES, interval, resamples
 
 STUDENT = {5: 2.7764, 10: 2.2622, 20: 2.0930, 100: 1.9842, 5000: 1.9604}  # of n - 1, from tables
 

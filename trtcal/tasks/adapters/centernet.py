@@ -19,10 +19,10 @@ import numpy.typing as npt
 
 from calibrators.batches import Array
 from trtcal.tasks.adapter import Adapter, Shapes
-from trtcal.tasks.decoding import sigmoid, top
+from trtcal.tasks.decoding.boxes import sigmoid, top
+from trtcal.tasks.decoding.nms import MOST
+from trtcal.tasks.decoding.outputs import alike, are_logits, checked, corners, of_rank, says, told
 from trtcal.tasks.found import Floats, Found
-from trtcal.tasks.nms import MOST
-from trtcal.tasks.outputs import alike, are_logits, checked, corners, of_rank, says, told
 from trtcal.tasks.placement import Size
 
 HEAT, SIZES, OFFSETS = ("hm", "heat", "cls", "score", "prob"), ("wh", "size", "dim"), ("reg", "off")

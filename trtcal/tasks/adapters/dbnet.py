@@ -20,11 +20,11 @@ import numpy as np
 
 from calibrators.batches import Array
 from trtcal.tasks.adapter import Adapter, Shapes
-from trtcal.tasks.decoding import sigmoid
+from trtcal.tasks.decoding.boxes import sigmoid
+from trtcal.tasks.decoding.outputs import are_logits, checked, of_rank, told
+from trtcal.tasks.decoding.regions import Rectangle, mean_within, outlines, smallest_rectangle
 from trtcal.tasks.found import Floats, Found
-from trtcal.tasks.outputs import are_logits, checked, of_rank, told
 from trtcal.tasks.placement import Size
-from trtcal.tasks.regions import Rectangle, mean_within, outlines, smallest_rectangle
 
 TEXT, SURE = 0.3, 0.6
 """Of a pixel, and of a rectangle: PaddleOCR's `det_db_thresh` and `det_db_box_thresh`."""

@@ -18,9 +18,9 @@ import numpy as np
 
 from calibrators.batches import Array
 from trtcal.tasks.adapter import Adapter, Shapes
+from trtcal.tasks.decoding.lists import Lists, counts, integers, lists
+from trtcal.tasks.decoding.outputs import checked, corners, survivors, told
 from trtcal.tasks.found import Found
-from trtcal.tasks.lists import Lists, counts, integers, lists
-from trtcal.tasks.outputs import checked, corners, survivors, told
 from trtcal.tasks.placement import Size
 
 VERTICAL_FIRST = "detection_boxes"

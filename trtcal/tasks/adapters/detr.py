@@ -18,10 +18,10 @@ import numpy as np
 
 from calibrators.batches import Array
 from trtcal.tasks.adapter import Adapter, Shapes
-from trtcal.tasks.decoding import corners_of_centres, sigmoid, softmax, top
+from trtcal.tasks.decoding.boxes import corners_of_centres, sigmoid, softmax, top
+from trtcal.tasks.decoding.nms import MOST
+from trtcal.tasks.decoding.outputs import are_logits, boxes_and_scores, checked, corners, told
 from trtcal.tasks.found import Found
-from trtcal.tasks.nms import MOST
-from trtcal.tasks.outputs import are_logits, boxes_and_scores, checked, corners, told
 from trtcal.tasks.placement import Size
 
 FEW_QUERIES = 200

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 
 from calibrators.batches import Array
 from trtcal.tasks.adapter import Adapter, Shapes
+from trtcal.tasks.decoding.lists import Lists, counts, integers, lists
+from trtcal.tasks.decoding.outputs import checked, survivors, told
 from trtcal.tasks.found import Found
-from trtcal.tasks.lists import Lists, counts, integers, lists
-from trtcal.tasks.outputs import checked, survivors, told
 from trtcal.tasks.placement import Size
 
 

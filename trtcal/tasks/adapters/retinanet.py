@@ -27,9 +27,19 @@ import numpy as np
 
 from calibrators.batches import Array
 from trtcal.tasks.adapter import Adapter, Shapes
-from trtcal.tasks.decoding import corners_of_centres, grid, sigmoid, top
+from trtcal.tasks.decoding.boxes import corners_of_centres, grid, sigmoid, top
+from trtcal.tasks.decoding.outputs import (
+    BOXES,
+    alike,
+    are_logits,
+    boxes_and_scores,
+    checked,
+    corners,
+    of_rank,
+    says,
+    told,
+)
 from trtcal.tasks.found import Floats, Found
-from trtcal.tasks.outputs import BOXES, alike, are_logits, boxes_and_scores, checked, corners, of_rank, says, told
 from trtcal.tasks.placement import Size
 
 STRIDES = (8, 16, 32, 64, 128)

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from calibrators.batches import Array
 from trtcal.tasks.adapter import Adapter, Part, Shapes
 from trtcal.tasks.adapters.detr import of_every_class
+from trtcal.tasks.decoding.outputs import boxes_and_scores, checked, told
 from trtcal.tasks.found import Found
-from trtcal.tasks.outputs import boxes_and_scores, checked, told
 from trtcal.tasks.placement import Size
 
 MOST_QUERIES, MOST_NUMBERS = 1000, 2000

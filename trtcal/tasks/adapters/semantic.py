@@ -18,8 +18,8 @@ import numpy as np
 
 from calibrators.batches import Array
 from trtcal.tasks.adapter import Adapter, Shapes
+from trtcal.tasks.decoding.outputs import are_logits, checked, told
 from trtcal.tasks.found import Classes, ClassMap, Floats
-from trtcal.tasks.outputs import are_logits, checked, told
 from trtcal.tasks.placement import Size
 
 UNKNOWN = -1

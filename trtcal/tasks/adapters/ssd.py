@@ -19,9 +19,9 @@ import numpy as np
 
 from calibrators.batches import Array
 from trtcal.tasks.adapter import Adapter, Shapes
-from trtcal.tasks.decoding import corners_of_centres, softmax, top
+from trtcal.tasks.decoding.boxes import corners_of_centres, softmax, top
+from trtcal.tasks.decoding.outputs import PRIORS, alike, are_logits, boxes_and_scores, checked, corners, says, told
 from trtcal.tasks.found import Floats, Found
-from trtcal.tasks.outputs import PRIORS, alike, are_logits, boxes_and_scores, checked, corners, says, told
 from trtcal.tasks.placement import Size
 
 CENTRE_VARIANCE, SIZE_VARIANCE = 0.1, 0.2

@@ -11,7 +11,7 @@ from calibrators.batches import Array
 from calibrators.errors import ConfigError, ModelError
 from trtcal.config.toml_file import check_keys, read_toml
 from trtcal.tasks.adapter import Adapter, Kind, Part, Shapes
-from trtcal.tasks.decoding import beyond_scores, candidates, corners_of_centres, sigmoid, softmax
+from trtcal.tasks.decoding.boxes import beyond_scores, candidates, corners_of_centres, sigmoid, softmax
 from trtcal.tasks.found import ClassMap, Finding, Floats, Found
 from trtcal.tasks.own.source import COMMON, Source, number_of, one_of
 from trtcal.tasks.placement import Size

@@ -9,10 +9,10 @@ import numpy.typing as npt
 from calibrators.errors import DataError
 from trtcal.config.toml_file import check_keys
 from trtcal.tasks.adapter import Kind
-from trtcal.tasks.decoding import beyond_scores
+from trtcal.tasks.decoding.boxes import beyond_scores
+from trtcal.tasks.decoding.masks import encoded
+from trtcal.tasks.decoding.nms import LEAST, chosen
 from trtcal.tasks.found import ClassMap, Finding, Floats, Found
-from trtcal.tasks.masks import encoded
-from trtcal.tasks.nms import LEAST, chosen
 
 KEYS = ("boxes", "scores", "classes", "masks", "points")
 

@@ -9,10 +9,10 @@ import numpy as np
 from calibrators.batches import Array, Batch
 from calibrators.errors import DataError
 from trtcal.tasks.adapter import Part
-from trtcal.tasks.chance import FEW, Interval, student
 from trtcal.tasks.found import Floats
+from trtcal.tasks.measuring.chance import FEW, Interval, student
+from trtcal.tasks.measuring.result import TaskResult
 from trtcal.tasks.own.function import OwnMeasure
-from trtcal.tasks.result import TaskResult
 
 Outputs = Mapping[str, Array]
 

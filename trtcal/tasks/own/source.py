@@ -11,7 +11,7 @@ from calibrators.batches import Array
 from calibrators.errors import ConfigError
 from trtcal.config.toml_file import nearest
 from trtcal.tasks.adapter import Part, Shapes
-from trtcal.tasks.adapters.layout import shown
+from trtcal.tasks.adapters.yolo.layout import shown
 from trtcal.tasks.found import Floats
 
 Word = TypeVar("Word", bound=str)

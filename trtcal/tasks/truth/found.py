@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trtcal.tasks.adapter import Kind
-from trtcal.tasks.evidence import Measure
 from trtcal.tasks.found import Found
+from trtcal.tasks.measuring.evidence import Measure
 
 MEASURES: Mapping[Kind, Measure] = {"detect": "boxes", "segment": "masks", "keypoints": "points"}
 """What can be compared by objects."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from calibrators.errors import DataError, listed
 from trtcal.tasks.adapter import Kind
-from trtcal.tasks.evidence import Measure
 from trtcal.tasks.found import Finding
+from trtcal.tasks.measuring.evidence import Measure
 from trtcal.tasks.placement import Size
 
 

@@ -6,7 +6,7 @@ import pytest
 from calibrators.errors import ModelError
 from tests.trtcal.tasks.adapters.exact import ran, same
 from trtcal.tasks.adapters.detections import ADAPTER
-from trtcal.tasks.nms import LEAST
+from trtcal.tasks.decoding.nms import LEAST
 
 SIZE = (50, 90)
 ROWS = 6

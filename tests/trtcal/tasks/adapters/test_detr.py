@@ -8,7 +8,7 @@ import pytest
 from calibrators.errors import ModelError
 from tests.trtcal.tasks.adapters.exact import ran, same
 from trtcal.tasks.adapters import detr, rtdetr
-from trtcal.tasks.nms import LEAST, MOST
+from trtcal.tasks.decoding.nms import LEAST, MOST
 
 SIZE = (60, 100)
 

@@ -6,9 +6,9 @@ from hotcoco import mask as rle
 
 from calibrators.errors import ModelError
 from tests.trtcal.tasks.adapters.heads import Head
-from trtcal.tasks.adapters.end_to_end_pose import ADAPTER as POSE
-from trtcal.tasks.adapters.end_to_end_segment import ADAPTER as SEGMENT
-from trtcal.tasks.adapters.yolov10 import ADAPTER as DETECT
+from trtcal.tasks.adapters.yolo.end_to_end_pose import ADAPTER as POSE
+from trtcal.tasks.adapters.yolo.end_to_end_segment import ADAPTER as SEGMENT
+from trtcal.tasks.adapters.yolo.yolov10 import ADAPTER as DETECT
 
 SIZE = (64, 96)
 KEPT = 20

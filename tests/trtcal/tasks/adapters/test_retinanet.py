@@ -8,7 +8,7 @@ import pytest
 from calibrators.errors import ModelError
 from tests.trtcal.tasks.adapters.exact import ran, same
 from trtcal.tasks.adapters.retinanet import ADAPTER
-from trtcal.tasks.nms import LEAST
+from trtcal.tasks.decoding.nms import LEAST
 
 SIZE, CLASSES = (100, 128), 2
 PLANES = [(13, 16), (7, 8), (4, 4), (2, 2), (1, 1)]

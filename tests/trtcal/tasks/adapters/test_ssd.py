@@ -10,7 +10,7 @@ from calibrators.errors import ModelError
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from tests.trtcal.tasks.adapters.exact import ran, same
 from trtcal.tasks.adapters.ssd import ADAPTER
-from trtcal.tasks.nms import LEAST
+from trtcal.tasks.decoding.nms import LEAST
 
 SIZE = (96, 128)
 PRIORS, CLASSES = 40, 4

@@ -87,8 +87,8 @@ def test_a_module_by_its_name():
     with pytest.raises(
         ConfigError, match=r"^trtcal\.tasks\.decoding:tops: .* has no function 'tops' \(did you mean 'top'"
     ):
-        called("trtcal.tasks.decoding:tops")
-    assert called("trtcal.tasks.decoding:top").kind == "detect"
+        called("trtcal.tasks.decoding.boxes:tops")
+    assert called("trtcal.tasks.decoding.boxes:top").kind == "detect"
 
 
 @pytest.mark.parametrize(

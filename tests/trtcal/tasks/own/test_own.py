@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from trtcal.tasks import own as own_module
-from trtcal.tasks.adapters.yolov8 import ADAPTER
-from trtcal.tasks.decoding import top
+from trtcal.tasks.adapters.yolo.yolov8 import ADAPTER
+from trtcal.tasks.decoding.boxes import top
 from trtcal.tasks.own import is_own, own
 
 SIZE = (64, 96)

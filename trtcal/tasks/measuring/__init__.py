@@ -1,0 +1,1 @@
+"""How well models find what is in images: average precision, mIoU, and what of a difference is chance."""
