@@ -85,7 +85,7 @@ def test_attributes_of_the_function(tmp_path):
 
 def test_a_module_by_its_name():
     with pytest.raises(
-        ConfigError, match=r"^trtcal\.tasks\.decoding:tops: .* has no function 'tops' \(did you mean 'top'"
+        ConfigError, match=r"^trtcal\.tasks\.decoding\.boxes:tops: .* has no function 'tops' \(did you mean 'top'"
     ):
         called("trtcal.tasks.decoding.boxes:tops")
     assert called("trtcal.tasks.decoding.boxes:top").kind == "detect"
