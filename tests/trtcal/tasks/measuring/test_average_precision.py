@@ -97,6 +97,8 @@ class TestTraps:
         truth = evaluation(Scenes(measure, samples, True, 0.25), known, known).coco_gt.anns
         assert sorted(truth) == list(range(1, sum(map(len, known)) + 1))
         assert all({"area", "iscrowd", "bbox"} <= annotation.keys() for annotation in truth.values())
+        areas = np.concatenate([each.areas for each in known])
+        assert [truth[number]["area"] for number in sorted(truth)] == pytest.approx(areas.tolist())
         assert sum(annotation["iscrowd"] for annotation in truth.values()) == sum(
             int(each.crowds.sum()) for each in known
         )
