@@ -217,8 +217,13 @@ class _Measurer:
         self._task = task
         self._cache = cache
         self._steps = steps
-        self.remembered = 0
+        self._remembered: set[str] = set()
         self._measured: set[str] = set()
+
+    @property
+    def remembered(self) -> int:
+        """How many scores an earlier run had measured."""
+        return len(self._remembered)
 
     @property
     def reference(self) -> Score:
@@ -239,7 +244,7 @@ class _Measurer:
         key = trial_key(self._context, forms)
         known = self._cache.get(key)
         if known is not None and not (whole and isinstance(known.task, Summary)):
-            self.remembered += key not in self._measured
+            self._remembered |= {key} - self._measured
             self._steps.advance(known.samples)
             return known
         found = self._trials.score(forms)

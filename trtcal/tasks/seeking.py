@@ -94,7 +94,7 @@ class Seeking:
                 placements=getattr(self._samples, "placement", None),
             )
             self.parts = self._judge.parts(outputs)
-        elif class_output(outputs, self._sized) is None:
+        elif class_output(outputs, self._sized) is None and any(array.ndim == 4 for array in batch.values()):
             self.parts = _likely_parts(outputs, batch)
 
     def found(

@@ -286,7 +286,9 @@ class TestBadInput:
     def test_nothing_to_measure(self, command, shared_data):
         path = shared_data / "models" / "ultraface_rfb_320.onnx"
         result = command("accuracy", path, "--images", shared_data / "images" / "faces")
-        self.check(result, "has no labels", "give --labels, a folder per class, or --reference")
+        self.check(
+            result, "has no labels", "give --labels, a folder per class, --annotations with --task, or --reference"
+        )
 
     def test_another_number_of_classes(self, command, tmp_path):
         three, two = linear(tmp_path / "three.onnx", np.eye(3)), linear(tmp_path / "two.onnx", np.eye(3)[:, :2])

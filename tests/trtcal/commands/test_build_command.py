@@ -176,7 +176,8 @@ def test_what_is_read_is_not_overwritten(command: Command, model: Path, cache: P
         (["--cache", "absent.cache"], "absent.cache"),
         (["--images", "absent"], "absent"),
         (["--images", "IMAGES", "--method", "guess"], "guess"),
-        (["--images", "IMAGES", "--method", "auto"], "--method auto is trtcal calibrate's, which writes a cache: give"),
+        (["--images", "IMAGES", "--task", "detect"], "--task goes with --method auto, which judges methods by a task"),
+        (["--images", "IMAGES", "--method", "auto", "--task", "detect"], "no adapter of task detect fits"),
     ],
 )
 def test_bad_usage_is_one_line_and_writes_nothing(

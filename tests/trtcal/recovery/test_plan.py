@@ -139,7 +139,15 @@ def test_a_few_images_of_luck_keep_no_step(small):
     """A step is kept for top-1 beyond chance, or for SQNR where the difference in top-1 may be chance."""
     model, parts = small
     images = parts()
-    run = Steps(model, images, lambda found: (calibrate(found, "minmax"), {}), True, 0, _silent)
+    run = Steps(
+        model,
+        images,
+        lambda found: (calibrate(found, "minmax"), {}),
+        labelled=True,
+        task=None,
+        seed=0,
+        step=_silent,
+    )
     cache = calibrate(collect(model, images.calibration), "minmax")
     state = run.state(run.simulation.floats, cache, {}, {})
 

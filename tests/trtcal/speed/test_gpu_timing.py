@@ -10,7 +10,7 @@ from engines.sessions.tensorrt import TensorRTSession
 from tests.engine_double import doubling
 from tests.engine_files import engine_files
 from trtcal.machine.nvml import Clocks, Nvidia
-from trtcal.measure import gpu_timing
+from trtcal.speed import gpu_timing
 from trtcal.speed.benchmark import FEWEST_RUNS, Latency
 from trtcal.speed.gpu_timing import EngineTimes, benchmark_engines, engine_remarks, gpu_facts
 
