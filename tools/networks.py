@@ -1,0 +1,163 @@
+"""What the networks of these scripts are made of, and how they become ONNX files."""
+
+import ast
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from onnx_ir.passes.common import (
+    ClearMetadataAndDocStringPass,
+    DeduplicateInitializersPass,
+    LiftConstantsToInitializersPass,
+    RemoveUnusedNodesPass,
+)
+from onnxscript.optimizer import fold_constants
+from torch import Tensor, nn
+
+OPSET = 18
+
+
+class ConvNormAct(nn.Sequential):
+    """Convolution without bias, batch normalization, activation."""
+
+    def __init__(
+        self, channels: int, width: int, size: int, activation: nn.Module, *, stride: int = 1, groups: int = 1
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, width, size, stride, size // 2, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.act = activation
+
+
+class InvertedResidual(nn.Module):
+    """MobileNetV2's block: widen by 1x1, depthwise 3x3, narrow by 1x1; added to its input where the shapes allow it."""
+
+    def __init__(
+        self, channels: int, out: int, activation: type[nn.Module], *, widen: int = 2, stride: int = 1
+    ) -> None:
+        super().__init__()
+        width = channels * widen
+        self.widen = ConvNormAct(channels, width, 1, activation())
+        self.depthwise = ConvNormAct(width, width, 3, activation(), stride=stride, groups=width)
+        self.narrow = ConvNormAct(width, out, 1, nn.Identity())
+        self.residual = stride == 1 and channels == out
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, channels, H, W) to (N, out, H / stride, W / stride)."""
+        result: Tensor = self.narrow(self.depthwise(self.widen(features)))
+        return features + result if self.residual else result
+
+
+class Separable(nn.Sequential):
+    """MobileNet's block: depthwise 3x3, then 1x1, each with batch normalization and SiLU."""
+
+    def __init__(self, channels: int, out: int, *, stride: int = 1) -> None:
+        super().__init__()
+        self.depthwise = ConvNormAct(channels, channels, 3, nn.SiLU(), stride=stride, groups=channels)
+        self.pointwise = ConvNormAct(channels, out, 1, nn.SiLU())
+
+
+def export(
+    network: nn.Module, image: Tensor, *, output: str, name: str, about: str, facts: Mapping[str, str]
+) -> onnx.ModelProto:
+    """`network` as ONNX: dynamic batch, batch normalization kept, constants folded, no word about this machine.
+
+    Args:
+        network: From the input `image` to one output.
+        image: Such as its input; more than one sample.
+        output: The output's name.
+        name: The graph's.
+        about: What the model does, for its `doc_string`.
+        facts: For its metadata.
+    """
+    program = torch.onnx.export(
+        network.eval(),
+        (image,),
+        input_names=["image"],
+        output_names=[output],
+        dynamic_shapes={"image": {0: torch.export.Dim("N")}},
+        opset_version=OPSET,
+        dynamo=True,
+        optimize=False,  # it would fold the batch normalization, which is the toolkit's job to show
+    )
+    assert program is not None
+    model = program.model
+    fold_constants(model)
+    for node in model.graph:
+        if node.op_type == "Conv" and not _bias(node).any():
+            node.resize_inputs(2)  # the exporter writes zeros as the bias of a convolution that has none
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    DeduplicateInitializersPass()(model)
+    RemoveUnusedNodesPass()(model)
+    name_by_module(model.graph)
+    ClearMetadataAndDocStringPass()(model)
+    for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    model.graph.name = name
+    model.producer_name, model.producer_version = "PyTorch", torch.__version__
+    model.doc_string = about
+    model.metadata_props.clear()
+    model.metadata_props.update(facts)
+    return ir.to_proto(model)
+
+
+def name_by_module(graph: ir.Graph) -> None:
+    """Name each node and the tensor that it makes after its PyTorch module: ``block1.widen.conv``.
+
+    The last node of a module takes the module's name, because its tensor is the module's output; the nodes before it
+    add their kind, as in ``block3.widen.act.Sigmoid``, and a number from the second of a kind on.
+    """
+    last: dict[str, ir.Node] = {}
+    for node in graph:
+        last[module_of(node)] = node
+    taken: dict[str, int] = {}
+    for node in graph:
+        module = module_of(node)
+        name = module if last[module] is node and module else f"{module}.{node.op_type}".lstrip(".")
+        taken[name] = taken.get(name, 0) + 1
+        node.name = name if taken[name] == 1 else f"{name}{taken[name]}"
+        for at, value in enumerate(node.outputs):
+            if not value.is_graph_output():
+                value.name = node.name if at == 0 else f"{node.name}.{at}"
+
+
+def module_of(node: ir.Node) -> str:
+    """The dotted path of the module that a node was traced in, empty for the network itself."""
+    *_, module, _ = ast.literal_eval(node.metadata_props["pkg.torch.onnx.name_scopes"])
+    return str(module)
+
+
+def check(model: onnx.ModelProto, network: nn.Module, images: Tensor, *, within: float = 1e-4) -> float:
+    """The largest difference between ONNX Runtime's output and PyTorch's.
+
+    Raises:
+        SystemExit: The model is not valid, or the outputs differ by more than `within`.
+    """
+    import onnxruntime  # not earlier: importing trtcal switches its telemetry off
+
+    onnx.checker.check_model(model, full_check=True)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"image": images.numpy()})
+    with torch.no_grad():
+        difference = float(np.abs(found - network.eval()(images).numpy()).max())
+    if difference > within:
+        raise SystemExit(f"ONNX Runtime's outputs differ from PyTorch's by {difference:.1e}: the export is wrong")
+    return difference
+
+
+def tell(facts: Mapping[str, str], lines: Sequence[tuple[str, str]]) -> None:
+    """Print what was trained, measured and written, a fact a line."""
+    for name, value in (*facts.items(), *lines):
+        print(f"{name:>20}: {value}")
+
+
+def _bias(node: ir.Node) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+    """Of a convolution; nothing where it has none."""
+    value = node.inputs[2] if len(node.inputs) > 2 else None
+    if value is None:
+        return np.zeros(0)
+    assert value.const_value is not None
+    return value.const_value.numpy()
