@@ -5,11 +5,10 @@ https://arxiv.org/abs/2108.07755); generalized focal loss, whose distribution of
 2020, https://arxiv.org/abs/2006.04388); GIoU (Rezatofighi et al., CVPR 2019, https://arxiv.org/abs/1902.09630).
 """
 
-from itertools import pairwise
 from dataclasses import dataclass
 
 import torch
-from networks import ConvNormAct, InvertedResidual, Separable
+from networks import Backbone, ConvNormAct, Fuse, Separable
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,44 +21,6 @@ BINS = 8
 """Distances that a side can have, in strides from -1 on: a thin digit may lie between two cells' centres."""
 
 LEAST_BIN = -1
-
-
-class Backbone(nn.Module):
-    """Images to features of a fourth, an eighth, ... of their size."""
-
-    def __init__(self, widths: tuple[int, ...]) -> None:
-        super().__init__()
-        stem = widths[0]
-        self.stem = ConvNormAct(3, stem, 3, nn.SiLU(), stride=2)
-        self.stages = nn.ModuleList(
-            nn.Sequential(
-                Separable(before, width, stride=2) if before == stem else InvertedResidual(before, width, nn.SiLU, stride=2),
-                *([] if width == widths[-1] else [InvertedResidual(width, width, nn.SiLU)]),
-            )
-            for before, width in pairwise(widths)
-        )
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) to the stem's features (H / 2) and those of each stage (H / 4, H / 8, ...)."""
-        features = [self.stem(image)]
-        for stage in self.stages:
-            features.append(stage(features[-1]))
-        return features
-
-
-class Fuse(nn.Module):
-    """Coarse features beside finer ones: resized, concatenated, and brought to a width."""
-
-    def __init__(self, coarse: int, fine: int, width: int) -> None:
-        super().__init__()
-        self.resize = nn.Upsample(scale_factor=2)
-        self.merge = ConvNormAct(coarse + fine, width, 1, nn.SiLU())
-        self.mix = Separable(width, width)
-
-    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        """(N, coarse, H / 2, W / 2) and (N, fine, H, W) to (N, width, H, W)."""
-        mixed: Tensor = self.mix(self.merge(torch.cat([self.resize(coarse), fine], 1)))
-        return mixed
 
 
 class Decode(nn.Module):
@@ -165,9 +126,7 @@ def loss(network: Detector, images: Tensor, truth: Truth) -> Tensor:
     boxes, scores = corners(found[..., :4]), found[..., 4:]
     target = assign(boxes.detach(), scores.detach(), truth)
     whole = target.scores.sum().clamp(min=1)
-    by_score = functional.binary_cross_entropy_with_logits(
-        logits.permute(0, 2, 1), target.scores, reduction="sum"
-    )
+    by_score = functional.binary_cross_entropy_with_logits(logits.permute(0, 2, 1), target.scores, reduction="sum")
     weight = target.scores.sum(2)[target.taken]
     by_box = ((1 - giou(boxes[target.taken], target.boxes[target.taken])) * weight).sum()
     by_distance = (_distribution(distances, target) * weight).sum()

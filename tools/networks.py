@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -57,6 +58,46 @@ class Separable(nn.Sequential):
         super().__init__()
         self.depthwise = ConvNormAct(channels, channels, 3, nn.SiLU(), stride=stride, groups=channels)
         self.pointwise = ConvNormAct(channels, out, 1, nn.SiLU())
+
+
+class Backbone(nn.Module):
+    """Images to features of a fourth, an eighth, ... of their size."""
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        stem = widths[0]
+        self.stem = ConvNormAct(3, stem, 3, nn.SiLU(), stride=2)
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                Separable(before, width, stride=2)
+                if before == stem
+                else InvertedResidual(before, width, nn.SiLU, stride=2),
+                *([] if width == widths[-1] else [InvertedResidual(width, width, nn.SiLU)]),
+            )
+            for before, width in pairwise(widths)
+        )
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) to the stem's features (H / 2) and those of each stage (H / 4, H / 8, ...)."""
+        features = [self.stem(image)]
+        for stage in self.stages:
+            features.append(stage(features[-1]))
+        return features
+
+
+class Fuse(nn.Module):
+    """Coarse features beside finer ones: resized, concatenated, and brought to a width."""
+
+    def __init__(self, coarse: int, fine: int, width: int) -> None:
+        super().__init__()
+        self.resize = nn.Upsample(scale_factor=2)
+        self.merge = ConvNormAct(coarse + fine, width, 1, nn.SiLU())
+        self.mix = Separable(width, width)
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """(N, coarse, H / 2, W / 2) and (N, fine, H, W) to (N, width, H, W)."""
+        mixed: Tensor = self.mix(self.merge(torch.cat([self.resize(coarse), fine], 1)))
+        return mixed
 
 
 def export(
@@ -151,7 +192,7 @@ def check(model: onnx.ModelProto, network: nn.Module, images: Tensor, *, within:
 def tell(facts: Mapping[str, str], lines: Sequence[tuple[str, str]]) -> None:
     """Print what was trained, measured and written, a fact a line."""
     for name, value in (*facts.items(), *lines):
-        print(f"{name:>20}: {value}")
+        print(f"{name:>16}: {value}")
 
 
 def _bias(node: ir.Node) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
