@@ -1,0 +1,111 @@
+"""Outputs of a row of channels an anchor or a detection, as the YOLO family has them, and the anchors' grids."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from calibrators.batches import Array
+from calibrators.errors import DataError
+from trtcal.tasks.adapter import Part, Shapes
+from trtcal.tasks.decoding import cells
+from trtcal.tasks.placement import Size
+
+USUAL = (8, 16, 32)
+"""The strides of the grids of most detectors."""
+
+_STRIDES = [USUAL] + [tuple(2**power for power in range(i, j)) for i in range(1, 8) for j in range(i + 1, 9)]
+"""Also others: larger models end with 64, those for small objects begin with 4, tiny ones have two grids."""
+
+
+def strides_of(count: int, size: Size) -> tuple[int, ...]:
+    """The strides of the grids that have that many cells in all, in an input of that size; empty where none have."""
+    return next((strides for strides in _STRIDES if cells(*size, strides) == count), ())
+
+
+def shown(shapes: Shapes) -> str:
+    """Outputs for a message: "output0 (N, 84, 8400)"."""
+    return ", ".join(f"{name} ({', '.join(['N', *map(_size, shape[1:])])})" for name, shape in shapes.items())
+
+
+def shapes_of(outputs: Mapping[str, Array]) -> Shapes:
+    """The shapes of outputs that a model gave."""
+    return {name: array.shape for name, array in outputs.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The one output of three axes: samples, and rows with their channels in either order.
+
+    Attributes:
+        channels: Their meaning, such as "4 + classes".
+        axis: Of the channels, 1 or 2.
+        least: How many channels there are at least.
+        most: How many at most; None where there may be any number.
+        each: Rows a cell of the grids, one grid after the other; 0 where rows are no anchors of grids.
+    """
+
+    channels: str
+    axis: int
+    least: int
+    most: int | None = None
+    each: int = 1
+
+    def misfit(self, shapes: Shapes, size: Size) -> str:
+        """Why there is no such output, or several have three axes; empty where there is one."""
+        name = _of_three_axes(shapes)
+        if name and self._fits(shapes[name], size):
+            return ""
+        rows = str(self.each * cells(*size, USUAL)) if self.each else "detections"
+        wanted = ", ".join(["N", *([self.channels, rows] if self.axis == 1 else [rows, self.channels])])
+        of_size = f" for an input of {size[0]}x{size[1]}" if self.each else ""
+        return f"one output of ({wanted}){of_size}, not {shown(shapes)}"
+
+    def rows(self, outputs: Mapping[str, Array], size: Size) -> npt.NDArray[Any]:
+        """The output's channels on the last axis: shape (N, rows, channels).
+
+        Raises:
+            DataError: There is no such output.
+        """
+        shapes = shapes_of(outputs)
+        why = self.misfit(shapes, size)
+        if why:
+            raise DataError(f"what would fit is {why}")
+        array = outputs[_of_three_axes(shapes)]
+        return array if self.axis == 2 else np.swapaxes(array, 1, 2)
+
+    def count(self, shapes: Shapes) -> int | None:
+        """How many channels there are; None where that is free."""
+        return shapes[_of_three_axes(shapes)][self.axis]
+
+    def parts(self, shapes: Shapes, *ends: tuple[str, int]) -> Sequence[Part]:
+        """Parts of the output in order, each a name and the channel it ends before; up to 0, counted from the end."""
+        count = self.count(shapes)
+        if count is None:
+            return ()
+        bounds = [0, *(end if end > 0 else count + end for _, end in ends)]
+        output = _of_three_axes(shapes)
+        return [Part(name, output, self.axis, bounds[i], bounds[i + 1] - 1) for i, (name, _) in enumerate(ends)]
+
+    def _fits(self, shape: tuple[int | None, ...], size: Size) -> bool:
+        channels, rows = shape[self.axis], shape[3 - self.axis]
+        if channels is not None and not self.least <= channels <= (self.most or channels):
+            return False
+        if rows is None:
+            return True
+        if self.each:
+            return rows % self.each == 0 and bool(strides_of(rows // self.each, size))
+        # 300 detections are also the cells of one or two grids of some inputs, but never of three
+        return all(len(strides_of(rows // each, size)) < len(USUAL) for each in (1, 3) if rows % each == 0)
+
+
+def _of_three_axes(shapes: Shapes) -> str:
+    """The name of the only output of three axes; empty where none or several have three."""
+    names = [name for name, shape in shapes.items() if len(shape) == 3]
+    return names[0] if len(names) == 1 else ""
+
+
+def _size(size: int | None) -> str:
+    return "?" if size is None else str(size)
