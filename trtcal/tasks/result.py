@@ -21,6 +21,8 @@ class TaskResult:
             nothing is compared, or what is found is not counted.
         extra: Detections of this model that the float model has not.
         moved: Those that both have, whose intersection over union is under 0.9.
+        unusable: Detections of this model whose score, box or point is not a finite number: they count as wrong, after
+            all others. Of class maps, pixels that have a class by the float model and none by this one.
     """
 
     measure: str
@@ -34,6 +36,7 @@ class TaskResult:
     lost: int | None = None
     extra: int | None = None
     moved: int | None = None
+    unusable: int = 0
 
     @property
     def drop(self) -> float | None:
