@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from trtcal.demo.run import Places
+from trtcal.demo.places import Places
 from trtcal.measure.measures import Score
+from trtcal.tasks.result import TaskResult
 
 ALIKE = 1.1
 """Up to this ratio two medians of a short benchmark count as the same."""
@@ -15,13 +16,13 @@ class Figures:
     """What was measured of the FP32 model and of the INT8 one: pairs are (FP32, INT8).
 
     Attributes:
-        scores: On the test images, against the FP32 model.
+        scores: On the test images, against the FP32 model: of classes, or of a task's own measure.
         latencies: Median of a run on the CPU, in milliseconds.
         engines: Sizes of the engines, in bytes.
-        allowed: Points of top-1 that INT8 may lose.
+        allowed: Points that INT8 may lose.
     """
 
-    scores: tuple[Score, Score]
+    scores: tuple[Score, Score] | tuple[TaskResult, TaskResult]
     latencies: tuple[float, float]
     engines: tuple[int, int]
     allowed: float
@@ -29,7 +30,12 @@ class Figures:
     @property
     def passed(self) -> bool:
         """Whether INT8 loses no more than it may."""
-        return self.scores[1].drop <= self.allowed
+        return self.drop <= self.allowed
+
+    @property
+    def drop(self) -> float:
+        """Points that INT8 loses."""
+        return self.scores[1].drop or 0.0
 
 
 def verdict(figures: Figures) -> str:
@@ -57,12 +63,20 @@ def next_step(figures: Figures, places: Places, *, gpu: bool) -> tuple[str, ...]
 
 def _accuracy(figures: Figures) -> str:
     fp32, int8 = figures.scores
+    measure = int8.measure if isinstance(int8, TaskResult) else "top-1"
     said = "INT8 loses no accuracy"
     if not figures.passed:
-        said = f"INT8 loses {int8.drop:.2f} points of top-1, more than the {figures.allowed:.2f} allowed"
-    elif int8.drop > 0:
-        said = f"INT8 loses {int8.drop:.2f} points of top-1, of the {figures.allowed:.2f} allowed"
-    return f"{said}: {int8.top1.percent:.2f} % of the images are right, {fp32.top1.percent:.2f} % with FP32."
+        said = f"INT8 loses {figures.drop:.2f} points of {measure}, more than the {figures.allowed:.2f} allowed"
+    elif figures.drop > 0:
+        said = f"INT8 loses {figures.drop:.2f} points of {measure}, of the {figures.allowed:.2f} allowed"
+    if isinstance(int8, TaskResult):
+        return f"{said}: {measure} is {percent(int8):.2f} %, {percent(fp32):.2f} % with FP32."
+    return f"{said}: {percent(int8):.2f} % of the images are right, {percent(fp32):.2f} % with FP32."
+
+
+def percent(score: Score | TaskResult) -> float:
+    """Top-1, or the task's own measure."""
+    return score.value if isinstance(score, TaskResult) else score.top1.percent
 
 
 def _cost(figures: Figures) -> str:
