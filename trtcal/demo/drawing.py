@@ -82,7 +82,12 @@ def _with_boxes(scene: Scene, fp32: Found, int8: Found) -> "Picture":
             if score < CONFIDENCE:
                 continue
             left, top, right, bottom = (float(edge) for edge in box)
-            edges = (left + within, top + within, max(right - within, left + within), max(bottom - within, top + within))
+            edges = (
+                left + within,
+                top + within,
+                max(right - within, left + within),
+                max(bottom - within, top + within),
+            )
             draw.rectangle(edges, outline=colour, width=3)
             below = bottom + 14 <= SIDE * SCALE
             row = (bottom + 1 if below else bottom - 15) if within else (top - 14 if top >= 14 else top + 2)

@@ -42,6 +42,7 @@ class Outcome:
     Attributes:
         places: Where its files are.
         images: How many were calibrated on.
+        tested: How many were measured on.
         cache: Of the FP32 model.
         quantized: The model with Q/DQ nodes, and its account.
         fp32_engine: Built from the FP32 model.
@@ -53,6 +54,7 @@ class Outcome:
 
     places: Places
     images: int
+    tested: int
     cache: "CalibrationCache"
     quantized: "QuantizedModel"
     fp32_engine: "Engine"
@@ -109,13 +111,14 @@ def run(folder: Path, task: Task = "classify", *, step: Step) -> Outcome:
             places.fp32.name: fp32,
             places.int8.name: sessions.enter_context(trtcal.OnnxRuntimeSession(places.int8)),
         }
-        with step("Measuring accuracy", subject.steps) as advance:
+        with step("Measuring accuracy", subject.tested * subject.passes) as advance:
             accuracy = subject.measure(models, places, advance)
         with step("Measuring speed", None):
             latencies = benchmark(models, batch_size=BATCH_SIZE, duration=SECONDS)
     return Outcome(
         places=places,
         images=calibration.count,
+        tested=subject.tested,
         cache=cache,
         quantized=quantized,
         fp32_engine=fp32_engine,

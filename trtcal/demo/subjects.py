@@ -47,7 +47,8 @@ class Subject:
         model: The bundled FP32 model.
         name: What the model's files are called.
         images: What it looks at, in a word.
-        steps: How much is told to what counts the images when they are measured.
+        tested: How many images it is judged by.
+        passes: How often they are gone over.
         write: Writes images to calibrate on and images to judge by.
         measure: What both models make of the latter.
         about: What the demo's folder says of itself. Its first line tells the folder from that of another subject.
@@ -56,7 +57,8 @@ class Subject:
     model: Path
     name: str
     images: str
-    steps: int
+    tested: int
+    passes: int
     write: Callable[[Places], None]
     measure: Callable[[Models, Places, Progress], Measured]
     about: str
@@ -95,7 +97,8 @@ def _measure_scenes(read: Read) -> Callable[[Models, Places, Progress], Measured
     def measure(models: Models, places: Places, progress: Progress) -> Measured:
         scenes = judged_scenes()
         found = {name: findings(model, scenes, read, progress) for name, model in models.items()}
-        write_pictures(scenes, *found.values(), places.pictures)
+        fp32, int8 = found.values()
+        write_pictures(scenes, fp32, int8, places.pictures)
         return measured(found, scenes)
 
     return measure
@@ -141,7 +144,8 @@ SUBJECTS: Mapping[Task, Subject] = {
         model=MODEL,
         name="digits",
         images="digits",
-        steps=600,
+        tested=600,
+        passes=1,
         write=_write_digits,
         measure=_measure_digits,
         about=_ABOUT.format(
@@ -156,7 +160,8 @@ SUBJECTS: Mapping[Task, Subject] = {
         model=DETECTOR,
         name="scenes",
         images="scenes",
-        steps=2 * SCENES,
+        tested=SCENES,
+        passes=2,
         write=_write_scenes,
         measure=_measure_scenes(boxes_in),
         about=_about_scenes("detect"),
@@ -165,7 +170,8 @@ SUBJECTS: Mapping[Task, Subject] = {
         model=SEGMENTER,
         name="scenes",
         images="scenes",
-        steps=2 * SCENES,
+        tested=SCENES,
+        passes=2,
         write=_write_scenes,
         measure=_measure_scenes(classes_in),
         about=_about_scenes("segment"),

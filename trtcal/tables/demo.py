@@ -2,12 +2,16 @@
 
 import math
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trtcal.demo.run import MAX_DROP, METHOD, Outcome
-from trtcal.demo.verdict import Figures, next_step, verdict
+from trtcal.demo.verdict import Figures, next_step, percent, verdict
+from trtcal.measure.accuracy import Report
+from trtcal.measure.measures import Score
 from trtcal.tables import console
+from trtcal.tasks.result import TaskResult
 
 if TYPE_CHECKING:
     from engines.inspection.engine_record import Engine
@@ -28,42 +32,62 @@ def show(outcome: Outcome, *, gpu: bool) -> None:
 
 
 def _figures(outcome: Outcome) -> Figures:
-    places, scores, latencies = outcome.places, outcome.accuracy.scores, outcome.latencies
+    places, latencies = outcome.places, outcome.latencies
     engines = outcome.fp32_engine.path, outcome.int8_engine.path
     return Figures(
-        scores=(scores[places.fp32.name], scores[places.int8.name]),
+        scores=_scores(outcome),
         latencies=(latencies[places.fp32.name].median, latencies[places.int8.name].median),
         engines=(engines[0].stat().st_size, engines[1].stat().st_size),
         allowed=MAX_DROP,
     )
 
 
+def _scores(outcome: Outcome) -> tuple[Score, Score] | tuple[TaskResult, TaskResult]:
+    """Of FP32 and of INT8."""
+    fp32, int8 = outcome.places.fp32.name, outcome.places.int8.name
+    measured = outcome.accuracy
+    if isinstance(measured, Report):
+        return measured.scores[fp32], measured.scores[int8]
+    return measured[fp32], measured[int8]
+
+
 def _title(outcome: Outcome) -> str:
     latency = next(iter(outcome.latencies.values()))
-    fp32 = outcome.accuracy.scores[outcome.places.fp32.name]
     return (
-        f"FP32 against INT8 on the {fp32.samples} images of test/; the files are in {outcome.places.folder}\n"
+        f"FP32 against INT8 on the {outcome.tested} images of test/; the files are in {outcome.places.folder}\n"
         f"images/s and latency: ONNX Runtime on the CPU, {outcome.threads} threads, batches of {latency.batch_size}"
     )
 
 
 def _rows(outcome: Outcome) -> list[tuple[str, str, str]]:
     places = outcome.places
-    fp32, int8 = (outcome.accuracy.scores[path.name] for path in (places.fp32, places.int8))
     before, after = (outcome.latencies[path.name] for path in (places.fp32, places.int8))
     return [
         ("ONNX model", _file(places.fp32), _file(places.int8)),
         ("calibration/", "", f"{outcome.images} images, {METHOD}"),
         ("cache", "", f"{_file(places.cache)}, {len(outcome.cache)} tensors"),
-        ("top-1", f"{fp32.top1.percent:.2f} %", f"{int8.top1.percent:.2f} %"),
-        ("same class", "", f"{int8.agreement.percent:.2f} %"),
-        ("SQNR", "", _decibels(int8.sqnr)),
+        *_measured_rows(*_scores(outcome)),
         ("images/s", f"{before.throughput:,.0f}", f"{after.throughput:,.0f}"),
         ("latency", f"{before.median:.2f} ms", f"{after.median:.2f} ms"),
         ("engine", _file(outcome.fp32_engine.path), _file(outcome.int8_engine.path)),
         ("  operators", _operators(outcome.fp32_engine), _operators(outcome.int8_engine)),
         ("  kernels", _kernels(outcome.fp32_engine), _kernels(outcome.int8_engine)),
     ]
+
+
+def _measured_rows(fp32: Score | TaskResult, int8: Score | TaskResult) -> list[tuple[str, str, str]]:
+    if isinstance(int8, Score):
+        return [
+            ("top-1", f"{percent(fp32):.2f} %", f"{percent(int8):.2f} %"),
+            ("same class", "", f"{int8.agreement.percent:.2f} %"),
+            ("SQNR", "", _decibels(int8.sqnr)),
+        ]
+    assert isinstance(fp32, TaskResult)
+    rows = [(int8.measure, f"{fp32.value:.2f} %", f"{int8.value:.2f} %")]
+    rows += [(name, f"{fp32.parts[name]:.2f} %", f"{value:.2f} %") for name, value in int8.parts.items()]
+    if int8.lost is not None:
+        rows.append(("objects", "", f"{int8.lost} lost, {int8.extra} extra, {int8.moved} moved"))
+    return rows
 
 
 def _file(path: Path) -> str:
@@ -94,6 +118,7 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
         "files": {
             "calibration": str(places.calibration),
             "test": str(places.test),
+            **_of_scenes(outcome),
             "fp32": str(places.fp32),
             "cache": str(places.cache),
             "int8": str(places.int8),
@@ -103,7 +128,7 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
         "calibration": {"images": outcome.images, "method": METHOD, "tensors": len(outcome.cache)},
         "quantized": list(outcome.quantized.quantized),
         "left_float": dict(outcome.quantized.left_float),
-        "accuracy": outcome.accuracy.to_dict(),
+        "accuracy": _accuracy(outcome),
         "verdict": verdict(_figures(outcome)),
         "benchmark": {
             "threads": outcome.threads,
@@ -119,3 +144,18 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
             for engine in (outcome.fp32_engine, outcome.int8_engine)
         ],
     }
+
+
+def _accuracy(outcome: Outcome) -> dict[str, Any]:
+    if isinstance(outcome.accuracy, Report):
+        return outcome.accuracy.to_dict()
+    models = [{"name": name, **asdict(each), "drop": each.drop} for name, each in outcome.accuracy.items()]
+    return {"reference": outcome.places.fp32.name, "models": models}
+
+
+def _of_scenes(outcome: Outcome) -> dict[str, str]:
+    """What stands beside the images where they are scenes."""
+    if isinstance(outcome.accuracy, Report):
+        return {}
+    places = outcome.places
+    return {"annotations": str(places.annotations), "masks": str(places.masks), "pictures": str(places.pictures)}
