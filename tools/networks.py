@@ -100,6 +100,37 @@ class Fuse(nn.Module):
         return mixed
 
 
+class Level:
+    """Keeps the channels that a network's depthwise convolutions read at one size, and without far outliers.
+
+    A tensor has one INT8 scale for all its channels. Where one channel has 15 times the range of the others, these keep
+    4 of 8 bits; a depthwise convolution does not mix the channels, and the next normalization makes them alike again,
+    with the noise. Measured on the detector without this: 5.5 points of mAP 50-95 lost in INT8 by `entropy`, 32 by
+    `minmax`, and most of it by the one convolution behind the stem. So normalizations of other convolutions, before
+    SiLU, have no factor of their own, and what they make beyond `BOUND` is a loss.
+    """
+
+    BOUND = 4.0
+    """Standard deviations of a channel."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._excess: list[Tensor] = []
+        for each in network.modules():
+            if isinstance(each, ConvNormAct) and each.conv.groups == 1 and isinstance(each.act, nn.SiLU):
+                each.norm.weight.requires_grad_(False)
+                each.norm.register_forward_hook(self._note)
+
+    def loss(self) -> Tensor:
+        """Of what was made since the last call."""
+        total = torch.stack(self._excess).sum()
+        self._excess.clear()
+        return total
+
+    def _note(self, norm: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+        if norm.training:
+            self._excess.append((made.abs() - self.BOUND).clamp(min=0).square().mean())
+
+
 def export(
     network: nn.Module, image: Tensor, *, output: str, name: str, about: str, facts: Mapping[str, str]
 ) -> onnx.ModelProto:

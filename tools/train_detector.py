@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 import segmentation
 import torch
-from networks import OPSET, check, export, tell
+from networks import OPSET, Level, check, export, tell
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -99,6 +99,7 @@ def main() -> None:
 def train(network: nn.Module, job: Job, images: Tensor, truth: Any) -> None:
     """Fit `network` with AdamW on a one-cycle schedule; print the loss by epoch."""
     generator = torch.Generator().manual_seed(SEED)
+    level = Level(network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=2e-2)
     steps = job.epochs * -(-len(images) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=job.rate, total_steps=steps, pct_start=0.15)
@@ -107,7 +108,7 @@ def train(network: nn.Module, job: Job, images: Tensor, truth: Any) -> None:
         total, started = 0.0, time.perf_counter()
         for chosen in torch.randperm(len(images), generator=generator).split(BATCH):
             batch = recoloured(images[chosen], generator).to(memory_format=torch.channels_last)
-            loss = job.loss(network, batch, truth[chosen])
+            loss = job.loss(network, batch, truth[chosen]) + 0.1 * level.loss()
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 10)
@@ -168,7 +169,7 @@ JOBS = {
         network=detection.Detector,
         truth=objects_of,
         loss=detection.loss,
-        epochs=8,
+        epochs=7,
         rate=4e-3,
         path=DETECTOR,
         output="found",
