@@ -10,22 +10,14 @@ normalization is not folded.
 """
 
 import argparse
-import ast
 import time
 from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import torch
-from onnx_ir.passes.common import (
-    ClearMetadataAndDocStringPass,
-    DeduplicateInitializersPass,
-    LiftConstantsToInitializersPass,
-    RemoveUnusedNodesPass,
-)
-from onnxscript.optimizer import fold_constants
+from networks import OPSET, ConvNormAct, InvertedResidual, check, export, tell
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -36,38 +28,6 @@ from trtcal.demo.digits import SIZE, Digits, load_split
 SEED = 1
 EPOCHS = 60
 BATCH = 50
-OPSET = 18
-
-
-class ConvNormAct(nn.Sequential):
-    """Convolution without bias, batch normalization, activation."""
-
-    def __init__(
-        self, channels: int, width: int, size: int, activation: nn.Module, *, stride: int = 1, groups: int = 1
-    ) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, width, size, stride, size // 2, groups=groups, bias=False)
-        self.norm = nn.BatchNorm2d(width)
-        self.act = activation
-
-
-class InvertedResidual(nn.Module):
-    """MobileNetV2's block: widen by 1x1, depthwise 3x3, narrow by 1x1; added to its input where the shapes allow it."""
-
-    def __init__(
-        self, channels: int, out: int, activation: type[nn.Module], *, widen: int = 2, stride: int = 1
-    ) -> None:
-        super().__init__()
-        width = channels * widen
-        self.widen = ConvNormAct(channels, width, 1, activation())
-        self.depthwise = ConvNormAct(width, width, 3, activation(), stride=stride, groups=width)
-        self.narrow = ConvNormAct(width, out, 1, nn.Identity())
-        self.residual = stride == 1 and channels == out
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, channels, H, W) to (N, out, H / stride, W / stride)."""
-        result: Tensor = self.narrow(self.depthwise(self.widen(features)))
-        return features + result if self.residual else result
 
 
 class PooledConcat(nn.Module):
@@ -130,14 +90,17 @@ def main() -> None:
         "validation_top1": f"{accuracy(network, split.validation):.2f}",
         "test_top1": f"{accuracy(network, split.test):.2f}",
     }
-    model = export(network, facts)
-    difference = check(model, network, split.test)
+    model = exported(network, facts)
+    difference = check(model, network, tensors(split.test)[0])
     write_whole(output, model.SerializeToString())
-    for name, value in facts.items():
-        print(f"{name:>16}: {value}")
-    print(f"{'training':>16}: {elapsed:.0f} s on 1 thread, PyTorch {torch.__version__}")
-    print(f"{'ONNX Runtime':>16}: scores within {difference:.1e} of PyTorch's on the test images")
-    print(f"{'written':>16}: {output} ({output.stat().st_size / 1000:.0f} kB, opset {OPSET})")
+    tell(
+        facts,
+        [
+            ("training", f"{elapsed:.0f} s on 1 thread, PyTorch {torch.__version__}"),
+            ("ONNX Runtime", f"scores within {difference:.1e} of PyTorch's on the test images"),
+            ("written", f"{output} ({output.stat().st_size / 1000:.0f} kB, opset {OPSET})"),
+        ],
+    )
 
 
 def train(network: DigitNet, digits: Digits, validation: Digits) -> None:
@@ -187,83 +150,13 @@ def tensors(digits: Digits) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(digits.images[:, None].astype(np.float32) / 255), torch.from_numpy(digits.labels)
 
 
-def export(network: DigitNet, facts: dict[str, str]) -> onnx.ModelProto:
-    """`network` as ONNX: dynamic batch, batch normalization kept, constants folded, no word about this machine."""
-    program = torch.onnx.export(
-        network.eval(),
-        (torch.zeros(2, 1, SIZE, SIZE),),
-        input_names=["image"],
-        output_names=["scores"],
-        dynamic_shapes={"image": {0: torch.export.Dim("N")}},
-        opset_version=OPSET,
-        dynamo=True,
-        optimize=False,  # it would fold the batch normalization, which is the toolkit's job to show
-    )
-    assert program is not None
-    model = program.model
-    fold_constants(model)
-    for node in model.graph:
-        if node.op_type == "Conv":
-            node.resize_inputs(2)  # the exporter writes zeros as the bias of a convolution that has none
-    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    DeduplicateInitializersPass()(model)
-    RemoveUnusedNodesPass()(model)
-    name_by_module(model.graph)
-    ClearMetadataAndDocStringPass()(model)
-    for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
-        value.metadata_props.clear()
-    model.graph.metadata_props.clear()
-    model.graph.name = "digits"
-    model.producer_name, model.producer_version = "PyTorch", torch.__version__
-    model.doc_string = (
+def exported(network: DigitNet, facts: dict[str, str]) -> onnx.ModelProto:
+    """`network` as ONNX, with what it does and how it was made."""
+    about = (
         "Handwritten digits of 32x32 pixels, values 0 (paper) to 1 (ink), to the scores of ten classes. "
         "Made by tools/train_demo.py of trtcal."
     )
-    model.metadata_props.clear()
-    model.metadata_props.update(facts)
-    return ir.to_proto(model)
-
-
-def name_by_module(graph: ir.Graph) -> None:
-    """Name each node and the tensor that it makes after its PyTorch module: ``block1.widen.conv``.
-
-    The last node of a module takes the module's name, because its tensor is the module's output; the nodes before it
-    add their kind, as in ``block3.widen.act.Sigmoid``.
-    """
-    last: dict[str, ir.Node] = {}
-    for node in graph:
-        last[module_of(node)] = node
-    for node in graph:
-        module = module_of(node)
-        node.name = module if last[module] is node and module else f"{module}.{node.op_type}".lstrip(".")
-        (value,) = node.outputs
-        if not value.is_graph_output():
-            value.name = node.name
-
-
-def module_of(node: ir.Node) -> str:
-    """The dotted path of the module that a node was traced in, empty for the network itself."""
-    *_, module, _ = ast.literal_eval(node.metadata_props["pkg.torch.onnx.name_scopes"])
-    return str(module)
-
-
-def check(model: onnx.ModelProto, network: DigitNet, digits: Digits) -> float:
-    """The largest difference between ONNX Runtime's scores and PyTorch's.
-
-    Raises:
-        SystemExit: The model is not valid, or the scores differ by more than 1e-4.
-    """
-    import onnxruntime  # not earlier: importing trtcal switches its telemetry off
-
-    onnx.checker.check_model(model, full_check=True)
-    images, _ = tensors(digits)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    (scores,) = session.run(["scores"], {"image": images.numpy()})
-    with torch.no_grad():
-        difference = float(np.abs(scores - network(images).numpy()).max())
-    if difference > 1e-4:
-        raise SystemExit(f"ONNX Runtime's scores differ from PyTorch's by {difference:.1e}: the export is wrong")
-    return difference
+    return export(network, torch.zeros(2, 1, SIZE, SIZE), output="scores", name="digits", about=about, facts=facts)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The demo itself: the whole main job on the bundled network, with the functions that everybody calls."""
+"""The demo itself: the whole main job on a bundled network, with the functions that everybody calls."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -7,11 +7,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calibrators.errors import MissingDependencyError, OutputError
-from calibrators.files import explained, write_whole
+from calibrators.errors import MissingDependencyError
+from calibrators.files import write_whole
 from calibrators.installation import pip_install
-from trtcal.demo import MODEL
-from trtcal.demo.digits import load_split, write_images
+from trtcal.demo.places import Places, claim
+from trtcal.demo.subjects import SUBJECTS, Task
 
 if TYPE_CHECKING:
     from calibrators.cache.text import CalibrationCache
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 METHOD = "entropy"
 """How the demo chooses ranges: the default of `trtcal calibrate`."""
 
-IMAGES = 500
-"""Images to calibrate on: the default of `trtcal calibrate`."""
-
 BATCH_SIZE = 8
 """Images per run of the benchmark."""
 
@@ -33,61 +30,10 @@ SECONDS = 2.0
 """Of the benchmark, per model."""
 
 MAX_DROP = 1.0
-"""Points of top-1 that INT8 may lose: 6 of the 600 test images."""
+"""Points of top-1, mAP or mIoU that INT8 may lose; of top-1, 6 of the 600 test images."""
 
 Step = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
 """Opens a step of the demo, by its name and units of work, and gives what counts them: as `console.progress`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where the demo's files are.
-
-    Attributes:
-        folder: That holds them all.
-    """
-
-    folder: Path
-
-    @property
-    def about(self) -> Path:
-        """What the folder holds and where the digits come from; also tells the demo's own folder from any other."""
-        return self.folder / "README.txt"
-
-    @property
-    def calibration(self) -> Path:
-        """Images to calibrate on, a folder per class."""
-        return self.folder / "calibration"
-
-    @property
-    def test(self) -> Path:
-        """Images to measure accuracy on, a folder per class."""
-        return self.folder / "test"
-
-    @property
-    def fp32(self) -> Path:
-        """The FP32 model."""
-        return self.folder / "digits.onnx"
-
-    @property
-    def cache(self) -> Path:
-        """The calibration cache."""
-        return self.folder / "digits.cache"
-
-    @property
-    def int8(self) -> Path:
-        """The model with Q/DQ nodes."""
-        return self.folder / "digits.int8.onnx"
-
-    @property
-    def fp32_engine(self) -> Path:
-        """The engine of the FP32 model."""
-        return self.folder / "digits.fp32.engine"
-
-    @property
-    def int8_engine(self) -> Path:
-        """The engine of the model with Q/DQ nodes."""
-        return self.folder / "digits.int8.engine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +43,7 @@ class Outcome:
     Attributes:
         places: Where its files are.
         images: How many were calibrated on.
+        tested: How many were measured on.
         cache: Of the FP32 model.
         quantized: The model with Q/DQ nodes, and its account.
         fp32_engine: Built from the FP32 model.
@@ -108,6 +55,7 @@ class Outcome:
 
     places: Places
     images: int
+    tested: int
     cache: "CalibrationCache"
     quantized: "QuantizedModel"
     fp32_engine: "Engine"
@@ -117,8 +65,13 @@ class Outcome:
     threads: int
 
 
-def run(folder: Path, *, step: Step) -> Outcome:
+def run(folder: Path, task: Task = "classify", *, step: Step) -> Outcome:
     """Do the main job in `folder`, from images to checked engines; the files of an earlier run are replaced.
+
+    Args:
+        folder: A new or empty one, or that of an earlier demo of this task.
+        task: What the model is for.
+        step: Opens a step.
 
     Raises:
         MissingDependencyError: A library of the extra [demo] is not installed.
@@ -129,19 +82,17 @@ def run(folder: Path, *, step: Step) -> Outcome:
     from trtcal.speed.benchmark import benchmark
 
     require_libraries()
-    places = Places(folder)
-    claim(places)
+    subject = SUBJECTS[task]
+    places = Places(folder, subject.name)
+    claim(places, subject.about)
 
-    with step("Writing the digits as images", None):
-        split = load_split()
-        write_images(split.train[:IMAGES], places.calibration)
-        write_images(split.test, places.test)
-        write_whole(places.fp32, MODEL.read_bytes())
+    with step(f"Writing the {subject.images} as images", None):
+        subject.write(places)
+        write_whole(places.fp32, subject.model.read_bytes())
 
     with ExitStack() as sessions:
         fp32 = sessions.enter_context(trtcal.OnnxRuntimeSession(places.fp32))
         calibration = trtcal.ImageLoader(places.calibration, preprocess="unit", inputs=fp32.inputs)
-        test = trtcal.ImageLoader(places.test, preprocess="unit", inputs=fp32.inputs)
 
         with step("Calibrating", calibration.count) as advance:
             statistics = trtcal.collect(places.fp32, calibration, progress=advance)
@@ -161,15 +112,14 @@ def run(folder: Path, *, step: Step) -> Outcome:
             places.fp32.name: fp32,
             places.int8.name: sessions.enter_context(trtcal.OnnxRuntimeSession(places.int8)),
         }
-        with step("Measuring accuracy", test.count) as advance:
-            accuracy = trtcal.evaluate(
-                models, test, reference=places.fp32.name, class_names=test.class_names, progress=advance
-            )
+        with step("Measuring accuracy", subject.tested) as advance:
+            accuracy = subject.measure(models, places, advance)
         with step("Measuring speed", None):
             latencies = benchmark(models, batch_size=BATCH_SIZE, duration=SECONDS)
     return Outcome(
         places=places,
         images=calibration.count,
+        tested=subject.tested,
         cache=cache,
         quantized=quantized,
         fp32_engine=fp32_engine,
@@ -178,6 +128,17 @@ def run(folder: Path, *, step: Step) -> Outcome:
         latencies=latencies,
         threads=usable_cores(),
     )
+
+
+def check(outcome: Outcome) -> None:
+    """Require that INT8 loses no more than `MAX_DROP`.
+
+    Raises:
+        CheckFailedError: It loses more.
+    """
+    from trtcal.measure.bound import check_drop
+
+    check_drop(outcome.accuracy, MAX_DROP)
 
 
 def require_libraries() -> None:
@@ -192,45 +153,3 @@ def require_libraries() -> None:
         raise MissingDependencyError(
             f"the demo needs {' and '.join(absent)}, not installed here: {pip_install('demo')}"
         )
-
-
-def claim(places: Places) -> None:
-    """Make the demo's folder, or find it again; a folder that holds anything else is refused.
-
-    Raises:
-        OutputError: There is something else, or the folder cannot be made or written.
-    """
-    folder = places.folder
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"cannot write to {folder}: it is a file; give a folder with --output")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        taken = any(folder.iterdir()) and not _is_ours(places.about)
-    except OSError as error:
-        raise explained(folder, error) from error
-    if taken:
-        raise OutputError(f"cannot write to {folder}: it holds other files; give a new or empty folder with --output")
-    write_whole(places.about, ABOUT)
-
-
-def _is_ours(about: Path) -> bool:
-    return about.is_file() and about.read_bytes().startswith(_FIRST_LINE.encode())
-
-
-_FIRST_LINE = "Written by `trtcal demo`, which replaces its own files when it is run again.\n"
-
-ABOUT = f"""{_FIRST_LINE}
-calibration/         images to calibrate on, a folder per class
-test/                images to measure accuracy on
-digits.onnx          the FP32 model
-digits.cache         its calibration cache, in TensorRT's format
-digits.int8.onnx     the model with Q/DQ nodes
-digits.fp32.engine   TensorRT-RTX engines, to run on an NVIDIA GPU
-digits.int8.engine
-*.json               beside a file: what it was made from, and how
-
-The images are the handwritten digits of scikit-learn, enlarged: E. Alpaydin and C. Kaynak, "Optical Recognition of
-Handwritten Digits", UCI Machine Learning Repository, 1998, licensed under CC BY 4.0. The model was trained on others of
-them; the images in test/ it has never seen.
-"""
-"""What the demo's folder says of itself."""

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from trtcal.demo.run import Places
+from trtcal.demo.places import Places
+from trtcal.measure.chance import Criterion, drop_of, measure_named, worth_of
 from trtcal.measure.measures import Score
 
 ALIKE = 1.1
@@ -15,10 +16,10 @@ class Figures:
     """What was measured of the FP32 model and of the INT8 one: pairs are (FP32, INT8).
 
     Attributes:
-        scores: On the test images, against the FP32 model.
+        scores: On the test images, against the FP32 model: of classes, or of a task's own measure.
         latencies: Median of a run on the CPU, in milliseconds.
         engines: Sizes of the engines, in bytes.
-        allowed: Points of top-1 that INT8 may lose.
+        allowed: Points that INT8 may lose.
     """
 
     scores: tuple[Score, Score]
@@ -29,7 +30,17 @@ class Figures:
     @property
     def passed(self) -> bool:
         """Whether INT8 loses no more than it may."""
-        return self.scores[1].drop <= self.allowed
+        return self.drop <= self.allowed
+
+    @property
+    def drop(self) -> float:
+        """Points that INT8 loses."""
+        return drop_of(self.scores[1], self.criterion)
+
+    @property
+    def criterion(self) -> Criterion:
+        """What the models are judged by."""
+        return "top-1" if self.scores[1].task is None else "task"
 
 
 def verdict(figures: Figures) -> str:
@@ -56,13 +67,16 @@ def next_step(figures: Figures, places: Places, *, gpu: bool) -> tuple[str, ...]
 
 
 def _accuracy(figures: Figures) -> str:
-    fp32, int8 = figures.scores
+    fp32, int8 = (worth_of(score, figures.criterion) for score in figures.scores)
+    measure = measure_named(figures.criterion, figures.scores[1])
     said = "INT8 loses no accuracy"
     if not figures.passed:
-        said = f"INT8 loses {int8.drop:.2f} points of top-1, more than the {figures.allowed:.2f} allowed"
-    elif int8.drop > 0:
-        said = f"INT8 loses {int8.drop:.2f} points of top-1, of the {figures.allowed:.2f} allowed"
-    return f"{said}: {int8.top1.percent:.2f} % of the images are right, {fp32.top1.percent:.2f} % with FP32."
+        said = f"INT8 loses {figures.drop:.2f} points of {measure}, more than the {figures.allowed:.2f} allowed"
+    elif figures.drop > 0:
+        said = f"INT8 loses {figures.drop:.2f} points of {measure}, of the {figures.allowed:.2f} allowed"
+    if figures.criterion == "task":
+        return f"{said}: {measure} is {int8:.2f} %, {fp32:.2f} % with FP32."
+    return f"{said}: {int8:.2f} % of the images are right, {fp32:.2f} % with FP32."
 
 
 def _cost(figures: Figures) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trtcal.demo.run import MAX_DROP, METHOD, Outcome
 from trtcal.demo.verdict import Figures, next_step, verdict
+from trtcal.measure.measures import Score
 from trtcal.tables import console
 
 if TYPE_CHECKING:
@@ -28,42 +29,59 @@ def show(outcome: Outcome, *, gpu: bool) -> None:
 
 
 def _figures(outcome: Outcome) -> Figures:
-    places, scores, latencies = outcome.places, outcome.accuracy.scores, outcome.latencies
+    places, latencies = outcome.places, outcome.latencies
     engines = outcome.fp32_engine.path, outcome.int8_engine.path
     return Figures(
-        scores=(scores[places.fp32.name], scores[places.int8.name]),
+        scores=_scores(outcome),
         latencies=(latencies[places.fp32.name].median, latencies[places.int8.name].median),
         engines=(engines[0].stat().st_size, engines[1].stat().st_size),
         allowed=MAX_DROP,
     )
 
 
+def _scores(outcome: Outcome) -> tuple[Score, Score]:
+    """Of FP32 and of INT8."""
+    fp32, int8 = outcome.places.fp32.name, outcome.places.int8.name
+    return outcome.accuracy.scores[fp32], outcome.accuracy.scores[int8]
+
+
 def _title(outcome: Outcome) -> str:
     latency = next(iter(outcome.latencies.values()))
-    fp32 = outcome.accuracy.scores[outcome.places.fp32.name]
     return (
-        f"FP32 against INT8 on the {fp32.samples} images of test/; the files are in {outcome.places.folder}\n"
+        f"FP32 against INT8 on the {outcome.tested} images of test/; the files are in {outcome.places.folder}\n"
         f"images/s and latency: ONNX Runtime on the CPU, {outcome.threads} threads, batches of {latency.batch_size}"
     )
 
 
 def _rows(outcome: Outcome) -> list[tuple[str, str, str]]:
     places = outcome.places
-    fp32, int8 = (outcome.accuracy.scores[path.name] for path in (places.fp32, places.int8))
     before, after = (outcome.latencies[path.name] for path in (places.fp32, places.int8))
     return [
         ("ONNX model", _file(places.fp32), _file(places.int8)),
         ("calibration/", "", f"{outcome.images} images, {METHOD}"),
         ("cache", "", f"{_file(places.cache)}, {len(outcome.cache)} tensors"),
-        ("top-1", f"{fp32.top1.percent:.2f} %", f"{int8.top1.percent:.2f} %"),
-        ("same class", "", f"{int8.agreement.percent:.2f} %"),
-        ("SQNR", "", _decibels(int8.sqnr)),
+        *_measured_rows(*_scores(outcome)),
         ("images/s", f"{before.throughput:,.0f}", f"{after.throughput:,.0f}"),
         ("latency", f"{before.median:.2f} ms", f"{after.median:.2f} ms"),
         ("engine", _file(outcome.fp32_engine.path), _file(outcome.int8_engine.path)),
         ("  operators", _operators(outcome.fp32_engine), _operators(outcome.int8_engine)),
         ("  kernels", _kernels(outcome.fp32_engine), _kernels(outcome.int8_engine)),
     ]
+
+
+def _measured_rows(fp32: Score, int8: Score) -> list[tuple[str, str, str]]:
+    if fp32.task is None or int8.task is None:
+        return [
+            ("top-1", f"{fp32.top1.percent:.2f} %", f"{int8.top1.percent:.2f} %"),
+            ("same class", "", f"{int8.agreement.percent:.2f} %"),
+            ("SQNR", "", _decibels(int8.sqnr)),
+        ]
+    before, after = fp32.task.result, int8.task.result
+    rows = [(after.measure, f"{before.value:.2f} %", f"{after.value:.2f} %")]
+    rows += [(name, f"{before.parts[name]:.2f} %", f"{value:.2f} %") for name, value in after.parts.items()]
+    if after.lost is not None:
+        rows.append(("objects", "", f"{after.lost} lost, {after.extra} extra, {after.moved} moved"))
+    return rows
 
 
 def _file(path: Path) -> str:
@@ -94,6 +112,7 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
         "files": {
             "calibration": str(places.calibration),
             "test": str(places.test),
+            **_of_scenes(outcome),
             "fp32": str(places.fp32),
             "cache": str(places.cache),
             "int8": str(places.int8),
@@ -119,3 +138,11 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
             for engine in (outcome.fp32_engine, outcome.int8_engine)
         ],
     }
+
+
+def _of_scenes(outcome: Outcome) -> dict[str, str]:
+    """What stands beside the images where they are scenes."""
+    if outcome.accuracy.criterion != "task":
+        return {}
+    places = outcome.places
+    return {"annotations": str(places.annotations), "masks": str(places.masks), "pictures": str(places.pictures)}

@@ -52,7 +52,9 @@ def test_the_demo_does_the_main_job_and_can_be_run_again(command: Command, tmp_p
     assert Engine.load(places.int8_engine).record.model == places.int8.name
     assert all(Path(path).exists() for path in result["files"].values())
 
-    listed = {line.split()[0].rstrip("/") for line in run.ABOUT.split("\n\n")[1].splitlines()} - {"*.json"}
+    listed = {line.split()[0].rstrip("/") for line in run.SUBJECTS["classify"].about.split("\n\n")[1].splitlines()} - {
+        "*.json"
+    }
     found = {path.name for path in folder.iterdir()} - {"README.txt"}
     assert {name for name in found if not name.endswith(".json")} == listed
     assert {name.removesuffix(".json") for name in found if name.endswith(".json")} <= listed

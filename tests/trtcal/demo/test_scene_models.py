@@ -1,0 +1,49 @@
+"""The bundled detector: what it is, and how well it finds the digits of scenes that it has never seen."""
+
+from collections import Counter
+
+import onnx
+import pytest
+
+from engines.graph.model import input_specs, load_model, output_specs
+from engines.sessions.onnxruntime import OnnxRuntimeSession
+from trtcal.demo import DETECTOR
+from trtcal.demo.measuring import boxes_in, findings, measured
+from trtcal.demo.scenes import CLASSES, SIDE
+from trtcal.demo.subjects import judged_scenes
+from trtcal.tasks.adapters import yolov8
+
+pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra [demo])")
+
+
+def test_the_detector_has_what_real_ones_have() -> None:
+    model = load_model(DETECTOR)
+    onnx.checker.check_model(model, full_check=True)
+    operators = Counter(node.op_type for node in model.graph.node)
+    assert operators.keys() >= {"Conv", "BatchNormalization", "Sigmoid", "Mul", "Resize", "Concat", "Softmax"}
+    groups = [item.i for node in model.graph.node for item in node.attribute if item.name == "group"]
+    assert sum(group > 1 for group in groups) == 21  # depthwise
+    assert [(spec.name, spec.shape) for spec in input_specs(model)] == [("image", ("N", 3, SIDE, SIDE))]
+
+
+def test_its_output_is_that_of_yolov8() -> None:
+    (found,) = output_specs(load_model(DETECTOR))
+    assert (found.name, found.shape) == ("found", ("N", 4 + len(CLASSES), 20 * 20 + 10 * 10 + 5 * 5))
+    shapes = {"found": (None, 14, 525)}
+    assert yolov8.ADAPTER.misfit(shapes, (SIDE, SIDE)) == ""
+    assert yolov8.ADAPTER.classes(shapes) == len(CLASSES)
+
+
+def test_the_detector_is_small_and_says_nothing_of_the_machine_it_was_made_on() -> None:
+    content = DETECTOR.read_bytes()
+    assert len(content) < 600_000
+    assert not any(word in content for word in (b"/home", b"/root", b"/tmp", b"/usr", b"site-packages", b'.py"'))
+
+
+def test_the_detector_finds_the_digits() -> None:
+    scenes = judged_scenes(100)
+    found = findings(OnnxRuntimeSession(DETECTOR), scenes, boxes_in, lambda done: None)
+    result = measured({"fp32": found}, scenes)["fp32"]
+    assert result.objects == sum(map(len, scenes))
+    assert result.value > 75 and result.parts["mAP 50"] > 93
+    assert min(result.by_class.values()) > 60
