@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from calibrators.errors import BuildError
-from calibrators.methods import names
 from trtcal.commands import options
 from trtcal.tables import console
 
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
     from trtcal.config.settings import QuantConfig
     from trtcal.data.images import ImageLoader
     from trtcal.tasks.task import Task
-
-AUTO = "auto"
-"""In place of a method's name: the one that does best on images that were not calibrated on."""
 
 _CALIBRATION = ("preprocess", "count", "batch_size", "seed", "method", "on_bad_image")
 
@@ -115,15 +111,7 @@ def build(
     count: options.Count = 500,
     batch_size: options.CalibrationBatch = 8,
     seed: options.Seed = 0,
-    method: Annotated[
-        str,
-        typer.Option(
-            help=f"How ranges are chosen: {options.METHODS}; or auto, with --images, the best of them on images not "
-            "calibrated on.",
-            metavar="NAME",
-            callback=names.canonical,
-        ),
-    ] = "entropy",
+    method: options.MethodOrAuto = "entropy",
     task: options.TaskName = "auto",
     annotations: options.Annotations = None,
     confidence: options.Confidence = 0.25,
@@ -159,7 +147,7 @@ def build(
     source = _source({"--cache": cache, "--images": images, "--statistics-from": statistics})
     if images is None:
         options.require_no_calibration(context, [name for name in _CALIBRATION if name != "method" or not statistics])
-    if method != AUTO:
+    if method != options.AUTO:
         options.require_no_calibration(context, _JUDGING, goes_with="--method auto, which judges methods by a task")
     if allow_version_mismatch and cache is None:
         raise BuildError("--allow-version-mismatch goes with --cache: give a cache, or leave it out")
@@ -186,7 +174,7 @@ def build(
     if source in ("--images", "--statistics-from"):
         _require_use(request, source, method)
     judged_by = options.task_of(task, annotations, confidence)
-    chosen = method if source in ("--images", "--statistics-from") and method != AUTO else None
+    chosen = method if source in ("--images", "--statistics-from") and method != options.AUTO else None
     settings = _settings(context, config, skip or (), chosen)
     layers = None if settings is None else planned_for(request, settings)
     found = _Ranges(cache, method)
@@ -197,7 +185,7 @@ def build(
         merged = merged_files(statistics)
         require_same_model(merged, model)
         found = _Ranges(merged, method)
-    if method == AUTO and settings is not None:
+    if method == options.AUTO and settings is not None:
         settings = options.with_method(context, settings, found.method, config)
         layers = planned_for(request, settings)
     ranges = found.ranges
@@ -238,7 +226,7 @@ def _require_use(request: "BuildRequest", source: str, method: str) -> None:
             f"{source} is for INT8 builds of float models, and {request.no_ranges_because}: leave out the "
             f"{'images' if source == '--images' else 'statistics'}"
         )
-    if method == AUTO and source != "--images":
+    if method == options.AUTO and source != "--images":
         raise BuildError(
             "--method auto ranks the methods on images, and statistics hold none: give --images, or name a method"
         )
@@ -318,7 +306,7 @@ class _Calibration:
     def found(self, images: Path, request: "BuildRequest", task: "Task") -> _Ranges:
         """Ranges from images: by the best method; by TensorRT itself where it can, else from ONNX Runtime."""
         tensors: Tensors = "all" if request.implicit else "quantizable"
-        if self.method == AUTO:
+        if self.method == options.AUTO:
             compared = self.ranked(images, task, tensors)
             method = compared.comparison.winner.method
             return _Ranges(compared.statistics, method, compared.parts.calibration, compared=compared)

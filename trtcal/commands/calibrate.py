@@ -7,17 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from calibrators.errors import DataError
-from calibrators.methods import names
 from trtcal.commands import options
 from trtcal.tables import console
 
 if TYPE_CHECKING:
     from trtcal.tables.calibration import Calibrated
     from trtcal.tasks.task import Task
-
-AUTO = "auto"
-"""In place of a method's name: the one that does best on images that were not calibrated on."""
-
 
 _CALIBRATION = ("preprocess", "count", "batch_size", "seed", "tensors", "on_bad_image")
 
@@ -42,14 +37,7 @@ def calibrate(
         Path | None,
         typer.Option(help="A folder of images, or arrays: .npz or .npy.", metavar="PATH", show_default=False),
     ] = None,
-    method: Annotated[
-        str,
-        typer.Option(
-            help=f"How ranges are chosen: {options.METHODS}; or auto, the best of them on images not calibrated on.",
-            metavar="NAME",
-            callback=names.canonical,
-        ),
-    ] = "entropy",
+    method: options.MethodOrAuto = "entropy",
     task: options.TaskName = "auto",
     annotations: options.Annotations = None,
     confidence: options.Confidence = 0.25,
@@ -95,13 +83,13 @@ def calibrate(
         raise DataError("give either --images or --statistics-from: one of them says what to calibrate on")
     if images is None:
         options.require_no_calibration(context, _CALIBRATION)
-    if method != AUTO:
+    if method != options.AUTO:
         options.require_no_calibration(context, _JUDGING, goes_with="--method auto, which judges methods by a task")
     judged_by = options.task_of(task, annotations, confidence)
     load_model(model, weights=False)
     if images is not None:
         data = _Data(model, images, preprocess, count, batch_size, seed, tensors, on_bad_image)
-        done = data.ranked(judged_by) if method == AUTO else data.calibrated(method)
+        done = data.ranked(judged_by) if method == options.AUTO else data.calibrated(method)
     else:
         done = _merged(model, statistics_from or [], method)
     if statistics is not None:
@@ -124,7 +112,7 @@ def calibrate(
 def _require_method(method: str, statistics_from: list[Path] | None) -> None:
     from calibrators.ranges import method_named
 
-    if method != AUTO:
+    if method != options.AUTO:
         method_named(method)
     elif statistics_from:
         raise DataError(

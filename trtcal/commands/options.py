@@ -121,6 +121,17 @@ METHODS = names.listed()
 Method = Annotated[
     str, typer.Option(help=f"How ranges are chosen: {METHODS}.", metavar="NAME", callback=names.canonical)
 ]
+AUTO = "auto"
+"""In place of a method's name: the one that does best on images that were not calibrated on."""
+
+MethodOrAuto = Annotated[
+    str,
+    typer.Option(
+        help=f"How ranges are chosen: {METHODS}; or auto, the best of them on images not calibrated on.",
+        metavar="NAME",
+        callback=names.canonical,
+    ),
+]
 Workspace = Annotated[
     str | None,
     typer.Option(

@@ -1,17 +1,18 @@
 """The bundled detector: what it is, and how well it finds the digits of scenes that it has never seen."""
 
 from collections import Counter
+from pathlib import Path
 
 import onnx
 import pytest
 
+import trtcal
 from engines.graph.model import input_specs, load_model, output_specs
-from engines.sessions.onnxruntime import OnnxRuntimeSession
 from trtcal.demo import DETECTOR
-from trtcal.demo.measuring import boxes_in, findings, measured
+from trtcal.demo.scene_files import write_annotations, write_scenes
 from trtcal.demo.scenes import CLASSES, SIDE
 from trtcal.demo.subjects import judged_scenes
-from trtcal.tasks.adapters import yolov8
+from trtcal.tasks.adapters.yolo import yolov8
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra [demo])")
 
@@ -40,10 +41,13 @@ def test_the_detector_is_small_and_says_nothing_of_the_machine_it_was_made_on() 
     assert not any(word in content for word in (b"/home", b"/root", b"/tmp", b"/usr", b"site-packages", b'.py"'))
 
 
-def test_the_detector_finds_the_digits() -> None:
+def test_the_detector_finds_the_digits(tmp_path: Path) -> None:
     scenes = judged_scenes(100)
-    found = findings(OnnxRuntimeSession(DETECTOR), scenes, boxes_in, lambda done: None)
-    result = measured({"fp32": found}, scenes)["fp32"]
+    write_scenes(scenes, tmp_path / "scenes")
+    write_annotations(scenes, tmp_path / "annotations.json")
+    task = trtcal.Task("detect:yolov8", annotations=tmp_path / "annotations.json")
+    images = trtcal.ImageLoader(tmp_path / "scenes", preprocess="unit")
+    result = trtcal.evaluate(DETECTOR, images, task=task).scores[DETECTOR.name].task.result
     assert result.objects == sum(map(len, scenes))
     assert result.value > 75 and result.parts["mAP 50"] > 93
     assert min(result.by_class.values()) > 60

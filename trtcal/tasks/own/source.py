@@ -11,7 +11,7 @@ from calibrators.batches import Array
 from calibrators.errors import ConfigError
 from trtcal.config.toml_file import nearest
 from trtcal.tasks.adapter import Part, Shapes
-from trtcal.tasks.adapters.yolo.layout import shown
+from trtcal.tasks.decoding.outputs import told
 from trtcal.tasks.found import Floats
 
 Word = TypeVar("Word", bound=str)
@@ -64,7 +64,7 @@ class Source:
         name = self._name(shapes)
         if name not in shapes:
             wanted = f"an output {self.output!r}" if self.output else f"one output, or one named by {self.table}.output"
-            return f"{wanted}, not {shown(shapes)}"
+            return f"{wanted}, not {told(shapes)}"
         shape = shapes[name]
         axis = self._axis(shape)
         wanted = ""
@@ -72,7 +72,7 @@ class Source:
             wanted = f"an output with an axis {1 if self.axis is None else self.axis} of {self.table}"
         elif axis is not None and self.channels and (shape[axis] or 2**31) <= self.channels[1]:
             wanted = f"{self.table} in channels {self.channels[0]} to {self.channels[1]} of axis {axis}"
-        return f"{wanted}, not {shown({name: shape})}" if wanted else self._miscounted(shapes)
+        return f"{wanted}, not {told({name: shape})}" if wanted else self._miscounted(shapes)
 
     def _miscounted(self, shapes: Shapes) -> str:
         """Why there are not the right number of channels."""

@@ -15,9 +15,10 @@ import numpy.typing as npt
 from calibrators.batches import Array
 from calibrators.errors import ModelError
 from trtcal.tasks.adapter import Adapter, Part, Shapes
-from trtcal.tasks.adapters.yolo.layout import Layout, shapes_of, shown
+from trtcal.tasks.adapters.yolo.layout import Layout, shapes_of
 from trtcal.tasks.adapters.yolo.prototypes import masks_of, prototypes_in
 from trtcal.tasks.adapters.yolo.yolov10 import found_of
+from trtcal.tasks.decoding.outputs import told
 from trtcal.tasks.found import Found
 from trtcal.tasks.placement import Size
 
@@ -44,10 +45,10 @@ def _misfit(shapes: Shapes, size: Size) -> str:
     if why:
         return why.replace(", not ", f" and {wanted}, not ", 1)
     if not name:
-        return f"one output of {wanted} beside that of detections, not {shown(shapes)}"
+        return f"one output of {wanted} beside that of detections, not {told(shapes)}"
     count, coefficients = _LAYOUT.count(shapes), shapes[name][1]
     if None not in (count, coefficients) and count != 6 + (coefficients or 0):
-        return f"one output of (N, detections, 6 + {coefficients} coefficients), not {shown(shapes)}"
+        return f"one output of (N, detections, 6 + {coefficients} coefficients), not {told(shapes)}"
     return ""
 
 

@@ -11,6 +11,7 @@ from calibrators.batches import Array
 from calibrators.errors import ModelError
 from trtcal.tasks.adapter import Part, Shapes
 from trtcal.tasks.decoding.boxes import cells
+from trtcal.tasks.decoding.outputs import told
 from trtcal.tasks.placement import Size
 
 USUAL = (8, 16, 32)
@@ -35,11 +36,6 @@ Any grids at all would be too many: the 300 queries of other detectors are as ma
 def strides_of(count: int, size: Size) -> tuple[int, ...]:
     """The strides of the grids that have that many cells in all, in an input of that size; empty where none have."""
     return next((strides for strides in _STRIDES if cells(*size, strides) == count), ())
-
-
-def shown(shapes: Shapes) -> str:
-    """Outputs for a message: "output0 (N, 84, 8400)"."""
-    return ", ".join(f"{name} ({', '.join(['N', *map(_size, shape[1:])])})" for name, shape in shapes.items())
 
 
 def shapes_of(outputs: Mapping[str, Array]) -> Shapes:
@@ -73,7 +69,7 @@ class Layout:
         rows = str(self.each * cells(*size, USUAL)) if self.each else "detections"
         wanted = ", ".join(["N", *([self.channels, rows] if self.axis == 1 else [rows, self.channels])])
         of_size = f" for an input of {size[0]}x{size[1]}" if self.each else ""
-        return f"one output of ({wanted}){of_size}, not {shown(shapes)}"
+        return f"one output of ({wanted}){of_size}, not {told(shapes)}"
 
     def rows(self, outputs: Mapping[str, Array], size: Size) -> npt.NDArray[Any]:
         """The output's channels on the last axis: shape (N, rows, channels).

@@ -18,10 +18,11 @@ import numpy.typing as npt
 from calibrators.batches import Array
 from calibrators.errors import ModelError
 from trtcal.tasks.adapter import Adapter, Part, Shapes
-from trtcal.tasks.adapters.yolo.layout import Layout, shapes_of, shown
+from trtcal.tasks.adapters.yolo.layout import Layout, shapes_of
 from trtcal.tasks.adapters.yolo.prototypes import masks_of, prototypes_in
 from trtcal.tasks.decoding.boxes import candidates, corners_of_centres
 from trtcal.tasks.decoding.nms import suppressed
+from trtcal.tasks.decoding.outputs import told
 from trtcal.tasks.found import Found
 from trtcal.tasks.placement import Size
 
@@ -55,10 +56,10 @@ def _misfit(shapes: Shapes, size: Size) -> str:
     if why:
         return why.replace(", not ", f" and {wanted}, not ", 1)
     if not name:
-        return f"one output of {wanted} beside that of boxes, not {shown(shapes)}"
+        return f"one output of {wanted} beside that of boxes, not {told(shapes)}"
     count, coefficients = _LAYOUT.count(shapes), shapes[name][1]
     if count is not None and coefficients is not None and count < 5 + coefficients:
-        return f"more channels than 4 + {coefficients} coefficients, not {shown(shapes)}"
+        return f"more channels than 4 + {coefficients} coefficients, not {told(shapes)}"
     return ""
 
 

@@ -16,9 +16,10 @@ import numpy.typing as npt
 from calibrators.batches import Array
 from calibrators.errors import ModelError
 from trtcal.tasks.adapter import Adapter, Part, Shapes
-from trtcal.tasks.adapters.yolo.layout import Layout, shown
+from trtcal.tasks.adapters.yolo.layout import Layout
 from trtcal.tasks.adapters.yolo.prototypes import prototypes_in
 from trtcal.tasks.decoding.boxes import beyond_scores, corners_of_centres, top
+from trtcal.tasks.decoding.outputs import told
 from trtcal.tasks.found import Found
 from trtcal.tasks.placement import Size
 
@@ -44,9 +45,7 @@ def _misfit(shapes: Shapes, size: Size) -> str:
     why, name = _LAYOUT.misfit(shapes, size), prototypes_in(shapes, size)
     if why or not name:
         return why
-    return (
-        f"one output of (N, 4 + classes, anchors) without prototypes of masks, not with {shown({name: shapes[name]})}"
-    )
+    return f"one output of (N, 4 + classes, anchors) without prototypes of masks, not with {told({name: shapes[name]})}"
 
 
 def _parts(shapes: Shapes) -> Sequence[Part]:
