@@ -12,6 +12,7 @@ from calibrators.errors import DataError
 from calibrators.statistics.file import Statistics
 from calibrators.tabular import Row, Tabular
 from engines.graph.data_sizes import data_sized_outputs
+from engines.graph.model import input_specs
 from engines.graph.operators import ADDITIONS, CONVOLUTIONS, WEIGHTED
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from engines.simulation.simulated_model import Layer, LayerForm, Simulation
@@ -22,6 +23,8 @@ from trtcal.analysis.weight_errors import WeightError, weight_error
 from trtcal.data.images import ImageLoader
 from trtcal.measure.groups import Singles, run_group
 from trtcal.measure.measures import Score, score
+from trtcal.tasks.seeking import Seeking
+from trtcal.tasks.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ def errors_by_layer(
     *,
     statistics: Statistics | None = None,
     labelled: bool = True,
+    task: Task | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> ErrorReport:
     """Compare each layer of a model in INT8 with the float model's.
@@ -80,6 +84,7 @@ def errors_by_layer(
         images: What to run.
         statistics: Of the calibration, which tell of outliers; None tells nothing of these.
         labelled: Whether the images' labels count, where they have some.
+        task: What the model is for; None for `Task()`.
         progress: Is told the number of samples done since the last call.
 
     Raises:
@@ -97,11 +102,17 @@ def errors_by_layer(
     outputs = [value.name for value in simulation.floats.graph.output]
     reference, whole = Score(), Score()
     sized = data_sized_outputs(simulation.floats)
-    for batch, floats, integers in _side_by_side(pair, images, labelled=labelled):
+    images = images.for_model(input_specs(simulation.floats))
+    seeking = Seeking(task or Task(), images, sized)
+    for batch, floats, integers in _side_by_side(pair, images, labelled=labelled and seeking.classifies):
         found.add(floats, integers)
         given, wanted = ({name: each[name] for name in outputs} for each in (integers, floats))
-        reference += score(wanted, labels=batch.labels, samples=batch.size, sized=sized)
-        whole += score(given, labels=batch.labels, reference=wanted, samples=batch.size, sized=sized)
+        theirs = seeking.sought(wanted, batch)
+        evidence = seeking.evidence(batch, theirs)
+        reference += score(wanted, labels=batch.labels, samples=batch.size, sized=sized, task=evidence)
+        evidence = seeking.evidence(batch, seeking.sought(given, batch), theirs)
+        measured: dict[str, Any] = {"labels": batch.labels, "reference": wanted, "samples": batch.size, "sized": sized}
+        whole += score(given, **measured, parts=seeking.parts, task=evidence)
         if progress is not None:
             progress(batch.size)
     weights = {

@@ -85,7 +85,13 @@ def analyse_layers(
     test, labelled = judging.parts.test, judging.labelled
     with step("Comparing layers", test.count) as advance:
         errors = errors_by_layer(
-            simulation, forms.forms, test, statistics=judging.statistics, labelled=labelled, progress=advance
+            simulation,
+            forms.forms,
+            test,
+            statistics=judging.statistics,
+            labelled=labelled,
+            task=judging.task,
+            progress=advance,
         )
     if errors_only:
         return LayerAnalysis(judging, forms, resolved.notes, errors)
