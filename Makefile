@@ -3,6 +3,7 @@
 #   test        lint, types, and every test that does without PyTorch
 #   test-torch  the tests marked `torch`, with the PyTorch of TORCH. On Linux pip's is built for CUDA and has several GB; where there is an
 #               index of CPU builds, name it in PIP_EXTRA_INDEX_URL. It lies in a folder beside the packages of .venv, where `test` does not see it.
+#   torch       that PyTorch alone
 #   docs        the pages of docs/, into docs/_build
 #   bench       the benchmarks
 PYTHON ?= python3
@@ -13,7 +14,7 @@ TORCH_FOLDER := .venv/torch-$(TORCH)
 # In as many processes as there are cores, up to four: each may hold a GB of memory.
 PYTEST := $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test test-torch lint docs bench clean
+.PHONY: demo test test-torch torch lint docs bench clean
 .NOTPARALLEL:
 
 demo: .venv/demo.stamp
@@ -24,6 +25,8 @@ test: lint
 
 test-torch: $(TORCH_FOLDER).stamp
 	PYTHONPATH=$(CURDIR)/$(TORCH_FOLDER) $(PYTEST) -m torch $$(grep -rlw torch tests --include='test_*.py')
+
+torch: $(TORCH_FOLDER).stamp
 
 lint: .venv/dev.stamp docs
 	$(BIN)/ruff check
