@@ -78,13 +78,13 @@ def _measure_digits(models: Models, places: Places, progress: Progress) -> Measu
     return trtcal.evaluate(models, test, reference=places.fp32.name, class_names=test.class_names, progress=progress)
 
 
-def judged_scenes(count: int = SCENES) -> list[Scene]:
+def judged_scenes(count: int) -> list[Scene]:
     """The first scenes that the demo's models are judged by: their digits are in none that they were trained on."""
     return list(make_scenes(load_split().test, count, seed=TEST_SEED))
 
 
 def _write_scenes(places: Places) -> None:
-    scenes = judged_scenes()
+    scenes = judged_scenes(SCENES)
     write_scenes(list(make_scenes(load_split().train, IMAGES, seed=CALIBRATION_SEED)), places.calibration)
     write_scenes(scenes, places.test)
     write_annotations(scenes, places.annotations)
@@ -95,7 +95,7 @@ def _measure_scenes(read: Read) -> Callable[[Models, Places, Progress], Measured
     """Measures by what `read` finds in outputs, and draws it."""
 
     def measure(models: Models, places: Places, progress: Progress) -> Measured:
-        scenes = judged_scenes()
+        scenes = judged_scenes(SCENES)
         found = {name: findings(model, scenes, read, progress) for name, model in models.items()}
         fp32, int8 = found.values()
         write_pictures(scenes, fp32, int8, places.pictures)
