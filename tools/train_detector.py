@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 import segmentation
 import torch
-from networks import OPSET, Level, check, export, tell
+from networks import OPSET, Level, Rounded, check, export, tell
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -43,6 +43,7 @@ class Job:
         truth: Of scenes, all that the loss compares with; indexed by scene.
         loss: Of the network, images (N, 3, H, W) and their truth.
         epochs: Passes over the scenes.
+        rounded: How many of them, the last ones, are with the noise of INT8.
         rate: The highest learning rate.
         path: The bundled file.
         output: Name of the output.
@@ -53,6 +54,7 @@ class Job:
     truth: Callable[[list[Scene]], Any]
     loss: Callable[[Any, Tensor, Any], Tensor]
     epochs: int
+    rounded: int
     rate: float
     path: Path
     output: str
@@ -105,10 +107,12 @@ def train(network: nn.Module, job: Job, images: Tensor, truth: Any) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=job.rate, total_steps=steps, pct_start=0.15)
     for epoch in range(job.epochs):
         network.train()
+        if epoch == job.epochs - job.rounded:
+            rounded = Rounded(network)
         total, started = 0.0, time.perf_counter()
         for chosen in torch.randperm(len(images), generator=generator).split(BATCH):
             batch = recoloured(images[chosen], generator).to(memory_format=torch.channels_last)
-            loss = job.loss(network, batch, truth[chosen]) + 0.1 * level.loss()
+            loss = job.loss(network, batch, truth[chosen]) + 0.03 * level.loss()
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 10)
@@ -117,6 +121,7 @@ def train(network: nn.Module, job: Job, images: Tensor, truth: Any) -> None:
             total += loss.item() * len(chosen)
         took = time.perf_counter() - started
         print(f"epoch {epoch + 1}: loss {total / len(images):.3f}, {took:.0f} s", flush=True)
+    rounded.end()
 
 
 def exported(network: nn.Module, job: Job, facts: dict[str, str]) -> onnx.ModelProto:
@@ -169,7 +174,8 @@ JOBS = {
         network=detection.Detector,
         truth=objects_of,
         loss=detection.loss,
-        epochs=7,
+        epochs=8,
+        rounded=2,
         rate=4e-3,
         path=DETECTOR,
         output="found",
@@ -179,8 +185,9 @@ JOBS = {
         network=segmentation.Segmenter,
         truth=maps_of,
         loss=segmentation.loss,
-        epochs=4,
-        rate=4e-3,
+        epochs=2,
+        rounded=1,
+        rate=8e-3,
         path=SEGMENTER,
         output="scores",
         about="Scenes of 160x160 pixels, 0 to 1, to scores of ground and ten digits, by pixel.",

@@ -1,5 +1,6 @@
 """Sessions: something that runs a model on a batch and gives its outputs as arrays."""
 
+import ast
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -105,6 +106,8 @@ class OnnxRuntimeSession(Closing):
         threads: The number of threads in use.
         fixed_batch: The only number of samples that the model takes at a time; None where it is free.
         data_sized: The outputs whose size depends on the data -> the label of the node that decides it.
+        class_names: What the model's metadata calls its classes, by number, as Ultralytics exports them; empty where it
+            does not.
         remarks: What is computed otherwise than was asked for, and why; outputs that are left out.
 
     Raises:
@@ -145,6 +148,7 @@ class OnnxRuntimeSession(Closing):
         self.outputs = tuple(self._spec(value, "output") for value in self._runtime.get_outputs())
         self.fixed_batch = self._fixed_batch()
         self.data_sized = data_sized_outputs(model)
+        self.class_names = _class_names(self._runtime.get_modelmeta().custom_metadata_map.get("names", ""))
 
     def run(self, batch: Mapping[str, Array]) -> dict[str, Array]:
         """Run the samples of `batch`.
@@ -195,6 +199,17 @@ class OnnxRuntimeSession(Closing):
             inputs = ", ".join(map(str, self.inputs))
             raise ModelError(f"{self._name}: its inputs have different batch sizes on their first axis: {inputs}")
         return next(iter(sizes), None)
+
+
+def _class_names(text: str) -> tuple[str, ...]:
+    """The names in metadata such as "{0: 'person', 1: 'bicycle'}"; none where it is anything else."""
+    try:
+        names = ast.literal_eval(text) if len(text) < 2**20 else None
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return ()
+    if not isinstance(names, dict) or set(names) != set(range(len(names))):
+        return ()
+    return tuple(str(names[number]) for number in range(len(names)))
 
 
 _LITERAL = (

@@ -105,7 +105,7 @@ def _tried(model: str | os.PathLike[str], test: ImageLoader, task: Task) -> tupl
     """Why the labels of `test` are not the model's classes, None where they are or do not count; notes on the task."""
     with OnnxRuntimeSession(model) as session:
         loader = test.for_model(session.inputs)
-        seeking = Seeking(task, loader, session.data_sized)
+        seeking = Seeking(task, loader, session.data_sized, class_names=session.class_names)
         with closing(iter(Singles(loader, session.fixed_batch or 1))) as samples:
             sample = next(samples)
         outputs = run_group(session, sample, count=sample.size, size=session.fixed_batch, sized=session.data_sized)

@@ -70,7 +70,7 @@ class Trials:
             self._sized, self._size = session.data_sized, session.fixed_batch
             size = self._size or (1 if self._sized else GROUP)
             loader = images.for_model(session.inputs)
-            self._seeking = Seeking(task, loader, self._sized)
+            self._seeking = Seeking(task, loader, self._sized, class_names=session.class_names)
             self._images = Singles(loader, size, labelled=labelled and self._seeking.classifies)
             self._held: list[Batch] | None = []
             self._expected: list[Mapping[str, Array]] = []

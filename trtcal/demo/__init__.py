@@ -1,6 +1,7 @@
-"""The demo: a small network and the handwritten digits that it reads.
+"""The demo: small networks, and the handwritten digits that they read or find.
 
-The network, `digits.onnx`, is trained by `tools/train_demo.py` and bundled. The digits come with scikit-learn.
+The networks are bundled: `digits.onnx` is trained by `tools/train_demo.py`, the others by `tools/train_detector.py`.
+The digits come with scikit-learn.
 """
 
 from pathlib import Path

@@ -74,7 +74,7 @@ class Subject:
         found = [score.task for score in report.scores.values()]
         if all(isinstance(each, Evidence) for each in found):
             fp32, int8 = ([sample.found for sample in each.samples] for each in found if isinstance(each, Evidence))
-            write_pictures(judged_scenes(), fp32, int8, places.pictures)
+            write_pictures(judged_scenes(SCENES), fp32, int8, places.pictures)
         return report
 
 
@@ -84,13 +84,13 @@ def _write_digits(places: Places) -> None:
     write_images(split.test, places.test)
 
 
-def judged_scenes(count: int = SCENES) -> list[Scene]:
+def judged_scenes(count: int) -> list[Scene]:
     """The first scenes that the demo's models are judged by: their digits are in none that they were trained on."""
     return list(make_scenes(load_split().test, count, seed=TEST_SEED))
 
 
 def _write_scenes(places: Places) -> None:
-    scenes = judged_scenes()
+    scenes = judged_scenes(SCENES)
     write_scenes(list(make_scenes(load_split().train, IMAGES, seed=CALIBRATION_SEED)), places.calibration)
     write_scenes(scenes, places.test)
     write_annotations(scenes, places.annotations)

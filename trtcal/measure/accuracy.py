@@ -143,7 +143,8 @@ def _evaluated(
     sized = _data_sized(models, renamings)
     fixed = {name: _fixed_batch(model) for name, model in models.items()}
     scores = {name: Score() for name in models}
-    seeking = Seeking(task, batches, sized)
+    called = getattr(models[reference or next(iter(models))], "class_names", ()) if models else ()
+    seeking = Seeking(task, batches, sized, class_names=called)
     groups: Groups = {}
     if reference is not None and not task.finds and passes(models[reference].outputs, worst) > 1:
         _require_repeatable(batches)

@@ -35,6 +35,7 @@ class Judge:
         placements: Where an image lies in the model's input; None where samples are arrays, which are the input.
         measure: What is compared.
         notes: What a user should know, one line each.
+        class_names: By class number, as the adapter or the model tells them; empty where they do not.
     """
 
     task: Task
@@ -43,6 +44,7 @@ class Judge:
     placements: Placements | None
     measure: Measure
     notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
     @property
     def annotated(self) -> bool:
@@ -95,7 +97,7 @@ class Judge:
             )
             for name, each, other in zip(batch.names, found, theirs, strict=True)
         ]
-        classes = self.adapter.names if self.truth is None else self.truth.classes
+        classes = self.class_names if self.truth is None else self.truth.classes
         return Evidence(self.measure, tuple(samples), self.truth is not None, self.task.confidence, classes)
 
     def _suppressed(self, found: Finding) -> Finding:
@@ -123,6 +125,7 @@ def opened_judge(
     *,
     names: Sequence[str] = (),
     placements: Placements | None = None,
+    class_names: Sequence[str] = (),
 ) -> Judge | OwnJudge:
     """Choose the adapter by the float model's outputs for the first samples, and read the annotations.
 
@@ -132,6 +135,7 @@ def opened_judge(
         batch: What it was fed.
         names: All images that models are judged by, which annotations are read for.
         placements: Where an image lies in the model's input.
+        class_names: What the model calls its classes, where the adapter has no names.
 
     Raises:
         DataError: The annotations do not fit the images or the model.
@@ -148,6 +152,7 @@ def opened_judge(
         told = ", ".join(f"{name} {'x'.join(map(str, value.shape))}" for name, value in outputs.items())
         raise ModelError(f"the outputs ({told}) are not what {task.name} reads: {why}")
     truth = None
+    called = adapter.names or tuple(class_names)
     if task.annotations is not None:
         if not names or placements is None:
             raise DataError("annotations are found by the names of images: give a folder of images, not arrays")
@@ -156,11 +161,11 @@ def opened_judge(
             names=names,
             sizes=lambda name: placements(name).size,
             classes=adapter.classes(shapes),
-            class_names=adapter.names,
+            class_names=called,
             kind=adapter.kind,
         )
         notes = [*notes, *truth.notes]
-    judge = Judge(task, adapter, truth, placements, "boxes", tuple(notes))
+    judge = Judge(task, adapter, truth, placements, "boxes", tuple(notes), called)
     return replace(
         judge, measure=truth.measure if truth is not None else _measure(adapter, judge.found(outputs, batch))
     )

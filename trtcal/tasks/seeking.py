@@ -1,6 +1,6 @@
 """The task at work over batches: what each model found, from the first batch on, by which the adapter is chosen."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from calibrators.batches import Array, Batch
@@ -47,16 +47,20 @@ class Seeking:
         task: What the models are for.
         samples: Where samples come from; an `ImageLoader` knows their names and where they lie in a model's input.
         sized: Outputs whose size depends on the data: they hold no class scores.
+        class_names: What the model itself calls its classes; empty where it does not.
 
     Attributes:
         parts: What channels of outputs mean, once a batch was seen.
     """
 
-    def __init__(self, task: Task, samples: Any, sized: Collection[str] = ()) -> None:
+    def __init__(
+        self, task: Task, samples: Any, sized: Collection[str] = (), *, class_names: Sequence[str] = ()
+    ) -> None:
         self.task = task
         self.parts: tuple[Part, ...] = ()
         self._samples = samples
         self._sized = sized
+        self._class_names = class_names
         self._judge: Finder | None = None
         self._begun = False
 
@@ -92,6 +96,7 @@ class Seeking:
                 batch,
                 names=getattr(self._samples, "names", ()),
                 placements=getattr(self._samples, "placement", None),
+                class_names=self._class_names,
             )
             self.parts = self._judge.parts(outputs)
         elif class_output(outputs, self._sized) is None and any(array.ndim == 4 for array in batch.values()):

@@ -12,7 +12,7 @@ from calibrators.installation import pip_install
 from calibrators.statistics.file import Statistics
 from engines.graph.model import load_model, model_digest
 from engines.inspection.engine_record import Engine
-from trtcal.demo import MODEL, run
+from trtcal.demo import DETECTOR, MODEL, run, subjects
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -134,3 +134,32 @@ def test_a_missing_library_is_said_before_anything_is_written(
     assert (code, out) == (2, "")
     assert err == f"trtcal: the demo needs {said}, not installed here: {pip_install('demo')}\n"
     assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("complete")
+def test_a_detector_goes_the_same_way_and_is_drawn(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(subjects, "SCENES", 100)
+    monkeypatch.setattr(subjects, "IMAGES", 100)
+    code, out, _ = command("demo", "--task", "detect", "--output", tmp_path / "scenes", "--json")
+    assert code == 0
+    result = json.loads(out)
+    float_model, int8 = result["accuracy"]["models"]
+    assert (float_model["name"], int8["name"]) == ("scenes.onnx", "scenes.int8.onnx")
+    assert float_model["measure"] == int8["measure"] == "mAP 50-95"
+    assert float_model["value"] > 75 and int8["drop"] == pytest.approx(float_model["value"] - int8["value"])
+    assert int8["drop"] <= run.MAX_DROP
+    places = run.Places(tmp_path / "scenes", "scenes")
+    assert places.fp32.read_bytes() == DETECTOR.read_bytes()
+    assert len(json.loads(places.annotations.read_text())["images"]) == 100
+    assert len(list(places.calibration.iterdir())) == len(list(places.masks.iterdir())) == 100
+    assert len(list(places.pictures.iterdir())) == 6
+    listed = {line.split()[0].rstrip("/") for line in places.about.read_text().split("\n\n")[1].splitlines()}
+    found = {path.name for path in places.folder.iterdir()} - {"README.txt"}
+    assert {name for name in found if not name.endswith(".json")} == listed - {"*.json", places.annotations.name}
+    assert result["verdict"].startswith(("INT8 loses no accuracy: mAP 50-95 is", "INT8 loses "))
+
+    code, out, err = command("demo", "--output", places.folder)
+    assert (code, out) == (2, "") and "it holds other files" in err

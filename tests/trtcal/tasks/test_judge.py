@@ -2,6 +2,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import trtcal
@@ -47,6 +48,15 @@ def test_without_annotations_the_float_model_is_the_truth(models, loader) -> Non
     assert results["dead"].drop == pytest.approx(100)
     assert (results["dead"].lost, results["dead"].extra) == (36, 0)
     assert any("yolov8" in note for note in report.notes)
+
+
+def test_classes_are_called_as_the_model_calls_them(models, loader, tmp_path) -> None:
+    model = onnx.load(models["float"])
+    onnx.helper.set_model_props(model, {"names": "{0: 'rouge', 1: 'vert'}"})
+    onnx.save(model, tmp_path / "named.onnx")
+    named = {"float": tmp_path / "named.onnx", "dead": models["dead"]}
+    report = trtcal.evaluate(named, loader(), reference="float", task=trtcal.Task("detect"))
+    assert report.scores["dead"].task.result.by_class == {"rouge": 0, "vert": 0}
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 12])

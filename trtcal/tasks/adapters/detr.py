@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from calibrators.batches import Array
-from trtcal.tasks.adapter import Adapter, Shapes
+from trtcal.tasks.adapter import Adapter, Part, Shapes
 from trtcal.tasks.decoding.boxes import corners_of_centres, sigmoid, softmax, top
 from trtcal.tasks.decoding.nms import MOST
 from trtcal.tasks.decoding.outputs import are_logits, boxes_and_scores, checked, corners, told
@@ -50,6 +50,15 @@ def classes(shapes: Shapes) -> int | None:
     """Without "no object"."""
     every = shapes[_pair(shapes)[1]][2]
     return None if every is None else every - has_no_object(shapes)
+
+
+def parts(shapes: Shapes) -> Sequence[Part]:
+    """Nearly every query is "no object": beside it, the few scores of classes would not be seen to be gone."""
+    scores = _pair(shapes)[1]
+    every = shapes[scores][2]
+    if every is None or every < 2 or not has_no_object(shapes):
+        return ()
+    return Part("classes", scores, 2, 0, every - 2), Part("no object", scores, 2, every - 1, every - 1)
 
 
 def has_no_object(shapes: Shapes) -> bool:
@@ -96,6 +105,7 @@ ADAPTER = Adapter(
     kind="detect",
     decode=decode,
     misfit=misfit,
+    parts=parts,
     classes=classes,
     summary="DETR, YOLOS, RT-DETR, RF-DETR and others: a box and class scores for each query",
 )

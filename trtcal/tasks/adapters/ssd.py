@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from calibrators.batches import Array
-from trtcal.tasks.adapter import Adapter, Shapes
+from trtcal.tasks.adapter import Adapter, Part, Shapes
 from trtcal.tasks.decoding.boxes import corners_of_centres, softmax, top
 from trtcal.tasks.decoding.outputs import PRIORS, alike, are_logits, boxes_and_scores, checked, corners, says, told
 from trtcal.tasks.found import Floats, Found
@@ -64,6 +64,15 @@ def classes(shapes: Shapes) -> int | None:
     return None if every is None else every - 1
 
 
+def parts(shapes: Shapes) -> Sequence[Part]:
+    """Nearly every prior is background: beside it, the few scores of classes would not be seen to be gone."""
+    scores = _told_apart(shapes).scores
+    every = shapes[scores][2]
+    if every is None:
+        return ()
+    return Part("background", scores, 2, 0, 0), Part("classes", scores, 2, 1, every - 1)
+
+
 def _placed(offsets: Array, priors: Floats | None) -> Floats:
     boxes: Floats = np.asarray(offsets, np.float64)
     if priors is None:
@@ -104,6 +113,7 @@ ADAPTER = Adapter(
     kind="detect",
     decode=decode,
     misfit=misfit,
+    parts=parts,
     classes=classes,
     overlap=OVERLAP,
     summary="SSD, UltraFace: a box and scores with background for each prior",

@@ -134,3 +134,10 @@ def test_other_outputs_are_told_in_a_line(adapter, shapes):
     assert f"not {next(iter(shapes))} (N" in reason
     with pytest.raises(ModelError, match="queries"):
         adapter.decode({name: np.zeros(shape) for name, shape in shapes.items()}, SIZE)
+
+
+def test_no_object_and_the_classes_are_parts_of_the_scores():
+    shapes = {"pred_logits": (1, 100, 92), "pred_boxes": (1, 100, 4)}
+    parts = [(part.name, part.output, part.axis, part.first, part.last) for part in detr.ADAPTER.parts(shapes)]
+    assert parts == [("classes", "pred_logits", 2, 0, 90), ("no object", "pred_logits", 2, 91, 91)]
+    assert not detr.ADAPTER.parts({"dets": (1, 300, 4), "labels": (1, 300, 91)})

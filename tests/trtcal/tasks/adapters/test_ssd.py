@@ -9,6 +9,7 @@ from PIL import Image
 from calibrators.errors import ModelError
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from tests.trtcal.tasks.adapters.exact import ran, same
+from trtcal.measure.accuracy import evaluate
 from trtcal.tasks.adapters.ssd import ADAPTER
 from trtcal.tasks.decoding.nms import LEAST
 
@@ -138,3 +139,29 @@ def test_classes_are_counted_without_the_background():
     assert ADAPTER.classes({"boxes": (None, None, 4), "scores": (None, None, 21)}) == 20
     assert ADAPTER.classes({"boxes": (None, 9, 4), "scores": (None, 9, None)}) is None
     assert ADAPTER.overlap == 0.45
+
+
+@pytest.mark.parametrize("dead", [[0.0, 0.0], [1.0, 0.0]])
+def test_scores_that_are_gone_do_not_hide_behind_the_background_even_where_no_task_is_named(shared_data, dead):
+    ultraface = OnnxRuntimeSession(shared_data / "models" / "ultraface_rfb_320.onnx")
+
+    class Dead:
+        inputs, outputs = ultraface.inputs, ultraface.outputs
+
+        def run(self, batch):
+            found = ultraface.run(batch)
+            return found | {"scores": found["scores"] * np.array(dead, np.float32)}
+
+    photograph = Image.open(shared_data / "images" / "faces" / "1.jpg").convert("RGB").resize((320, 240))
+    pixels = ((np.asarray(photograph, np.float32) - 127) / 128).transpose(2, 0, 1)[None]
+    with ultraface:
+        report = evaluate({"float": ultraface, "dead": Dead()}, [{"input": pixels}], reference="float")
+    assert report.scores["dead"].sqnr == 0
+    assert report.scores["dead"].groups["scores classes"].sqnr == 0
+
+
+def test_the_background_and_the_classes_are_parts_of_the_scores():
+    shapes = {"scores": (1, PRIORS, 21), "boxes": (1, PRIORS, 4)}
+    parts = [(part.name, part.output, part.axis, part.first, part.last) for part in ADAPTER.parts(shapes)]
+    assert parts == [("background", "scores", 2, 0, 0), ("classes", "scores", 2, 1, 20)]
+    assert not ADAPTER.parts({"scores": (1, PRIORS, None), "boxes": (1, PRIORS, 4)})
