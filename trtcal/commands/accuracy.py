@@ -35,7 +35,8 @@ def accuracy(
         float | None,
         typer.Option(
             help="Exit with 1 if a model's top-1 is more than this many percentage points under the reference's; "
-            "without labels, if its class differs from the reference's for more than this many percent of the images.",
+            "without labels, if its class differs from the reference's for more than this many percent of the images; "
+            "for a --task, the points of its measure.",
             metavar="POINTS",
         ),
     ] = None,
@@ -75,8 +76,9 @@ def accuracy(
     reference: the drop in points of top-1, images lost (right by the reference, wrong by this model) and gained (the
     other way round), agreement (the share of images for which both choose the same class) and SQNR (how far the outputs
     are from the reference's, in dB: about 6 for each bit; of several outputs, the worst one). A line names the
-    classes that lose most; "beyond chance" is at 95 % for all classes together. Without --preprocess, what a quantized
-    model was calibrated with is used again, as its side-car or its cache's says.
+    classes that lose most; "beyond chance" is at 95 % for all classes together. With --task detect, segment or keypoints:
+    mAP or mIoU, by --annotations or by what the float model finds, and detections lost, extra and moved. Without
+    --preprocess, what a quantized model was calibrated with is used again, as its side-car or its cache's says.
     """
     from trtcal.data.images import open_images
     from trtcal.data.recorded_preprocess import chosen_preprocess
