@@ -11,6 +11,7 @@ digits of the training split alone. Batch normalization is not folded.
 import argparse
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 import onnx
 import segmentation
 import torch
-from networks import OPSET, Level, Rounded, check, export, tell
+from networks import OPSET, Level, check, export, rounded, tell
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -107,21 +108,19 @@ def train(network: nn.Module, job: Job, images: Tensor, truth: Any) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=job.rate, total_steps=steps, pct_start=0.15)
     for epoch in range(job.epochs):
         network.train()
-        if epoch == job.epochs - job.rounded:
-            rounded = Rounded(network)
         total, started = 0.0, time.perf_counter()
-        for chosen in torch.randperm(len(images), generator=generator).split(BATCH):
-            batch = recoloured(images[chosen], generator).to(memory_format=torch.channels_last)
-            loss = job.loss(network, batch, truth[chosen]) + 0.03 * level.loss()
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 10)
-            optimizer.step()
-            schedule.step()
-            total += loss.item() * len(chosen)
+        with rounded(network) if epoch >= job.epochs - job.rounded else nullcontext():
+            for chosen in torch.randperm(len(images), generator=generator).split(BATCH):
+                batch = recoloured(images[chosen], generator).to(memory_format=torch.channels_last)
+                loss = job.loss(network, batch, truth[chosen]) + 0.03 * level.loss()
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(network.parameters(), 10)
+                optimizer.step()
+                schedule.step()
+                total += loss.item() * len(chosen)
         took = time.perf_counter() - started
         print(f"epoch {epoch + 1}: loss {total / len(images):.3f}, {took:.0f} s", flush=True)
-    rounded.end()
 
 
 def exported(network: nn.Module, job: Job, facts: dict[str, str]) -> onnx.ModelProto:
