@@ -40,7 +40,7 @@ def test_what_is_named_exists(path: str) -> None:
 
 
 def test_what_is_to_be_made_is_not_there_yet() -> None:
-    assert len(NEW) == 3
+    assert len(NEW) == 5
     for path in NEW:
         assert (ROOT / path).parent.is_dir()
         assert not (ROOT / path).exists()
@@ -66,6 +66,7 @@ def test_the_walks_are_there() -> None:
         ("3", "TensorRT"),
         ("4", "operator to quantize"),
         ("5", "preprocessing preset"),
+        ("6", "adapter"),
     ]
     for walk in walks:
         assert re.search(r"^\d\. Tests: |python -m tests\.contract", walk, re.MULTILINE), walk
@@ -88,6 +89,15 @@ def test_the_format_of_the_walk_is_one() -> None:
     assert (data, losses) == (b"image,0.5\na,b,0.25\n", ())
     assert form.recognises(data)
     assert form.load(data, source="there") == encodings
+
+
+def test_the_adapter_of_the_walk_is_one() -> None:
+    adapter = written("decode").ADAPTER
+    rows = np.array([[0, 2, 0.5, 0.1, 0.2, 0.3, 0.4], [0, 1, 0.9, 0, 0, 1, 1], [-1, 0, 0, 0, 0, 0, 0]])
+    (found,) = adapter.decode({"detection_out": rows[None, None]}, (100, 200))
+    np.testing.assert_allclose(found.boxes, [[0, 0, 200, 100], [20, 20, 60, 40]])
+    assert (found.scores.tolist(), found.classes.tolist()) == ([0.9, 0.5], [0, 1])
+    assert adapter.misfit({"rows": (1, 100, 7)}, (100, 200)).startswith("one output of (N, 1, rows, 7), not rows")
 
 
 def test_the_lines_of_the_walks_fit_their_tables() -> None:

@@ -71,6 +71,24 @@ def test_every_setting_of_a_configuration_is_told() -> None:
     assert {*KEYS, *(each.name for each in fields(Skip))} <= Page.read("docs/placement.md").code
 
 
+def test_the_adapters_are_all_in_the_table_with_what_they_read() -> None:
+    from trtcal.tasks.proposal import all_adapters
+
+    told = re.findall(r"^\| `(\w+:[\w-]+)` \| (.*) \|$", Page.read("docs/detector.md").text, re.MULTILINE)
+    there = {f"{kind}:{name}": adapter.summary for (kind, name), adapter in all_adapters().items()}
+    assert dict(told) == there and len(told) == len(there)
+
+
+def test_every_key_of_an_adapters_file_is_told() -> None:
+    from trtcal.tasks.own import file
+    from trtcal.tasks.own.source import COMMON
+
+    words = [*COMMON, *(key for keys in file.KEYS.values() for key in keys), *file.KEYS, *file.TABLES]
+    assert {*words, *file.FORMATS, *file.UNITS, *file.ACTIVATIONS, "overlap", "names"} <= Page.read(
+        "docs/adapter.md"
+    ).code
+
+
 def test_the_formats_of_caches_are_all_told() -> None:
     from trtcal.commands.cache_convert import Format
 

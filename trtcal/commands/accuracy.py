@@ -35,7 +35,8 @@ def accuracy(
         float | None,
         typer.Option(
             help="Exit with 1 if a model's top-1 is more than this many percentage points under the reference's; "
-            "without labels, if its class differs from the reference's for more than this many percent of the images.",
+            "without labels, if its class differs from the reference's for more than this many percent of the images; "
+            "for a --task, the points of its measure.",
             metavar="POINTS",
         ),
     ] = None,
@@ -53,7 +54,11 @@ def accuracy(
     ] = None,
     by_class: Annotated[
         bool,
-        typer.Option("--by-class", help="Show top-1, images lost and gained of each class; without labels, agreement."),
+        typer.Option(
+            "--by-class",
+            help="Show top-1, images lost and gained of each class; without labels, agreement; "
+            "for a --task, its measure.",
+        ),
     ] = False,
     preprocess: options.Preprocess = None,
     count: Annotated[int | None, typer.Option(help="Images to take (default: all).", metavar="N", min=1)] = None,
@@ -71,8 +76,9 @@ def accuracy(
     reference: the drop in points of top-1, images lost (right by the reference, wrong by this model) and gained (the
     other way round), agreement (the share of images for which both choose the same class) and SQNR (how far the outputs
     are from the reference's, in dB: about 6 for each bit; of several outputs, the worst one). A line names the
-    classes that lose most; "beyond chance" is at 95 % for all classes together. Without --preprocess, what a quantized
-    model was calibrated with is used again, as its side-car or its cache's says.
+    classes that lose most; "beyond chance" is at 95 % for all classes together. With --task detect, segment or keypoints:
+    mAP or mIoU, by --annotations or by what the float model finds, and detections lost, extra and moved. Without
+    --preprocess, what a quantized model was calibrated with is used again, as its side-car or its cache's says.
     """
     from trtcal.data.images import open_images
     from trtcal.data.recorded_preprocess import chosen_preprocess
@@ -119,8 +125,12 @@ def accuracy(
         with console.progress("Measuring accuracy", runs * loader.count) as advance:
             report = evaluate(sessions, loader, reference=anchor, task=judged_by, worst=worst, progress=advance)
     notes += remarks(report, loader)
-    if by_class and not any(each.classes for each in report.scores.values()):
-        notes.append("note: --by-class shows nothing: no single output holds class scores")
+    if by_class and not any(
+        each.classes or (each.task and each.task.result.by_class) for each in report.scores.values()
+    ):
+        notes.append(
+            "note: --by-class shows nothing: no single output holds class scores, and no task tells classes apart"
+        )
     if json:
         console.emit_json(as_dict(report, loader, notes))
     else:

@@ -7,7 +7,7 @@ from trtcal.data.images import ImageLoader
 from trtcal.measure.chance import measure_named
 from trtcal.measure.report import Report
 from trtcal.tables import console
-from trtcal.tables.by_class import say_by_class, show_by_class
+from trtcal.tables.by_class import say_by_class, show_by_class, show_task_by_class
 from trtcal.tables.changed import show_changed
 from trtcal.tables.scores import DETAILS, by_output, cells, decibels, of_integers, of_other_sizes
 
@@ -60,6 +60,7 @@ def show(report: Report, loader: ImageLoader, *, by_class: bool = False) -> None
         loader: The images.
         by_class: Show every class; else a line names those that lose most.
     """
+    tasks = {name: each.task.result for name, each in report.scores.items() if each.task is not None}
     rows = [cells(name, each, report.reference) for name, each in report.scores.items()]
     columns = [heading for heading in rows[-1] if any(row[heading] for row in rows)]
     samples = max(each.samples for each in report.scores.values())
@@ -68,7 +69,9 @@ def show(report: Report, loader: ImageLoader, *, by_class: bool = False) -> None
         measured = ["agreement, SQNR"] if "agree" in columns else ["SQNR"]
         if "drop" in columns and report.criterion == "task":
             measure = measure_named(report.criterion, report.scores[report.reference])
-            measured = [f"drop in points of {measure}", "detections lost, extra and moved", *measured]
+            percent = all(result.percent for result in tasks.values())
+            changes = ["detections lost, extra and moved"] if "lost" in columns else []
+            measured = [f"drop in points of {measure}" if percent else f"drop of {measure}", *changes, *measured]
         elif "drop" in columns:
             measured = ["drop in points of top-1", "images lost and gained", *measured]
         console.say(f"{', '.join(measured)}: against {report.reference}")
@@ -89,6 +92,8 @@ def show(report: Report, loader: ImageLoader, *, by_class: bool = False) -> None
             [[name, output, decibels(part.sqnr)] for name, parts in outputs.items() for output, part in parts.items()],
             numeric=("SQNR",),
         )
+    if by_class:
+        show_task_by_class(tasks)
     for name in report.scores:
         if name != report.reference:
             (show_by_class if by_class else say_by_class)(name, report.by_class(name))

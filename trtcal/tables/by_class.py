@@ -1,8 +1,11 @@
 """What a model does class by class: a line on the classes that lose most, or a table of all."""
 
+from collections.abc import Mapping
+
 from trtcal.measure.by_class import ClassTable
 from trtcal.measure.measures import Share
 from trtcal.tables import console
+from trtcal.tasks.measuring.result import TaskResult
 
 NAMED = 3
 """Classes that the line names."""
@@ -43,6 +46,27 @@ def show_by_class(name: str, found: ClassTable) -> None:
         optional=("95 % CI",),
         styles=["red" if row["beyond chance"] else None for row in rows],
     )
+
+
+def show_task_by_class(results: Mapping[str, TaskResult]) -> None:
+    """Print a table of the task's measure by class, a column a model; nothing where it has no classes.
+
+    Args:
+        results: By model.
+    """
+    classes = dict.fromkeys(called for result in results.values() for called in result.by_class)
+    if classes:
+        console.table(
+            f"{next(iter(results.values())).measure} by class",
+            ("class", *results),
+            [[called, *(_of_task(result, called) for result in results.values())] for called in classes],
+            numeric=tuple(results),
+        )
+
+
+def _of_task(result: TaskResult, called: str) -> str:
+    value = result.by_class.get(called)
+    return "-" if value is None else f"{value:.2f} %" if result.percent else f"{value:.6g}"
 
 
 def _of_class(found: ClassTable, number: int) -> str:

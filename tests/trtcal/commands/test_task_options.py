@@ -44,6 +44,29 @@ def test_accuracy_measures_what_is_annotated(judged, folder, annotations):
     assert "categories" in err
 
 
+def test_accuracy_shows_the_measure_of_each_class(judged, folder, annotations):
+    code, out, err = judged("accuracy", folder / "dead.onnx", *annotations, "--by-class")
+    assert code == 0, err
+    table = out[out.index("mAP 50-95 by class") :].splitlines()
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in table if line.startswith("│ ")]
+    assert rows[:2] == [["red", "100.00 %", "0.00 %"], ["green", "100.00 %", "0.00 %"]]
+    assert "--by-class shows nothing" not in err
+
+
+def test_a_measure_of_ones_own_is_not_in_points_and_loses_no_detections(judged, folder, tmp_path):
+    (tmp_path / "own.py").write_text(
+        "def largest(outputs, reference_outputs):\n"
+        "    return outputs['output0'].max(axis=(1, 2))\n\n\n"
+        "largest.better = 'higher'\n"
+    )
+    code, out, err = judged(
+        "accuracy", folder / "dead.onnx", "--by-class", task=("--task", f"{tmp_path}/own.py:largest")
+    )
+    assert code == 0, err
+    assert "drop of largest, SQNR: against model.onnx" in out
+    assert "note: --by-class shows nothing" in err
+
+
 def test_accuracy_tells_all_in_json(judged, folder, annotations):
     code, out, err = judged("accuracy", folder / "dead.onnx", *annotations, "--worst", "2", "--json")
     assert code == 0, err
