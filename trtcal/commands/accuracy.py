@@ -53,7 +53,10 @@ def accuracy(
     ] = None,
     by_class: Annotated[
         bool,
-        typer.Option("--by-class", help="Show top-1, images lost and gained of each class; without labels, agreement."),
+        typer.Option(
+            "--by-class",
+            help="Show top-1, images lost and gained of each class; else agreement; with --task, its measure.",
+        ),
     ] = False,
     preprocess: options.Preprocess = None,
     count: Annotated[int | None, typer.Option(help="Images to take (default: all).", metavar="N", min=1)] = None,
@@ -119,8 +122,10 @@ def accuracy(
         with console.progress("Measuring accuracy", runs * loader.count) as advance:
             report = evaluate(sessions, loader, reference=anchor, task=judged_by, worst=worst, progress=advance)
     notes += remarks(report, loader)
-    if by_class and not any(each.classes for each in report.scores.values()):
-        notes.append("note: --by-class shows nothing: no single output holds class scores")
+    if by_class and not any(
+        each.classes or (each.task and each.task.result.by_class) for each in report.scores.values()
+    ):
+        notes.append("note: --by-class shows nothing: no single output holds class scores, and no --task has classes")
     if json:
         console.emit_json(as_dict(report, loader, notes))
     else:

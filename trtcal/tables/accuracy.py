@@ -7,7 +7,7 @@ from trtcal.data.images import ImageLoader
 from trtcal.measure.chance import measure_named
 from trtcal.measure.report import Report
 from trtcal.tables import console
-from trtcal.tables.by_class import say_by_class, show_by_class
+from trtcal.tables.by_class import say_by_class, show_by_class, show_found_by_class
 from trtcal.tables.changed import show_changed
 from trtcal.tables.scores import DETAILS, by_output, cells, decibels, of_integers, of_other_sizes
 
@@ -89,6 +89,8 @@ def show(report: Report, loader: ImageLoader, *, by_class: bool = False) -> None
             [[name, output, decibels(part.sqnr)] for name, parts in outputs.items() for output, part in parts.items()],
             numeric=("SQNR",),
         )
+    if by_class:
+        show_found_by_class({name: each.task.result for name, each in report.scores.items() if each.task is not None})
     for name in report.scores:
         if name != report.reference:
             (show_by_class if by_class else say_by_class)(name, report.by_class(name))

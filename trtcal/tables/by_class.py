@@ -1,8 +1,11 @@
 """What a model does class by class: a line on the classes that lose most, or a table of all."""
 
+from collections.abc import Mapping
+
 from trtcal.measure.by_class import ClassTable
 from trtcal.measure.measures import Share
 from trtcal.tables import console
+from trtcal.tasks.measuring.result import TaskResult
 
 NAMED = 3
 """Classes that the line names."""
@@ -43,6 +46,19 @@ def show_by_class(name: str, found: ClassTable) -> None:
         optional=("95 % CI",),
         styles=["red" if row["beyond chance"] else None for row in rows],
     )
+
+
+def show_found_by_class(results: Mapping[str, TaskResult]) -> None:
+    """Print a task's measure of each class, beside each other by model; nothing where there are no classes."""
+    classes = dict.fromkeys(name for each in results.values() for name in each.by_class)
+    rows = [[name, *(_percent(each.by_class.get(name)) for each in results.values())] for name in classes]
+    if rows:
+        measure = next(iter(results.values())).measure
+        console.table(f"{measure} by class", ["class", *results], rows, numeric=[*results])
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} %"
 
 
 def _of_class(found: ClassTable, number: int) -> str:

@@ -44,6 +44,15 @@ def test_accuracy_measures_what_is_annotated(judged, folder, annotations):
     assert "categories" in err
 
 
+def test_accuracy_has_a_table_of_the_measure_by_class(judged, folder, annotations):
+    code, out, err = judged("accuracy", folder / "dead.onnx", *annotations, "--by-class")
+    assert code == 0, err
+    assert "mAP 50-95 by class" in out
+    assert "--by-class shows nothing" not in err
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│ ")]
+    assert rows[-2:] == [["red", "100.00 %", "0.00 %"], ["green", "100.00 %", "0.00 %"]]
+
+
 def test_accuracy_tells_all_in_json(judged, folder, annotations):
     code, out, err = judged("accuracy", folder / "dead.onnx", *annotations, "--worst", "2", "--json")
     assert code == 0, err
