@@ -1,7 +1,8 @@
 """What the networks of these scripts are made of, and how they become ONNX files."""
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 import numpy as np
@@ -131,21 +132,20 @@ class Level:
             self._excess.append((made.abs() - self.BOUND).clamp(min=0).square().mean())
 
 
-class Rounded:
-    """Rounds what each convolution of a network reads to INT8, as long as it lasts; gradients pass as if it did not.
+@contextmanager
+def rounded(network: nn.Module) -> Iterator[None]:
+    """Round what each convolution reads to INT8, as long as the block lasts; gradients pass as if it did not.
 
     A network that has seen this noise in its last epochs is a float network still, and loses less in INT8. It is the
     rounding of quantization-aware training (Jacob et al., CVPR 2018, https://arxiv.org/abs/1712.05877), with the range
     of each batch; no range is exported.
     """
-
-    def __init__(self, network: nn.Module) -> None:
-        convolutions = [each for each in network.modules() if isinstance(each, nn.Conv2d)]
-        self._hooks = [each.register_forward_pre_hook(_rounded) for each in convolutions]
-
-    def end(self) -> None:
-        """Leave the network as it was."""
-        for hook in self._hooks:
+    convolutions = [each for each in network.modules() if isinstance(each, nn.Conv2d)]
+    hooks = [each.register_forward_pre_hook(_rounded) for each in convolutions]
+    try:
+        yield
+    finally:
+        for hook in hooks:
             hook.remove()
 
 

@@ -11,6 +11,7 @@ digits of the training split alone. Batch normalization is not folded.
 import argparse
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 import onnx
 import segmentation
 import torch
-from networks import OPSET, Level, Rounded, check, export, tell
+from networks import OPSET, Level, check, export, rounded, tell
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -44,6 +45,7 @@ class Job:
         loss: Of the network, images (N, 3, H, W) and their truth.
         epochs: Passes over the scenes.
         rounded: How many of them, the last ones, are with the noise of INT8.
+        window: Side of the part of a scene that is looked at in each of them, in pixels; None for all of it.
         rate: The highest learning rate.
         path: The bundled file.
         output: Name of the output.
@@ -55,6 +57,7 @@ class Job:
     loss: Callable[[Any, Tensor, Any], Tensor]
     epochs: int
     rounded: int
+    window: int | None
     rate: float
     path: Path
     output: str
@@ -107,21 +110,24 @@ def train(network: nn.Module, job: Job, images: Tensor, truth: Any) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=job.rate, total_steps=steps, pct_start=0.15)
     for epoch in range(job.epochs):
         network.train()
-        if epoch == job.epochs - job.rounded:
-            rounded = Rounded(network)
         total, started = 0.0, time.perf_counter()
-        for chosen in torch.randperm(len(images), generator=generator).split(BATCH):
-            batch = recoloured(images[chosen], generator).to(memory_format=torch.channels_last)
-            loss = job.loss(network, batch, truth[chosen]) + 0.03 * level.loss()
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 10)
-            optimizer.step()
-            schedule.step()
-            total += loss.item() * len(chosen)
+        with rounded(network) if epoch >= job.epochs - job.rounded else nullcontext():
+            for chosen in torch.randperm(len(images), generator=generator).split(BATCH):
+                scenes, known = images[chosen], truth[chosen]
+                if job.window is not None:
+                    top, left = torch.randint(images.shape[-1] - job.window + 1, (2,), generator=generator).tolist()
+                    rows, columns = slice(top, top + job.window), slice(left, left + job.window)
+                    scenes, known = scenes[..., rows, columns], known[..., rows, columns]
+                batch = recoloured(scenes, generator).to(memory_format=torch.channels_last)
+                loss = job.loss(network, batch, known) + 0.03 * level.loss()
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(network.parameters(), 10)
+                optimizer.step()
+                schedule.step()
+                total += loss.item() * len(chosen)
         took = time.perf_counter() - started
         print(f"epoch {epoch + 1}: loss {total / len(images):.3f}, {took:.0f} s", flush=True)
-    rounded.end()
 
 
 def exported(network: nn.Module, job: Job, facts: dict[str, str]) -> onnx.ModelProto:
@@ -176,6 +182,7 @@ JOBS = {
         loss=detection.loss,
         epochs=8,
         rounded=2,
+        window=None,
         rate=4e-3,
         path=DETECTOR,
         output="found",
@@ -185,8 +192,9 @@ JOBS = {
         network=segmentation.Segmenter,
         truth=maps_of,
         loss=segmentation.loss,
-        epochs=2,
+        epochs=8,
         rounded=1,
+        window=96,
         rate=8e-3,
         path=SEGMENTER,
         output="scores",

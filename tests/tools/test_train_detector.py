@@ -120,6 +120,18 @@ def test_channels_that_depthwise_convolutions_read_are_held_level(
     assert level.loss() > loss + 40**2
 
 
+def test_what_convolutions_read_is_rounded_for_a_while(tools: SimpleNamespace) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1, bias=False))
+    torch.nn.init.ones_(network[0].weight)
+    values = torch.tensor([-1.0, 0.004, 0.5, 2.54], requires_grad=True)
+    with tools.networks.rounded(network):
+        found = network(values.reshape(1, 1, 2, 2)).flatten()
+    torch.testing.assert_close(found, torch.tensor([-1.0, 0.0, 0.5, 2.54]))  # steps of 0.02
+    found.sum().backward()
+    assert values.grad.tolist() == [1, 1, 1, 1]
+    torch.testing.assert_close(network(values.reshape(1, 1, 2, 2)).flatten(), values)
+
+
 def test_digits_are_varied_and_remain_digits(tools: SimpleNamespace) -> None:
     digits = load_split().train[:40]
     varied = tools.train_detector.varied(digits, 3)

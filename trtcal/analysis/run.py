@@ -11,7 +11,7 @@ from trtcal.config.settings import QuantConfig
 from trtcal.data.images import OnBadImage, PathLike
 from trtcal.data.preprocess import Preprocess
 from trtcal.data.split import COUNT, TEST_COUNT, ImageChoice
-from trtcal.tasks.task import Task
+from trtcal.tasks.task import Task, task_given
 
 
 def sensitivity(
@@ -71,7 +71,7 @@ def sensitivity(
         batch_size=batch_size,
         seed=seed,
         on_bad_image=on_bad_image,
-        task=Task() if task is None else task,
+        task=task_given(task),
     )
     step = step or unshown
     with TrialCache(resume) as cache:

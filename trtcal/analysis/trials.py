@@ -17,7 +17,7 @@ from trtcal.measure.groups import Singles, run_group
 from trtcal.measure.measures import Score, score
 from trtcal.tasks.found import Finding
 from trtcal.tasks.seeking import Seeking
-from trtcal.tasks.task import Task
+from trtcal.tasks.task import Task, task_given
 
 GROUP = 32
 """Samples run together where the model leaves that open: the same, whatever the loader's batch size."""
@@ -62,7 +62,7 @@ class Trials:
         progress: Callable[[int], None] | None = None,
     ) -> None:
         self.simulation = simulation
-        task = Task() if task is None else task
+        task = task_given(task)
         self._progress = progress or (lambda done: None)
         with OnnxRuntimeSession(simulation.floats) as session:
             if not any(spec.dtype.kind == "f" for spec in session.outputs):

@@ -21,7 +21,7 @@ from trtcal.measure.report import Changed, Report
 from trtcal.tasks.class_scores import class_output
 from trtcal.tasks.measuring.evidence import Evidence
 from trtcal.tasks.seeking import Seeking
-from trtcal.tasks.task import Task
+from trtcal.tasks.task import Task, task_given
 
 Model = str | os.PathLike[str] | Session
 
@@ -68,7 +68,7 @@ def evaluate(
             for name, model in named_models.items()
         }
         settings: dict[str, Any] = {"reference": reference, "class_names": class_names, "worst": worst}
-        return _evaluated(sessions, batches, **settings, task=Task() if task is None else task, progress=progress)
+        return _evaluated(sessions, batches, **settings, task=task_given(task), progress=progress)
 
 
 def require_labels(

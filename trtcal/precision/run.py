@@ -30,7 +30,7 @@ from trtcal.precision.result import CANDIDATES, MixedPrecision, mixed_precision
 from trtcal.precision.search import BY_ITSELF
 from trtcal.precision.target import Target
 from trtcal.tasks.summary import Summary
-from trtcal.tasks.task import Task
+from trtcal.tasks.task import Task, task_given
 
 CONFIRM_COUNT = 1500
 """Further images on which a choice must hold that does on the first: with these enough to tell a point of top-1."""
@@ -139,7 +139,7 @@ def choose_precisions(
         batch_size=batch_size,
         seed=seed,
         on_bad_image=on_bad_image,
-        task=Task() if task is None else task,
+        task=task_given(task),
     )
     judging = calibrated(model, choice, step=step, tensors=tensors)
     test = judging.parts.test

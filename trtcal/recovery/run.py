@@ -23,7 +23,7 @@ from trtcal.data.split import COUNT, TEST_COUNT, ImageChoice
 from trtcal.pipeline import as_planned, planned_layers, ranges_for, write_quantized
 from trtcal.recovery.plan import Recovered, named_steps, recover
 from trtcal.recovery.steps import STEPS
-from trtcal.tasks.task import Task
+from trtcal.tasks.task import Task, task_given
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def quantize_recovered(
         batch_size=batch_size,
         seed=seed,
         on_bad_image=on_bad_image,
-        task=Task() if task is None else task,
+        task=task_given(task),
     )
     judged = opened_parts(model, choice)
     recovered = recover(

@@ -5,6 +5,7 @@ import math
 import os
 from dataclasses import dataclass
 from difflib import get_close_matches
+from numbers import Real
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -39,6 +40,7 @@ class Task:
     confidence: float = CONFIDENCE
 
     def __post_init__(self) -> None:
+        self._require_types()
         first, _, _ = self.name.partition(":")
         kinds = [kind for kind in get_args(TaskKind) if kind != "own"]
         if self.kind == "own" and not (self.name.endswith(".toml") or ":" in self.name):
@@ -89,9 +91,29 @@ class Task:
         """Whether there is something to be found in images: boxes, masks, points, classes of pixels, or one's own."""
         return self.kind not in ("auto", "classify", "outputs")
 
+    def _require_types(self) -> None:
+        if not isinstance(self.name, str):
+            raise TrtcalError(f"a task goes by its name, such as 'detect', not by a {type(self.name).__name__}")
+        if self.annotations is not None and not isinstance(self.annotations, (str, os.PathLike)):
+            raise TrtcalError(f"annotations are the path of a file or folder, not a {type(self.annotations).__name__}")
+        if isinstance(self.confidence, bool) or not isinstance(self.confidence, Real):
+            raise TrtcalError(f"the confidence must be a number, not a {type(self.confidence).__name__}")
+
 
 AUTO = Task()
 """Class scores where an output holds such, else outputs."""
+
+
+def task_given(task: Task | None) -> Task:
+    """What a caller gave as a task; `AUTO` for None.
+
+    Raises:
+        TrtcalError: It is something else, such as a name alone.
+    """
+    if task is None or isinstance(task, Task):
+        return task or AUTO
+    hint = f": give trtcal.Task({task!r})" if isinstance(task, str) else ": give a trtcal.Task"
+    raise TrtcalError(f"a {type(task).__name__} is no task{hint}")
 
 
 def _files(path: Path) -> list[Path]:

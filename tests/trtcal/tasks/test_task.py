@@ -61,3 +61,22 @@ def test_the_digest_is_of_what_is_annotated(tmp_path) -> None:
 
 def test_it_is_public() -> None:
     assert trtcal.Task is Task
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"name": None}, "a task goes by its name, such as 'detect', not by a NoneType"),
+        ({"annotations": 5}, "annotations are the path of a file or folder, not a int"),
+        ({"confidence": "high"}, "the confidence must be a number, not a str"),
+        ({"confidence": True}, "the confidence must be a number, not a bool"),
+    ],
+)
+def test_values_of_another_type_are_refused(given, said: str) -> None:
+    with pytest.raises(TrtcalError, match=re.escape(said)):
+        Task(**{"name": "detect", **given})
+
+
+def test_a_name_alone_is_no_task(shared_data) -> None:
+    with pytest.raises(TrtcalError, match=re.escape("a str is no task: give trtcal.Task('detect')")):
+        trtcal.evaluate(shared_data / "models" / "mnist_cnn.onnx", [], task="detect")

@@ -5,6 +5,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -79,7 +80,8 @@ def _module(place: str, text: str) -> ModuleType:
     if from_file and not path.is_file():
         raise ConfigError(f"{text}: there is no file {place}")
     try:
-        return _loaded(path) if from_file else importlib.import_module(place)
+        with redirect_stdout(sys.stderr):
+            return _loaded(path) if from_file else importlib.import_module(place)
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{place}.".startswith(f"{error.name}."):
             raise ConfigError(
@@ -153,10 +155,12 @@ def _measured(
 
 
 def _result(text: str, function: Callable[..., Any], *arguments: object) -> Any:
+    """What a function gives; what it prints goes to stderr, as stdout may be JSON."""
     try:
-        result = function(*arguments)
-        return list(result) if hasattr(result, "__next__") else result
-    except Exception as error:
+        with redirect_stdout(sys.stderr):
+            result = function(*arguments)
+            return list(result) if hasattr(result, "__next__") else result
+    except (Exception, SystemExit) as error:
         code = getattr(function, "__code__", None)
         raise DataError(f"{text} fails: {_told(error, getattr(code, 'co_filename', None))}") from error
 

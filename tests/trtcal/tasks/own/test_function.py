@@ -221,3 +221,24 @@ def test_measures_that_mean_nothing(tmp_path, expression, why):
     measure = called(written(tmp_path, f"def gap(o, r):\n    return {expression}\ngap.better = 'lower'\n", "gap"))
     with pytest.raises(DataError, match=why):
         measure.values(OUTPUTS, OUTPUTS)
+
+
+def test_what_a_function_prints_is_no_part_of_what_a_command_prints(tmp_path, capfd):
+    text = f"""
+    print("loaded")
+    def find(outputs, size):
+        print("called")
+        for number in range(2):
+            print("gone through")
+            yield {ONE}
+    """
+    assert len(called(written(tmp_path, text)).decode(OUTPUTS, SIZE)) == 2
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert printed.err.split() == ["loaded", "called", "gone", "through", "gone", "through"]
+
+
+def test_a_function_that_ends_the_process_fails(tmp_path):
+    mine = called(written(tmp_path, "def find(outputs, size):\n    raise SystemExit(3)\n"))
+    with pytest.raises(DataError, match=r"mine\.py:find fails: SystemExit in line 4: 3"):
+        mine.decode(OUTPUTS, SIZE)
