@@ -45,6 +45,7 @@ class Job:
         loss: Of the network, images (N, 3, H, W) and their truth.
         epochs: Passes over the scenes.
         rounded: How many of them, the last ones, are with the noise of INT8.
+        window: Side of the part of a scene that is looked at in each of them, in pixels; None for all of it.
         rate: The highest learning rate.
         path: The bundled file.
         output: Name of the output.
@@ -56,6 +57,7 @@ class Job:
     loss: Callable[[Any, Tensor, Any], Tensor]
     epochs: int
     rounded: int
+    window: int | None
     rate: float
     path: Path
     output: str
@@ -111,8 +113,13 @@ def train(network: nn.Module, job: Job, images: Tensor, truth: Any) -> None:
         total, started = 0.0, time.perf_counter()
         with rounded(network) if epoch >= job.epochs - job.rounded else nullcontext():
             for chosen in torch.randperm(len(images), generator=generator).split(BATCH):
-                batch = recoloured(images[chosen], generator).to(memory_format=torch.channels_last)
-                loss = job.loss(network, batch, truth[chosen]) + 0.03 * level.loss()
+                scenes, known = images[chosen], truth[chosen]
+                if job.window is not None:
+                    top, left = torch.randint(images.shape[-1] - job.window + 1, (2,), generator=generator).tolist()
+                    rows, columns = slice(top, top + job.window), slice(left, left + job.window)
+                    scenes, known = scenes[..., rows, columns], known[..., rows, columns]
+                batch = recoloured(scenes, generator).to(memory_format=torch.channels_last)
+                loss = job.loss(network, batch, known) + 0.03 * level.loss()
                 optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(network.parameters(), 10)
@@ -175,6 +182,7 @@ JOBS = {
         loss=detection.loss,
         epochs=8,
         rounded=2,
+        window=None,
         rate=4e-3,
         path=DETECTOR,
         output="found",
@@ -184,8 +192,9 @@ JOBS = {
         network=segmentation.Segmenter,
         truth=maps_of,
         loss=segmentation.loss,
-        epochs=2,
+        epochs=8,
         rounded=1,
+        window=96,
         rate=8e-3,
         path=SEGMENTER,
         output="scores",

@@ -76,9 +76,9 @@ def accuracy(
     reference: the drop in points of top-1, images lost (right by the reference, wrong by this model) and gained (the
     other way round), agreement (the share of images for which both choose the same class) and SQNR (how far the outputs
     are from the reference's, in dB: about 6 for each bit; of several outputs, the worst one). A line names the
-    classes that lose most; "beyond chance" is at 95 % for all classes together. With --task detect, segment or keypoints:
-    mAP or mIoU, by --annotations or by what the float model finds, and detections lost, extra and moved. Without
-    --preprocess, what a quantized model was calibrated with is used again, as its side-car or its cache's says.
+    classes that lose most; "beyond chance" is at 95 % for all classes together. With --task detect, segment or
+    keypoints: mAP or mIoU, by --annotations or by what the float model finds, and detections lost, extra and moved.
+    Without --preprocess, what a quantized model was calibrated with is used again, as its side-car or its cache's says.
     """
     from trtcal.data.images import open_images
     from trtcal.data.recorded_preprocess import chosen_preprocess

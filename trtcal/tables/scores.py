@@ -20,7 +20,7 @@ def cells(name: str, each: Score, reference: str | None) -> dict[str, str]:
         found = {result.measure: measured_value(result)}
         found |= {part: f"{value:.2f} %" for part, value in result.parts.items()}
         if result.drop is not None and reference not in (None, name):
-            drop = f"{result.drop:.2f}" if result.percent else f"{result.drop:.6g}"
+            drop = f"{round(result.drop, 2) + 0.0:.2f}" if result.percent else f"{result.drop:.6g}"
         found["drop"] = drop
         lost, extra, moved = (
             "" if count is None else str(count) for count in (result.lost, result.extra, result.moved)

@@ -1,4 +1,4 @@
-"""The bundled detector: what it is, and how well it finds the digits of scenes that it has never seen."""
+"""The bundled detector and segmentation model: what they are, and what they find in scenes that they have not seen."""
 
 from collections import Counter
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 
 import trtcal
 from engines.graph.model import input_specs, load_model, output_specs
-from trtcal.demo import DETECTOR
-from trtcal.demo.scene_files import write_annotations, write_scenes
+from trtcal.demo import DETECTOR, SEGMENTER
+from trtcal.demo.scene_files import write_annotations, write_class_maps, write_scenes
 from trtcal.demo.scenes import CLASSES, SIDE
 from trtcal.demo.subjects import judged_scenes
 from trtcal.tasks.adapters.yolo import yolov8
@@ -51,3 +51,26 @@ def test_the_detector_finds_the_digits(tmp_path: Path) -> None:
     assert result.objects == sum(map(len, scenes))
     assert result.value > 75 and result.parts["mAP 50"] > 93
     assert min(result.by_class.values()) > 60
+
+
+def test_the_segmentation_model_is_one() -> None:
+    model = load_model(SEGMENTER)
+    onnx.checker.check_model(model, full_check=True)
+    assert Counter(node.op_type for node in model.graph.node)["Resize"] == 4
+    assert [(spec.name, spec.shape) for spec in input_specs(model)] == [("image", ("N", 3, SIDE, SIDE))]
+    assert [(spec.name, spec.shape) for spec in output_specs(model)] == [("scores", ("N", 11, SIDE, SIDE))]
+    content = SEGMENTER.read_bytes()
+    assert len(content) < 300_000
+    assert not any(word in content for word in (b"/home", b"/root", b"/tmp", b"/usr", b"site-packages", b'.py"'))
+
+
+def test_the_segmentation_model_finds_the_pixels(tmp_path: Path) -> None:
+    scenes = judged_scenes(100)
+    write_scenes(scenes, tmp_path / "scenes")
+    write_class_maps(scenes, tmp_path / "masks")
+    task = trtcal.Task("segment:semantic", annotations=tmp_path / "masks")
+    images = trtcal.ImageLoader(tmp_path / "scenes", preprocess="unit")
+    result = trtcal.evaluate(SEGMENTER, images, task=task).scores[SEGMENTER.name].task.result
+    assert result.objects == 100 * SIDE * SIDE
+    assert result.value > 50 and result.parts["pixel accuracy"] > 97
+    assert len(result.by_class) == 11
