@@ -7,7 +7,7 @@ from typing import Any
 
 from calibrators.tabular import Row, Tabular
 from trtcal.measure.by_class import ClassTable
-from trtcal.measure.chance import Criterion, measure_named
+from trtcal.measure.chance import Criterion, interval_of, measure_named
 from trtcal.measure.changed import ChangedImage
 from trtcal.measure.measures import Score, Share
 from trtcal.tasks.measuring.changes import Change, PixelChange
@@ -45,6 +45,16 @@ class Report(Tabular):
         """The names of a model's classes; empty where there are not as many."""
         return self.class_names if len(self.class_names) == self.scores[name].classes else ()
 
+    def drop_interval(self, name: str) -> tuple[float, float] | None:
+        """The 95 % interval of what a model loses against the reference, in points of top-1 or of the task's measure.
+
+        None for the reference, and where neither is measured. Agreement has its own (`Share.interval`).
+        """
+        each = self.scores[name]
+        if self.reference in (None, name) or not (each.task is not None or each.top1.total):
+            return None
+        return interval_of(each, "top-1" if each.task is None else "task")
+
     def rows(self) -> list[Row]:
         """A row a model."""
         return [{"model": name, **each.to_row()} for name, each in self.scores.items()]
@@ -64,7 +74,9 @@ class Report(Tabular):
     def _in_detail(self, name: str) -> dict[str, Any]:
         """By class, and image by image; None for what was not measured."""
         changed = self.changed_images.get(name)
+        interval = self.drop_interval(name)
         return {
+            "drop_interval95": None if interval is None else [*map(_finite, interval)],
             "by_class": self.by_class(name).rows() or None,
             "changed_images": None if changed is None else [changed_as_dict(image) for image in changed],
         }

@@ -84,6 +84,11 @@ def show(report: Report, loader: ImageLoader, *, by_class: bool = False) -> None
         legend=True,
         styles=["red" if each.nonfinite else None for each in report.scores.values()],
     )
+    for name, each in report.scores.items():
+        interval = report.drop_interval(name)
+        if interval is not None and each.task is not None:
+            low, high = (f"{end:.2f}" if each.task.result.percent else f"{end:.6g}" for end in interval)
+            console.say(f"the drop of {name} has a 95 % interval of {low} to {high}")
     outputs = {name: parts for name, each in report.scores.items() if len(parts := by_output(each)) > 1}
     if outputs:
         console.table(
