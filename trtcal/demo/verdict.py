@@ -6,6 +6,7 @@ from pathlib import Path
 from trtcal.demo.places import Places
 from trtcal.measure.chance import Criterion, drop_of, measure_named, worth_of
 from trtcal.measure.measures import Score
+from trtcal.tasks.measuring.evidence import Evidence
 
 ALIKE = 1.1
 """Up to this ratio two medians of a short benchmark count as the same."""
@@ -59,11 +60,22 @@ def next_step(figures: Figures, places: Places, *, gpu: bool) -> tuple[str, ...]
     words: tuple[str | Path, ...]
     if not figures.passed:
         words = ("sensitivity", places.fp32, "--images", places.calibration, "--test-images", places.test)
+        words += _judged_by(figures, places)
     elif gpu:
         words = ("benchmark", places.fp32_engine, places.int8_engine)
     else:
         words = ("inspect", places.int8_engine)
     return tuple(map(str, words))
+
+
+def _judged_by(figures: Figures, places: Places) -> tuple[str | Path, ...]:
+    """What a command has to know of scenes; nothing of digits, whose classes are folders."""
+    found = figures.scores[1].task
+    if found is None:
+        return ()
+    pixels = isinstance(found, Evidence) and found.measure == "pixels"
+    task: tuple[str | Path, ...] = ("segment", "--annotations", places.masks)
+    return ("--preprocess", "unit", "--task", *(task if pixels else ("detect", "--annotations", places.annotations)))
 
 
 def _accuracy(figures: Figures) -> str:

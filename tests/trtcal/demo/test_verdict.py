@@ -7,6 +7,8 @@ import pytest
 from trtcal.demo.run import Places
 from trtcal.demo.verdict import Figures, next_step, verdict
 from trtcal.measure.measures import Score, Share
+from trtcal.tasks.measuring.result import TaskResult
+from trtcal.tasks.summary import Summary
 
 
 def figures(*, lost=0, gained=0, latencies=(10.0, 31.1), engines=(767_000, 2_916_400)):
@@ -65,3 +67,15 @@ def test_the_next_command():
     )
     command, *words = next_step(figures(lost=9), places, gpu=True)
     assert (command, words[0]) == ("sensitivity", "some where/digits.onnx")
+
+
+def test_of_scenes_it_says_how_they_are_judged():
+    result = TaskResult("mAP 50-95", 70.0, 80.0)
+    scores = (
+        Score(samples=500, task=Summary(TaskResult("mAP 50-95", 80.0), (0.0, 0.0))),
+        Score(samples=500, task=Summary(result, (9.0, 11.0))),
+    )
+    found = Figures(scores=scores, latencies=(10.0, 31.1), engines=(1, 2), allowed=1.0)
+    words = next_step(found, Places(Path("scenes"), "scenes"), gpu=False)
+    assert words[-6:] == ("--preprocess", "unit", "--task", "detect", "--annotations", "scenes/annotations.json")
+    assert verdict(found).startswith("INT8 loses 10.00 points of mAP 50-95, more than the 1.00 allowed: mAP 50-95")
