@@ -166,9 +166,14 @@ def opened_judge(
         )
         notes = [*notes, *truth.notes]
     judge = Judge(task, adapter, truth, placements, "boxes", tuple(notes), called)
-    return replace(
-        judge, measure=truth.measure if truth is not None else _measure(adapter, judge.found(outputs, batch))
-    )
+    compared = _measure(adapter, judge.found(outputs, batch))
+    if truth is not None and truth.measure != compared:
+        files = " (a folder of PNG masks)" if compared == "pixels" else ""
+        raise DataError(
+            f"annotations {task.annotations} tell {truth.measure}, and {task.name} finds {compared}: give annotations "
+            f"of {compared}{files}"
+        )
+    return replace(judge, measure=compared)
 
 
 def input_size(batch: Mapping[str, Array]) -> Size:

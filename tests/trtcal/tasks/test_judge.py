@@ -1,3 +1,4 @@
+import json
 from functools import partial
 from pathlib import Path
 
@@ -98,3 +99,24 @@ def test_what_fits_nothing_is_said(models, loader) -> None:
         evaluate(arrays, task=trtcal.Task("detect", annotations="truth.json"))
     with pytest.raises(TrtcalError, match="nothing to measure task detect by: give --annotations, or the float model"):
         trtcal.evaluate({"float": models["float"]}, loader(), task=trtcal.Task("detect"))
+
+
+def test_annotations_of_another_kind_are_refused(images, loader, tmp_path) -> None:
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Conv", ["images", "w"], ["scores"], name="conv")],
+        "segment",
+        [onnx.helper.make_tensor_value_info("images", 1, ["N", 3, 64, 64])],
+        [onnx.helper.make_tensor_value_info("scores", 1, ["N", 3, 64, 64])],
+        [onnx.numpy_helper.from_array(np.eye(3, dtype=np.float32)[..., None, None], "w")],
+    )
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "segment.onnx")
+    truth = json.loads((images.parent / "annotations.json").read_text())
+    for each in truth["annotations"]:
+        left, top, width, height = each["bbox"]
+        corners = [left, top, left + width, top, left + width, top + height, left, top + height]
+        each["segmentation"] = [corners]
+    (tmp_path / "masks.json").write_text(json.dumps(truth))
+    task = trtcal.Task("segment:semantic", annotations=tmp_path / "masks.json")
+    with pytest.raises(TrtcalError, match=r"tell masks, and segment:semantic finds pixels: .*a folder of PNG masks"):
+        trtcal.evaluate({"float": tmp_path / "segment.onnx"}, loader(), task=task)
