@@ -24,7 +24,7 @@ from trtcal.data.images import ImageLoader
 from trtcal.measure.groups import Singles, run_group
 from trtcal.measure.measures import Score, score
 from trtcal.tasks.seeking import Seeking
-from trtcal.tasks.task import Task
+from trtcal.tasks.task import Task, task_given
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def errors_by_layer(
     reference, whole = Score(), Score()
     sized = data_sized_outputs(simulation.floats)
     images = images.for_model(input_specs(simulation.floats))
-    seeking = Seeking(task or Task(), images, sized)
+    seeking = Seeking(task_given(task), images, sized)
     for batch, floats, integers in _side_by_side(pair, images, labelled=labelled and seeking.classifies):
         found.add(floats, integers)
         given, wanted = ({name: each[name] for name in outputs} for each in (integers, floats))

@@ -1,7 +1,8 @@
 """Pictures of scenes with what the FP32 model and the INT8 model find in them."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,12 +41,12 @@ PALETTE = (
 
 
 def write_pictures(
-    scenes: Sequence[Scene], fp32: Sequence[Finding], int8: Sequence[Finding], folder: Path
+    scenes: Iterable[Scene], fp32: Sequence[Finding], int8: Sequence[Finding], folder: Path
 ) -> list[Path]:
     """Write ``folder/scene-NUMBER.png`` of the first six scenes that are not empty.
 
     Args:
-        scenes: As they are numbered in files, from 1.
+        scenes: As they are numbered in files, from 1; none is made beyond those that are drawn.
         fp32: What the FP32 model finds in each.
         int8: What the INT8 model finds.
         folder: Is made.
@@ -58,9 +59,9 @@ def write_pictures(
     except OSError as error:
         raise explained(folder, error) from error
     paths = list[Path]()
-    for at in [at for at, scene in enumerate(scenes) if len(scene)][:PICTURES]:
+    for at, scene in islice(((at, scene) for at, scene in enumerate(scenes) if len(scene)), PICTURES):
         png = io.BytesIO()
-        picture(scenes[at], fp32[at], int8[at]).save(png, "png")
+        picture(scene, fp32[at], int8[at]).save(png, "png")
         paths.append(folder / file_name(at + 1))
         write_whole(paths[-1], png.getvalue())
     return paths

@@ -1,6 +1,6 @@
 """What the demo can show: a bundled model, its images, and how it is measured on them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -74,7 +74,7 @@ class Subject:
         found = [score.task for score in report.scores.values()]
         if all(isinstance(each, Evidence) for each in found):
             fp32, int8 = ([sample.found for sample in each.samples] for each in found if isinstance(each, Evidence))
-            write_pictures(judged_scenes(SCENES), fp32, int8, places.pictures)
+            write_pictures(_judged(SCENES), fp32, int8, places.pictures)
         return report
 
 
@@ -86,7 +86,11 @@ def _write_digits(places: Places) -> None:
 
 def judged_scenes(count: int) -> list[Scene]:
     """The first scenes that the demo's models are judged by: their digits are in none that they were trained on."""
-    return list(make_scenes(load_split().test, count, seed=TEST_SEED))
+    return list(_judged(count))
+
+
+def _judged(count: int) -> Iterator[Scene]:
+    return make_scenes(load_split().test, count, seed=TEST_SEED)
 
 
 def _write_scenes(places: Places) -> None:

@@ -13,6 +13,12 @@ Kind = Literal["detect", "segment", "keypoints"]
 Shapes = Mapping[str, tuple[int | None, ...]]
 """Of a model's outputs by name, samples on the first axis; None where a size is free."""
 
+
+def shapes_of(outputs: Mapping[str, Array]) -> Shapes:
+    """Those of outputs that a model gave."""
+    return {name: array.shape for name, array in outputs.items()}
+
+
 Decode = Callable[[Mapping[str, Array], Size], Sequence[Finding]]
 """From the raw outputs of some samples and the size of the model's input to what was found in each.
 

@@ -40,6 +40,19 @@ class Found:
         return len(self.boxes)
 
 
+def chosen(found: Found, numbers: Classes) -> Found:
+    """The objects of these numbers, in this order."""
+    return Found(
+        boxes=found.boxes[numbers],
+        scores=found.scores[numbers],
+        classes=found.classes[numbers],
+        masks=None if found.masks is None else tuple(found.masks[number] for number in numbers),
+        points=None if found.points is None else found.points[numbers],
+        crowds=None if found.crowds is None else found.crowds[numbers],
+        areas=None if found.areas is None else found.areas[numbers],
+    )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassMap:
     """A class for each pixel of one image.

@@ -7,9 +7,9 @@ import numpy as np
 
 from calibrators.batches import Array, Batch
 from calibrators.errors import DataError, ModelError
-from trtcal.tasks.adapter import Adapter, Part, Shapes
-from trtcal.tasks.decoding.nms import chosen, without_overlaps
-from trtcal.tasks.found import ClassMap, Finding, Found
+from trtcal.tasks.adapter import Adapter, Part, shapes_of
+from trtcal.tasks.decoding.nms import without_overlaps
+from trtcal.tasks.found import ClassMap, Finding, Found, chosen
 from trtcal.tasks.measuring.evidence import Evidence, Measure, Sample
 from trtcal.tasks.own import OwnMeasure, own
 from trtcal.tasks.own.numbers import OwnJudge
@@ -17,6 +17,7 @@ from trtcal.tasks.placed import mapped, masks_placed
 from trtcal.tasks.placement import Placement, Size
 from trtcal.tasks.proposal import adapter_named, proposed
 from trtcal.tasks.task import Task
+from trtcal.tasks.truth.found import MEASURES
 from trtcal.tasks.truth.opening import opened_truth
 from trtcal.tasks.truth.truth import Truth
 
@@ -53,7 +54,7 @@ class Judge:
 
     def parts(self, outputs: Mapping[str, Array]) -> tuple[Part, ...]:
         """What channels of the outputs mean."""
-        return tuple(self.adapter.parts({name: value.shape for name, value in outputs.items()}))
+        return tuple(self.adapter.parts(shapes_of(outputs)))
 
     def found(self, outputs: Mapping[str, Array], batch: Batch) -> list[Finding]:
         """What a model finds in each sample of a batch, in the image's own pixels.
@@ -145,7 +146,7 @@ def opened_judge(
         if task.annotations is not None:
             raise DataError(f"{task.name} measures outputs by themselves and reads no annotations: leave them out")
         return OwnJudge(measure)
-    shapes: Shapes = {name: value.shape for name, value in outputs.items()}
+    shapes = shapes_of(outputs)
     size = input_size(batch) if placements is None else placements(batch.names[0]).input
     adapter, notes = _adapter(task, outputs, size)
     if why := adapter.misfit(shapes, size):
@@ -203,7 +204,7 @@ def _measure(adapter: Adapter, found: Sequence[Finding]) -> Measure:
     """What can be compared of what an adapter finds, where there are no annotations."""
     if any(isinstance(each, ClassMap) for each in found):
         return "pixels"
-    return {"detect": "boxes", "segment": "masks", "keypoints": "points"}[adapter.kind]  # type: ignore[return-value]
+    return MEASURES[adapter.kind]
 
 
 def _placed(found: Finding, place: Placement, *, own: bool) -> Finding:

@@ -15,7 +15,7 @@ from typing import get_args
 from calibrators.batches import Array
 from calibrators.errors import ConfigError, ModelError
 from trtcal.tasks import adapters
-from trtcal.tasks.adapter import Adapter, Kind, Shapes
+from trtcal.tasks.adapter import Adapter, Kind, Shapes, shapes_of
 from trtcal.tasks.adapters.yolo.layout import strides_of
 from trtcal.tasks.decoding.outputs import boxes_and_scores, of_rank, says, told
 from trtcal.tasks.placement import Size
@@ -78,7 +78,7 @@ def proposed(kind: Kind, outputs: Mapping[str, Array], size: Size) -> tuple[Adap
     Raises:
         ModelError: None fits, or several do of which none is the more special.
     """
-    shapes: Shapes = {name: array.shape for name, array in outputs.items()}
+    shapes = shapes_of(outputs)
     fitting = [
         adapter for (of, _), adapter in all_adapters().items() if of == kind and not adapter.misfit(shapes, size)
     ]

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from calibrators.batches import Array, Batch
 from calibrators.errors import ModelError, TrtcalError
-from trtcal.tasks.adapter import Part
+from trtcal.tasks.adapter import Part, shapes_of
 from trtcal.tasks.class_scores import class_output
 from trtcal.tasks.judge import input_size, opened_judge
 from trtcal.tasks.measuring.evidence import Evidence
@@ -140,14 +140,10 @@ class Seeking:
         return None if self._judge is None or found is None else self._judge.evidence(batch, found, reference)
 
 
-def _shapes(outputs: Mapping[str, Array]) -> dict[str, tuple[int | None, ...]]:
-    return {name: value.shape for name, value in outputs.items()}
-
-
 def _likely_parts(outputs: Mapping[str, Array], batch: Batch) -> tuple[Part, ...]:
     """What channels mean where outputs look like those of one family of detectors; nothing where it is not clear."""
     try:
         adapter, _ = proposed("detect", outputs, input_size(batch))
     except TrtcalError:
         return ()
-    return tuple(adapter.parts(_shapes(outputs)))
+    return tuple(adapter.parts(shapes_of(outputs)))

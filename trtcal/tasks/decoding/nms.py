@@ -1,11 +1,9 @@
 """Non-maximum suppression: of boxes that overlap and have one class, the one of the highest score stays."""
 
-from dataclasses import replace
-
 import numpy as np
 import numpy.typing as npt
 
-from trtcal.tasks.found import Classes, Floats, Found
+from trtcal.tasks.found import Classes, Floats, Found, chosen
 
 LEAST = 0.001
 """Scores above it count: Ultralytics' validation keeps them (`conf=0.001`), and a curve over all scores needs them."""
@@ -54,20 +52,6 @@ def without_overlaps(found: Found, overlap: float | None, *, most: int = MOST) -
     if overlap is None:
         return chosen(found, np.argsort(-found.scores, kind="stable")[:most])
     return chosen(found, suppressed(found.boxes, found.scores, found.classes, overlap, most=most))
-
-
-def chosen(found: Found, numbers: Classes) -> Found:
-    """The objects of these numbers, in this order."""
-    return replace(
-        found,
-        boxes=found.boxes[numbers],
-        scores=found.scores[numbers],
-        classes=found.classes[numbers],
-        masks=None if found.masks is None else tuple(found.masks[number] for number in numbers),
-        points=None if found.points is None else found.points[numbers],
-        crowds=None if found.crowds is None else found.crowds[numbers],
-        areas=None if found.areas is None else found.areas[numbers],
-    )
 
 
 def _overlapping(

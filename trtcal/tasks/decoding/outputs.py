@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from calibrators.batches import Array
 from calibrators.errors import ModelError
-from trtcal.tasks.adapter import Shapes
+from trtcal.tasks.adapter import Shapes, shapes_of
 from trtcal.tasks.decoding.nms import LEAST
 from trtcal.tasks.found import Classes, Floats, Found
 from trtcal.tasks.placement import Size
@@ -68,7 +68,7 @@ def checked(outputs: Mapping[str, Array], size: Size, misfit: Callable[[Shapes, 
     Raises:
         ModelError: They do not fit.
     """
-    shapes: Shapes = {name: array.shape for name, array in outputs.items()}
+    shapes = shapes_of(outputs)
     reason = misfit(shapes, size)
     if reason:
         raise ModelError(f"the model's outputs do not fit: {reason}")

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from calibrators.errors import DataError
-from trtcal.tasks.found import Floats, Found
-from trtcal.tasks.measuring.objects import MOST, Flags, Scenes, areas, chosen, sides
+from trtcal.tasks.found import Floats, Found, chosen
+from trtcal.tasks.measuring.objects import MOST, Flags, Scenes, areas, sides
 from trtcal.tasks.measuring.sample import Measure
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trtcal.tasks.found import Floats, Found
-from trtcal.tasks.measuring.objects import chosen, sides
+from trtcal.tasks.found import Floats, Found, chosen
+from trtcal.tasks.measuring.objects import sides
 
 SAME = 0.5
 """The least intersection over union of two boxes that are one detection."""

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibrators.errors import DataError
-from trtcal.tasks.found import Finding, Floats, Found, Segmentation
+from trtcal.tasks.found import Finding, Floats, Found, Segmentation, chosen
 from trtcal.tasks.measuring.sample import Measure, Sample
 
 MOST: Mapping[Measure, int] = {"boxes": 100, "masks": 100, "points": 20}
@@ -88,19 +88,6 @@ class Scenes:
     def _seen(self, sample: Sample, finding: Finding) -> Found:
         seen = _ranked(sample, _objects(sample, finding, self.measure), self.measure)
         return seen if self.annotated else _inside(sample, seen, self.measure)
-
-
-def chosen(found: Found, rows: npt.NDArray[np.int64]) -> Found:
-    """Some of the objects, by number, in that order."""
-    return Found(
-        found.boxes[rows],
-        found.scores[rows],
-        found.classes[rows],
-        None if found.masks is None else tuple(found.masks[row] for row in rows),
-        None if found.points is None else found.points[rows],
-        None if found.crowds is None else found.crowds[rows],
-        None if found.areas is None else found.areas[rows],
-    )
 
 
 def sides(found: Found) -> Floats:

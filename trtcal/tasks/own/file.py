@@ -10,7 +10,7 @@ import numpy as np
 from calibrators.batches import Array
 from calibrators.errors import ConfigError, ModelError
 from trtcal.config.toml_file import check_keys, read_toml
-from trtcal.tasks.adapter import Adapter, Kind, Part, Shapes
+from trtcal.tasks.adapter import Adapter, Kind, Part, Shapes, shapes_of
 from trtcal.tasks.decoding.boxes import beyond_scores, candidates, corners_of_centres, sigmoid, softmax
 from trtcal.tasks.found import ClassMap, Finding, Floats, Found
 from trtcal.tasks.own.source import COMMON, Source, number_of, one_of
@@ -120,7 +120,7 @@ def _misfit(kind: Kind, sources: Mapping[str, Source], shapes: Shapes, size: Siz
 def _decode(
     name: str, kind: Kind, sources: Mapping[str, Source], outputs: Mapping[str, Array], size: Size
 ) -> Sequence[Finding]:
-    problem = _misfit(kind, sources, {key: array.shape for key, array in outputs.items()}, size)
+    problem = _misfit(kind, sources, shapes_of(outputs), size)
     if problem:
         raise ModelError(f"the outputs do not fit the adapter {name}: {problem}")
     one = _map if kind == "segment" else _found

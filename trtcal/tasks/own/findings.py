@@ -11,8 +11,8 @@ from trtcal.config.toml_file import check_keys
 from trtcal.tasks.adapter import Kind
 from trtcal.tasks.decoding.boxes import beyond_scores
 from trtcal.tasks.decoding.masks import encoded
-from trtcal.tasks.decoding.nms import LEAST, chosen
-from trtcal.tasks.found import ClassMap, Finding, Floats, Found
+from trtcal.tasks.decoding.nms import LEAST
+from trtcal.tasks.found import ClassMap, Finding, Floats, Found, chosen
 
 KEYS = ("boxes", "scores", "classes", "masks", "points")
 

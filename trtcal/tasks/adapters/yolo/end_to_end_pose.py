@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from calibrators.batches import Array
-from calibrators.errors import ModelError
 from trtcal.tasks.adapter import Adapter, Part, Shapes
-from trtcal.tasks.adapters.yolo.layout import Layout, shapes_of
+from trtcal.tasks.adapters.yolo.layout import Layout
 from trtcal.tasks.adapters.yolo.yolov10 import found_of
+from trtcal.tasks.decoding.outputs import checked
 from trtcal.tasks.found import Found
 from trtcal.tasks.placement import Size
 
@@ -23,8 +23,7 @@ _LAYOUT = Layout("6 + 3 points", axis=2, least=9, each=0)
 
 
 def _decode(outputs: Mapping[str, Array], size: Size) -> Sequence[Found]:
-    if why := _misfit(shapes_of(outputs), size):
-        raise ModelError(f"the model's outputs do not fit: {why}")
+    checked(outputs, size, _misfit)
     return [_found(rows) for rows in _LAYOUT.rows(outputs, size)]
 
 

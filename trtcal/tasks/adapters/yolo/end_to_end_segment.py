@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from calibrators.batches import Array
-from calibrators.errors import ModelError
 from trtcal.tasks.adapter import Adapter, Part, Shapes
-from trtcal.tasks.adapters.yolo.layout import Layout, shapes_of
+from trtcal.tasks.adapters.yolo.layout import Layout
 from trtcal.tasks.adapters.yolo.prototypes import masks_of, prototypes_in
 from trtcal.tasks.adapters.yolo.yolov10 import found_of
-from trtcal.tasks.decoding.outputs import told
+from trtcal.tasks.decoding.outputs import checked, told
 from trtcal.tasks.found import Found
 from trtcal.tasks.placement import Size
 
@@ -26,9 +25,7 @@ _LAYOUT = Layout("6 + coefficients", axis=2, least=7, each=0)
 
 
 def _decode(outputs: Mapping[str, Array], size: Size) -> Sequence[Found]:
-    shapes = shapes_of(outputs)
-    if why := _misfit(shapes, size):
-        raise ModelError(f"the model's outputs do not fit: {why}")
+    shapes = checked(outputs, size, _misfit)
     prototypes: npt.NDArray[Any] = outputs[prototypes_in(shapes, size)]
     return [_found(*sample, size) for sample in zip(_LAYOUT.rows(outputs, size), prototypes, strict=True)]
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from calibrators.batches import Array
 from calibrators.errors import ModelError
-from trtcal.tasks.adapter import Part, Shapes
+from trtcal.tasks.adapter import Part, Shapes, shapes_of
 from trtcal.tasks.decoding.boxes import cells
 from trtcal.tasks.decoding.outputs import told
 from trtcal.tasks.placement import Size
@@ -36,11 +36,6 @@ Any grids at all would be too many: the 300 queries of other detectors are as ma
 def strides_of(count: int, size: Size) -> tuple[int, ...]:
     """The strides of the grids that have that many cells in all, in an input of that size; empty where none have."""
     return next((strides for strides in _STRIDES if cells(*size, strides) == count), ())
-
-
-def shapes_of(outputs: Mapping[str, Array]) -> Shapes:
-    """The shapes of outputs that a model gave."""
-    return {name: array.shape for name, array in outputs.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from calibrators.batches import Array
-from calibrators.errors import ModelError
 from trtcal.tasks.adapter import Adapter, Part, Shapes
-from trtcal.tasks.adapters.yolo.layout import Layout, shapes_of
+from trtcal.tasks.adapters.yolo.layout import Layout
 from trtcal.tasks.decoding.boxes import candidates, corners_of_centres
+from trtcal.tasks.decoding.outputs import checked
 from trtcal.tasks.found import Found
 from trtcal.tasks.placement import Size
 
@@ -24,8 +24,7 @@ _LAYOUT = Layout("5 + 3 points", axis=1, least=8)
 
 
 def _decode(outputs: Mapping[str, Array], size: Size) -> Sequence[Found]:
-    if why := _misfit(shapes_of(outputs), size):
-        raise ModelError(f"the model's outputs do not fit: {why}")
+    checked(outputs, size, _misfit)
     return [_found(rows) for rows in _LAYOUT.rows(outputs, size)]
 
 
