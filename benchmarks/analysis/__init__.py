@@ -1,0 +1,1 @@
+"""How long analysis takes, beside an older commit of trtcal."""
