@@ -3,10 +3,11 @@
 Krishnamoorthi 2018 (arXiv:1806.08342, "batch normalization correction and freezing"): with W and b the layer's weight
 and bias, gamma and beta, mu and sigma those of the normalization, per output channel, the weight that is quantized is
 ``W gamma / sigma_running``: that of the model as it will be deployed, which does not jump from batch to batch. While
-the statistics are those of batches, the product is multiplied by ``sigma_running / sigma_batch`` and the bias is
-``beta - gamma mu_batch / sigma_batch``, so that the result is what batch normalization gives. A batch's statistics are
-those of the product with the float weight, which is a second product. After a given number of steps, and in
-evaluation, the running statistics take their place, and there is one product.
+the statistics are those of batches, the product is that of the quantized weight times ``sigma_running / gamma``, and
+batch normalization follows: its statistics are those of the quantized product, as in torch.ao (the paper takes those of
+a second product, with the float weight, for twice the time). A channel whose quantized weight is 0 throughout, as for
+gamma = 0, has no such statistics: it takes the float weight. After a given number of steps, and in evaluation, the
+running statistics take their place.
 """
 
 import copy
@@ -14,9 +15,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.nn import functional as F  # noqa: N812  # as everyone calls it
 
 from calibrators.errors import DataError
-from trtcal.qat.functional import linked
 
 FOLDABLE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 """The exact types that are folded."""
@@ -52,9 +54,7 @@ class FoldedBatchNorm(nn.Module):
     def from_float(cls, norm: nn.Module, *, freeze_after: int | None = None) -> "FoldedBatchNorm":
         """The folded one; it shares its parameters with the one that it is made from."""
         made = cls.__new__(cls)
-        made.__dict__.update(
-            {key: dict(value) if type(value) is dict else value for key, value in norm.__dict__.items()}
-        )
+        made.__dict__.update(taken_over(norm))
         made.freeze_after, made.steps = freeze_after, 0
         return made
 
@@ -84,23 +84,12 @@ class FoldedBatchNorm(nn.Module):
 
     def folded(self, layer: Layer, x: Tensor, *rest: Any, **more: Any) -> Tensor:
         """What the layer and this normalization compute of a quantized input, of a quantized weight with this in it."""
+        factor = _along(self.factor(), layer.weight.dim(), layer.weight_axis)
+        weight = layer.weight_quantizer(layer.weight * factor)
         if self.frozen:
-            weight = layer.weight_quantizer(self.scaled(layer.weight, layer.weight_axis))
             return layer.product(x, weight, self.shifted(layer.bias), *rest, **more)
-        weight = layer.weight_quantizer(self.scaled(layer.weight, layer.weight_axis))
-        deviation = torch.sqrt(self.running_var + self.eps)
-        mean, variance = self._batch(layer, x, *rest, **more)
-        raw = layer.product(x, weight, None, *rest, **more)
-        product = raw.float()
-        inverse = torch.rsqrt(variance + self.eps)
-        correction = deviation * inverse
-        shift = -mean * (inverse if self.weight is None else inverse * self.weight)
-        if self.bias is not None:
-            shift = shift + self.bias
-        if layer.bias is not None:
-            shift = linked(shift, layer.bias)  # the mean takes it away again
-        rank = product.dim()
-        return (product * _along(correction, rank, 1) + _along(shift, rank, 1)).to(raw.dtype)
+        weight = _Unscaled.apply(weight, factor, layer.weight)
+        return self._normalized(layer.product(x, weight, layer.bias, *rest, **more), tuple(x.shape))
 
     def get_extra_state(self) -> dict[str, Any]:
         """What a state dict holds of it beside what batch normalization has."""
@@ -110,25 +99,17 @@ class FoldedBatchNorm(nn.Module):
         """Take it over from a state dict."""
         self.steps = state["steps"]
 
-    def _batch(self, layer: Layer, x: Tensor, *rest: Any, **more: Any) -> tuple[Tensor, Tensor]:
-        """Mean and variance of a batch's products without bias; the running statistics follow them."""
-        product = layer.product(x, layer.weight, None, *rest, **more).float()
-        dims = [axis for axis in range(product.dim()) if axis != 1]
-        count = product.numel() // max(1, self.num_features)
-        if count <= 1:
+    def _normalized(self, product: Tensor, batch: tuple[int, ...]) -> Tensor:
+        """Batch normalization of a batch's products; the running statistics follow them."""
+        if product.numel() <= product.shape[1]:
             raise DataError(
-                f"batch normalization has one value per channel in a batch of shape {tuple(x.shape)}: train with "
+                f"batch normalization has one value per channel in a batch of shape {batch}: train with "
                 "larger batches, or freeze it (freeze_batch_norm_after=0)"
             )
-        variance, mean = torch.var_mean(product, dim=dims, correction=0)
-        with torch.no_grad():
-            self.steps += 1
-            self.num_batches_tracked += 1
-            rate = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-            whole = mean if layer.bias is None else mean + layer.bias
-            self.running_mean.lerp_(whole.detach().to(self.running_mean.dtype), rate)
-            self.running_var.lerp_((variance.detach() * (count / (count - 1))).to(self.running_var.dtype), rate)
-        return mean, variance
+        self.steps += 1
+        self.num_batches_tracked.add_(1)
+        rate = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        return F.batch_norm(product, self.running_mean, self.running_var, self.weight, self.bias, True, rate, self.eps)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         """A batch normalization's own state dict has no steps, which is no error: they begin anew."""
@@ -146,3 +127,22 @@ def taken_over(module: nn.Module) -> dict[str, Any]:
 
 def _along(values: Tensor, rank: int, axis: int) -> Tensor:
     return values.reshape([-1 if each == axis else 1 for each in range(rank)])
+
+
+class _Unscaled(Function):
+    """A quantized weight by the factor that the float one was scaled with; that one where all of a channel is 0."""
+
+    @staticmethod
+    def forward(ctx: Any, quantized: Tensor, factor: Tensor, weight: Tensor) -> Tensor:
+        others = [axis for axis, length in enumerate(factor.shape) if length == 1]
+        lost = quantized.abs().amax(dim=others, keepdim=True) == 0
+        result = torch.where(lost, weight, quantized / factor)
+        ctx.save_for_backward(result, factor, lost)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        result, factor, lost = ctx.saved_tensors
+        of_quantized = torch.where(lost, 0.0, gradient / factor)
+        of_factor = -(of_quantized * result).sum_to_size(factor.shape)
+        return of_quantized, of_factor, torch.where(lost, gradient, 0.0)

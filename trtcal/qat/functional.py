@@ -34,7 +34,7 @@ def lsq(x: Tensor, scale: Tensor, n: int, p: int, *, axis: int | None = None, gr
 
     Args:
         x: The values.
-        scale: s > 0.
+        scale: s > 0. One below 0 counts as -s, with the gradient of that: see `magnitude`.
         n: The lowest level: -127 or -128 for signed 8 bits, 0 for unsigned.
         p: The highest level.
         axis: Of the channels.
@@ -213,6 +213,20 @@ def _summed(gradient: Tensor, like: Tensor) -> Tensor:
     return gradient.sum_to_size(like.shape)
 
 
+_zero_outside = torch.ops.aten.hardtanh_backward.default  # in one pass, without a mask
+
+
+def _clipped(gradient: Tensor, v: Tensor, n: int, p: int) -> tuple[Tensor, Tensor]:
+    """Where n < v < p: `gradient`, and ``round(v) - v``; elsewhere 0, and the end that v is at. v is overwritten.
+
+    In few passes over the tensors: beside the products, these are what a step costs. PyTorch's kernels for learned
+    scales have other gradients, where a value rounds to an end, and other ties, as they multiply by ``1/s``.
+    """
+    of_x = _zero_outside(gradient, v, n, p)
+    inside = _zero_outside(v, v, n, p)
+    return of_x, v.clamp_(n, p).round_().sub_(inside)
+
+
 class _Fixed(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, zero: Tensor, minimum: int, maximum: int) -> Tensor:
@@ -228,19 +242,19 @@ class _Fixed(Function):
 
 class _Lsq(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, n: int, p: int, gradient_scale: float) -> Tensor:
-        ctx.save_for_backward(x, scale)
+    def forward(ctx: Any, x: Tensor, step: Tensor, n: int, p: int, gradient_scale: float) -> Tensor:
+        scale = step.abs().clamp_min_(SMALLEST_SCALE)
+        ctx.save_for_backward(x, scale, step < 0)
         ctx.constants = n, p, gradient_scale
-        return torch.round((x / scale).clamp(n, p)) * scale
+        return (x / scale).clamp_(n, p).round_().mul_(scale)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        x, scale = ctx.saved_tensors
+        x, scale, negative = ctx.saved_tensors
         n, p, gradient_scale = ctx.constants
-        v = x / scale
-        inside = (v > n) & (v < p)
-        slope = torch.round(v.clamp(n, p)) - torch.where(inside, v, 0.0)
-        return gradient * inside, _summed(gradient * slope, scale) * gradient_scale, None, None, None
+        of_x, slope = _clipped(gradient, x / scale, n, p)
+        of_scale = _summed(slope.mul_(gradient), scale).mul_(gradient_scale)
+        return of_x, torch.where(negative, -of_scale, of_scale), None, None, None
 
 
 class _LsqPlus(Function):
@@ -260,10 +274,9 @@ class _LsqPlus(Function):
         x, scale, offset = ctx.saved_tensors
         n, p, gradient_scale, on_levels = ctx.constants
         v = x / scale + torch.round(-offset / scale).clamp(n, p) if on_levels else (x - offset) / scale
-        inside = (v > n) & (v < p)
-        slope = torch.round(v.clamp(n, p)) - torch.where(inside, v, 0.0)
-        of_scale = _summed(gradient * slope, scale) * gradient_scale
-        return gradient * inside, of_scale, _summed(gradient * ~inside, offset), None, None, None, None
+        of_x, slope = _clipped(gradient, v, n, p)
+        of_scale = _summed(slope.mul_(gradient), scale) * gradient_scale
+        return of_x, of_scale, _summed(gradient - of_x, offset), None, None, None, None
 
 
 class _Pact(Function):

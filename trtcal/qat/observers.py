@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from calibrators.encoding import Encoding
 from calibrators.errors import DataError, RangeError
 from calibrators.grid import TENSORRT_INT8, TENSORRT_WEIGHTS, Grid
+from calibrators.methods.names import DEFAULT
 from calibrators.range import Range
 from calibrators.ranges import method_named, range_of
 from calibrators.statistics.histogram import Histogram
@@ -33,7 +34,7 @@ class Observer(nn.Module):
 
     def __init__(
         self,
-        method: str = "entropy",
+        method: str = DEFAULT,
         grid: Grid = TENSORRT_INT8,
         *,
         name: str = "a tensor",

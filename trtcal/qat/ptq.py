@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from calibrators.errors import ConfigError, ModelError
+from calibrators.methods.names import DEFAULT
 from calibrators.weights import WeightMethod
 from trtcal.config.quantizer_names import TRAINED_ACTIVATIONS, TRAINED_WEIGHTS
 from trtcal.config.settings import QuantConfig
@@ -15,7 +16,7 @@ from trtcal.qat.layers import bake_norms, fold_norms
 from trtcal.qat.observers import Observer, WeightObserver
 from trtcal.qat.preparation import Operand, prepared, require_float, settled, state_of
 
-METHOD = "entropy"
+METHOD = DEFAULT
 """The range method of activations for which the configuration has none."""
 
 

@@ -57,6 +57,7 @@ class Quantizer(nn.Module):
         self.enabled, self.observing, self.started = True, True, False
         self.zero_point = grid.zero_point if grid.symmetric else (grid.minimum + grid.maximum + 1) // 2
         self._batches, self._blanks = 0, False
+        self.followers, self._kept = 0, _Kept()
 
     @property
     def levels(self) -> tuple[int, int]:
@@ -74,7 +75,14 @@ class Quantizer(nn.Module):
         if self.observing and x.numel() and (self.of == "weight" or self.training):
             with torch.no_grad():
                 self.observe(x.detach())
-        return self.passed(x)
+        result = self.passed(x)
+        self._kept.put(x, result, self.followers)
+        return result
+
+    def again(self, x: Tensor) -> Tensor:
+        """What it gave for x a moment ago, or x passed as that was."""
+        found = self._kept.take(x)
+        return self.passed(x) if found is None else found
 
     def passed(self, x: Tensor) -> Tensor:
         """The same without a look at it."""
@@ -110,8 +118,8 @@ class Quantizer(nn.Module):
         raise NotImplementedError
 
     def quantized(self, x: Tensor) -> Tensor:
-        """x, quantized and back."""
-        raise NotImplementedError
+        """x, quantized and back; the scale does not learn."""
+        return fake_quantize(x, self.scale(), self.zero_point, self.grid.minimum, self.grid.maximum, axis=self.axis)
 
     def scale(self) -> Tensor:
         """The step, of shape () or (channels,)."""
@@ -204,6 +212,32 @@ class Quantizer(nn.Module):
         parameter.copy_(value if self.of == "activation" else torch.where(parameter == 0, value, parameter))
 
 
+class _Kept:
+    """A result with gradients, until all that follow have taken it: with what it is of, unless either was changed."""
+
+    def __init__(self) -> None:
+        self._held: tuple[Tensor, Tensor, int, int] | None = None
+        self._readers = 0
+
+    def put(self, x: Tensor, result: Tensor, readers: int) -> None:
+        """Keep the result of x for so many."""
+        kept = readers > 0 and result.requires_grad
+        self._held, self._readers = (x, result, x._version, result._version) if kept else None, readers
+
+    def take(self, x: Tensor) -> Tensor | None:
+        """The result of x, if it is kept."""
+        if self._held is None or not torch.is_grad_enabled():
+            return None
+        given, result, *versions = self._held
+        self._readers -= 1
+        if self._readers == 0:
+            self._held = None
+        return result if given is x and versions == [x._version, result._version] else None
+
+    def __reduce__(self) -> Any:
+        return _Kept, ()  # a copy holds nothing
+
+
 class Follower(nn.Module):
     """Quantizes a tensor as the quantizer of another layer does, which has seen it already.
 
@@ -214,6 +248,7 @@ class Follower(nn.Module):
     def __init__(self, leader: Quantizer) -> None:
         super().__init__()
         self._leader = (leader,)  # in a tuple, so that it is not a module of this one as well
+        leader.followers += 1
 
     @property
     def leader(self) -> Quantizer:
@@ -222,7 +257,7 @@ class Follower(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x, quantized and back."""
-        return self.leader.passed(x)
+        return self.leader.again(x)
 
     def encoding(self, weight: Tensor | None = None) -> Encoding:
         """The leader's."""

@@ -40,7 +40,7 @@ class LSQ(Quantizer):
         """x, quantized and back."""
         n, p = self.levels
         scale = functional.lsq_gradient_scale(self._sharing(x), p)
-        return functional.lsq(x, self.scale(), n, p, axis=self.axis, gradient_scale=scale)
+        return functional.lsq(x, self.step, n, p, axis=self.axis, gradient_scale=scale)
 
     def scale(self) -> Tensor:
         """``|step|``."""
@@ -211,10 +211,6 @@ class MovingAverageAbsmax(Quantizer):
         self.total.mul_(self.rate).add_(largest)
         self.weight.mul_(self.rate).add_(1.0)
 
-    def quantized(self, x: Tensor) -> Tensor:
-        """x, quantized and back."""
-        return functional.fake_quantize(x, self.scale(), self.zero_point, self.grid.minimum, self.grid.maximum)
-
     def scale(self) -> Tensor:
         """``amax / p``."""
         return positive(self.total / self.weight / self.levels[1])
@@ -234,11 +230,6 @@ class Absmax(Quantizer):
         """Look at the weight."""
         self.amax.copy_(functional.absmax(x, axis=self.axis))
         self.started = True
-
-    def quantized(self, x: Tensor) -> Tensor:
-        """x, quantized and back."""
-        minimum, maximum = self.grid.minimum, self.grid.maximum
-        return functional.fake_quantize(x, self.scale(), self.zero_point, minimum, maximum, axis=self.axis)
 
     def scale(self) -> Tensor:
         """``amax / p``."""

@@ -22,8 +22,7 @@ class QAT:
     Args:
         config: Settings by layer; `activation` is one of `ACTIVATION_QUANTIZERS`, `weight` one of `WEIGHT_QUANTIZERS`.
         fold_batch_norm: Train with batch normalization folded into the weight before it (`trtcal.qat.folding`), as
-            TensorRT computes it; else it is computed as before, behind the quantized layer. With few bits the
-            statistics of the float weight, which folding takes, are not those of the quantized one.
+            TensorRT computes it; else it is computed as before, behind the quantized layer.
         freeze_batch_norm_after: Training steps after which the folded ones keep their statistics; None for never. From
             then on nothing normalizes what changes: let the learning rate be low by then.
     """

@@ -119,6 +119,63 @@ def test_what_is_quantized_is_the_weight_as_deployed(name):
     torch.testing.assert_close(made(x), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", PAIRS)
+def test_training_takes_one_product_whose_statistics_are_the_batch_s(name, monkeypatch):
+    model, x = pair(name)
+    made = folded(model, quantizes=True)
+    made(x)
+    layer, norm = made[0], made[1]
+    products = []
+    product = layer.product
+    monkeypatch.setattr(layer, "product", lambda *given: products.append(given) or product(*given))
+    before, mean, variance = norm.factor(), norm.running_mean.clone(), norm.running_var.clone()
+    result = made(x)
+    assert len(products) == 1
+    axis = type(layer).weight_axis
+    factor = before.reshape([-1 if each == axis else 1 for each in range(layer.weight.dim())])
+    weight = layer.weight_quantizer(layer.weight * factor) / factor
+    weight = torch.where(factor == 0, layer.weight, weight)
+    raw = product(layer.input_quantizer(x), weight, layer.bias)
+    expected = nn.functional.batch_norm(raw, mean, variance, norm.weight, norm.bias, training=True)
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(norm.running_mean, mean)
+    torch.testing.assert_close(norm.running_var, variance)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_gradients_through_weights_of_8_bits_are_near_those_of_batch_normalization(name):
+    model, x = pair(name)
+    model(x)
+    made = folded(model, quantizes=True)
+    made[0].input_quantizer.enabled = False
+    slopes = []
+    for each in (model, made):
+        each.zero_grad()
+        (each(x) ** 3).sum().backward()
+        slopes.append([p.grad for n, p in each.named_parameters() if "quantizer" not in n and n != "0.bias"])
+    for float_one, quantized in zip(*slopes, strict=True):
+        assert (float_one - quantized).norm() < 0.03 * float_one.norm()
+
+
+@pytest.mark.parametrize("small", [0.0, 1e-4])
+def test_a_channel_of_which_quantization_leaves_nothing_keeps_the_statistics_of_its_float_weight(small):
+    """Else they would be 0, and the factor that is folded would grow without bounds."""
+    model, x = pair("conv2d")
+    model[1].weight.data = torch.tensor([small, 1.0, 1.0, 1.0])
+    made = folded(model)
+    made[0].weight_quantizer = Absmax(TENSORRT_WEIGHTS, of="weight")
+    for _ in range(20):
+        result = made(x)
+    (result * torch.randn_like(result)).sum().backward()
+    assert not made[0].weight_quantizer(made[0].folded_weight())[0].any()
+    assert all(bool(torch.isfinite(each.grad).all()) for each in (*made[0].parameters(), *made[1].parameters()))
+    assert made[1].weight.grad[0] != 0
+    for _ in range(20):
+        model(x)
+    torch.testing.assert_close(made[1].running_var[0], model[1].running_var[0])
+    torch.testing.assert_close(made[1].running_mean, model[1].running_mean, rtol=0.05, atol=0.01)
+
+
 def test_training_through_quantized_and_folded_weights_learns():
     model, x = pair("conv2d")
     torch.manual_seed(1)

@@ -165,6 +165,52 @@ def test_lsq_at_its_ends_and_on_ties(n, p):
         torch.testing.assert_close(of_s, expected)
 
 
+def papers_lsq(x, step, n, p, gradient, gradient_scale):
+    """Esser et al. 2020, equations 1 to 3, value by value; a step of x's rank: y, dx, ds."""
+    v = x / step.abs()
+    inside = (v > n) & (v < p)
+    slope = torch.where(inside, torch.round(v) - v, torch.where(v <= n, float(n), float(p)))
+    of_step = (gradient * slope).sum_to_size(step.shape) * gradient_scale * torch.sign(step)
+    return torch.round(v.clamp(n, p)) * step.abs(), gradient * inside, of_step
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("axis", [None, 0, 1])
+@pytest.mark.parametrize("n, p", LEVELS)
+def test_lsq_is_the_paper_s_value_by_value(n, p, axis, dtype):
+    generator = torch.Generator().manual_seed(2)
+    shape = {None: (), 0: (6,), 1: (4,)}[axis]
+    step = torch.rand(shape, dtype=dtype, generator=generator) + 0.1
+    step = torch.where(torch.rand(shape, generator=generator) < 0.3, -step, step)
+    step = step.requires_grad_()
+    along = step.detach() if axis is None else step.detach().reshape([-1 if each == axis else 1 for each in range(4)])
+    v = torch.randn(6, 4, 7, 5, dtype=dtype, generator=generator) * p
+    special = [n - 0.6, n - 0.5, n - 0.4, n, n + 0.4, n + 0.5, 0.5, 1.5, p - 0.5, p - 0.4, p, p + 0.4, p + 0.5, p + 9]
+    v[0, :, 0, :3] = torch.tensor(special[:12], dtype=dtype).reshape(4, 3)
+    v[3:5, 1, 1, 1] = torch.tensor(special[12:], dtype=dtype)
+    x = (v * along.abs()).contiguous(memory_format=torch.channels_last).requires_grad_()
+    gradient = torch.randn(5, 7, 4, 6, dtype=dtype, generator=generator).transpose(0, 3).transpose(1, 2)
+    result = functional.lsq(x, step, n, p, axis=axis, gradient_scale=0.3)
+    result.backward(gradient)
+    y, of_x, of_step = papers_lsq(x.detach(), along, n, p, gradient, 0.3)
+    assert result.dtype == dtype and torch.equal(result, y) and torch.equal(x.grad, of_x)
+    torch.testing.assert_close(step.grad, of_step.reshape(shape))
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+def test_lsq_leaves_what_it_is_given_and_counts_an_expanded_gradient_whole(axis):
+    x, scale = values().requires_grad_(), double(0.31, 0.02, 0.5, 1.7).requires_grad_()
+    scale = scale if axis == 0 else scale[0].detach().requires_grad_()
+    before = x.detach().clone(), scale.detach().clone()
+    functional.lsq(x, scale, -8, 7, axis=axis).sum().backward()  # its gradient is one number, expanded
+    expanded = x.grad, scale.grad
+    x.grad = scale.grad = None
+    functional.lsq(x, scale, -8, 7, axis=axis).backward(torch.ones_like(x))
+    assert torch.equal(x.grad, expanded[0])
+    torch.testing.assert_close(scale.grad, expanded[1])
+    assert torch.equal(x.detach(), before[0]) and torch.equal(scale.detach(), before[1])
+
+
 def test_pact_is_the_paper_s_at_its_ends():
     alpha = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
     x = double(-1.0, 0.0, 1.0, math.nextafter(2.0, 0.0), 2.0, 5.0).requires_grad_()

@@ -15,7 +15,7 @@ from calibrators.grid import TENSORRT_INT8, TENSORRT_WEIGHTS
 from calibrators.weights import weight_encoding
 from tests.trtcal.qat.quantizing import ASYMMETRIC, INT4, UINT4, WEIGHTS4, activation, normal, weight
 from trtcal.config.quantizer_names import TRAINED_ACTIVATIONS, TRAINED_WEIGHTS
-from trtcal.qat.quantizer import FixedQuantizer
+from trtcal.qat.quantizer import FixedQuantizer, Follower
 from trtcal.qat.quantizers import (
     ACTIVATION_QUANTIZERS,
     LSQ,
@@ -239,3 +239,42 @@ def test_learning_lowers_the_error():
 
 def test_absmax_needs_no_training():
     assert not list(Absmax(TENSORRT_WEIGHTS, of="weight", axis=0, channels=3).parameters())
+
+
+@pytest.mark.parametrize("name", TRAINED_ACTIVATIONS)
+def test_what_follows_takes_the_result_that_is_there_already(name):
+    quantizer, x = activation(name, INT4), normal().requires_grad_()
+    followers = [Follower(quantizer), Follower(quantizer)]
+    results = [quantizer(x), *(each(x) for each in followers)]
+    assert all(each is results[0] for each in results)
+    assert followers[0](x) is not results[0]  # all have it: it is held no longer
+    sum((each * factor).sum() for factor, each in enumerate(results, 1)).backward()
+    found = [x.grad, *(each.grad for each in quantizer.parameters())]
+    x.grad = None
+    quantizer.zero_grad()
+    sum((quantizer.passed(x) * factor).sum() for factor in (1, 2, 3)).backward()
+    for one, other in zip(found, [x.grad, *(each.grad for each in quantizer.parameters())], strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_what_follows_never_takes_a_result_of_other_values():
+    quantizer, x = activation("lsq", INT4), normal()
+    follower = Follower(quantizer)
+    quantizer(x)
+    assert torch.equal(follower(2 * x), quantizer.passed(2 * x))
+    first = quantizer(x)
+    x.mul_(2)
+    assert torch.equal(follower(x), quantizer.passed(x)) and not torch.equal(follower(x), first)
+    quantizer(x).data.zero_()
+    changed = quantizer(x)
+    with torch.no_grad():
+        changed.zero_()
+    assert torch.equal(follower(x), quantizer.passed(x))
+    quantizer(x)
+    with torch.no_grad():
+        assert not follower(x).requires_grad
+    with torch.inference_mode():
+        assert torch.equal(quantizer(x), follower(x))
+    quantizer(x)
+    other = copy.deepcopy(follower)  # also where a result with gradients is held
+    assert other.leader is not quantizer and torch.equal(other(x), follower(x))
