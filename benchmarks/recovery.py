@@ -102,7 +102,7 @@ def cases(data: Path, folder: Path) -> Iterator[Case]:
 
 
 def rows(case: Case) -> Iterator[Row]:
-    """The float network; quantized; recovered; and in mixed precision."""
+    """The float network; quantized; rounded in closed form alone; recovered by all steps; and in mixed precision."""
     from calibrators.ranges import calibrate
     from engines.collection.collect import collect
     from engines.simulation.simulated_model import Simulation
@@ -123,6 +123,10 @@ def rows(case: Case) -> Iterator[Row]:
     cache = calibrate(statistics)
     plain = quantize(case.model, cache, config=config)
     yield Row("quantized", trials.score_of(plain.model))
+    quick = quantize_recovered(case.model, cache, case.images, config=config, steps="rounding", **chosen).recovered
+    yield Row(
+        "rounded in closed form", trials.score_of(quick.quantized.model), f"{quick.attempts[0].seconds:.0f} s, alone"
+    )
     recovered = quantize_recovered(case.model, cache, case.images, config=config, **chosen).recovered
     steps = (f"{each.name}: {each.seconds:.0f} s{'' if each.kept else ', left out'}" for each in recovered.attempts)
     yield Row("recovered", trials.score_of(recovered.quantized.model), "; ".join(steps))

@@ -22,89 +22,34 @@ where nothing else is said.
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
 from calibrators.batches import Batch
 from calibrators.encoding import Encoding
-from calibrators.errors import ModelError
 from calibrators.weights import weight_encoding
 from engines.graph.constants import constant, replace_constant
-from engines.recovery.affine import (
-    Affine,
-    affines_of_fixed_size,
-    bias_name,
-    floats_of,
-    give_biases,
-    matrices,
-    weight_of,
-)
+from engines.recovery.affine import Affine, bias_name, floats_of, give_biases, weight_of
 from engines.recovery.channels import bounds_of
-from engines.recovery.patches import Singles, columns, given
-from engines.recovery.reconstruction import Targets, chosen, fake_quantized, read_by, session_of, targets_of, together
+from engines.recovery.patches import Singles
+from engines.recovery.reconstruction import Targets, fake_quantized, read_by, targets_of, together
+from engines.recovery.rounded import (
+    Rounded,
+    RoundedModel,
+    alpha_of,
+    candidates,
+    rows_of,
+    scales_of,
+    taken_apart_wrongly,
+)
 from engines.recovery.rounding import Product, learned
 from engines.simulation.simulated_model import LayerForm
 
 ENOUGH = 35.0
 """dB of signal over the noise of rounding to the nearest; INT8 by channel has some 40."""
-
-_CHECKED = 64
-"""Places at which a layer is compared with its columns, before these are relied on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rounded:
-    """What became of a layer.
-
-    Attributes:
-        noise: dB of signal over noise that rounding its weights to the nearest makes in its output, the mean error
-            taken out.
-        nearest: Mean squared error of its output, behind what follows it, over that output's mean square: with weights
-            rounded to the nearest.
-        error: As it is now.
-        seconds: What it took.
-        encoding: That its weights lie on; None where they are as they were.
-        why: Then, why.
-    """
-
-    noise: float
-    nearest: float
-    error: float
-    seconds: float
-    encoding: Encoding | None = None
-    why: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON; null for what is no finite number."""
-        numbers = {"noise_db": self.noise, "error_nearest": self.nearest, "error": self.error}
-        finite = {name: value if np.isfinite(value) else None for name, value in numbers.items()}
-        return {"rounded": self.encoding is not None, "why": self.why, "seconds": round(self.seconds, 3), **finite}
-
-
-@dataclass(frozen=True, slots=True)
-class AdaRounded:
-    """What the pass made.
-
-    Attributes:
-        model: The float model with other biases, and weights that lie on the levels of `encodings`.
-        layers: By name, what became of it.
-        skipped: By name of a quantized layer that was not looked at: why.
-    """
-
-    model: onnx.ModelProto
-    layers: Mapping[str, Rounded]
-    skipped: Mapping[str, str]
-
-    @property
-    def encodings(self) -> dict[str, Encoding]:
-        """By name of a layer that was rounded, what its weights lie on."""
-        return {name: each.encoding for name, each in self.layers.items() if each.encoding is not None}
 
 
 def adarounded(
@@ -115,7 +60,7 @@ def adarounded(
     *,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
-) -> AdaRounded:
+) -> RoundedModel:
     """Round the weights of a prepared float model by the rules above; `model` itself is not changed.
 
     Args:
@@ -132,10 +77,10 @@ def adarounded(
     """
     told = progress or (lambda done: None)
     graph = ir.from_proto(model)
-    layers, skipped = _candidates(model, graph, forms)
+    layers, skipped = candidates(model, graph, forms)
     layers = give_biases(graph, layers.values())
     result = ir.to_proto(graph)
-    for name, why in _taken_apart_wrongly(result, layers, batches).items():
+    for name, why in taken_apart_wrongly(result, layers, batches).items():
         skipped[name] = why
         del layers[name]
     version = fake_quantized(result, layers.values(), forms)
@@ -155,66 +100,24 @@ def adarounded(
                 replace_constant(result, name, numbers)
                 replace_constant(version, name, numbers)
             found[layer.name] = replace(rounded, seconds=time.perf_counter() - began)
-    return AdaRounded(result, found, skipped)
+    return RoundedModel(result, found, skipped)
 
 
 def passes(model: onnx.ModelProto, forms: Mapping[str, LayerForm]) -> int:
     """How often `adarounded` runs a model over all samples."""
-    layers, _ = _candidates(model, ir.from_proto(model), forms)
+    layers, _ = candidates(model, ir.from_proto(model), forms)
     return len(layers) + len(list(together(layers.values())))
-
-
-def _candidates(
-    model: onnx.ModelProto, graph: ir.Model, forms: Mapping[str, LayerForm]
-) -> tuple[dict[str, Affine], dict[str, str]]:
-    found, others = affines_of_fixed_size(model, graph)
-    wanted = {name for name, form in forms.items() if form.weight is not None}
-    skipped = {name: why for name, why in others.items() if name in wanted}
-    skipped |= {
-        name: f"its weight {layer.weight.name} is read by others too"
-        for name, layer in found.items()
-        if name in wanted and layer.shared
-    }
-    return {name: layer for name, layer in found.items() if name in wanted and name not in skipped}, skipped
-
-
-def _taken_apart_wrongly(
-    model: onnx.ModelProto, layers: Mapping[str, Affine], batches: Iterable[Batch]
-) -> dict[str, str]:
-    """Layers that are not what their columns make of them, be it for an attribute that nobody knows; and why."""
-    names = [name for layer in layers.values() for name in (layer.site.tensor, str(layer.output.name))]
-    inputs = {value.name for value in model.graph.input}
-    wrong = dict[str, str]()
-    if not layers:
-        return wrong
-    with session_of(model, [name for name in names if name not in inputs]) as session:
-        (batch,) = islice(batches, 1)
-        values = {**batch, **session.run(batch)}
-    for name, layer in layers.items():
-        y = values[str(layer.output.name)]
-        places = chosen(layer, y.shape, _CHECKED, 0, 0)
-        try:
-            x = columns(layer, values[layer.site.tensor], y.shape, places)
-        except ModelError as error:
-            wrong[name] = str(error)
-            continue
-        weight = _rows(layer, floats_of(layer))
-        made = np.matmul(weight, x) * _alpha(layer)
-        bias = constant(model, str(bias_name(layer))).reshape(*weight.shape[:2], 1)
-        if not np.allclose(made + bias, given(layer, y, places), rtol=1e-3, atol=1e-3 * float(np.abs(y).max())):
-            wrong[name] = "it gives something else than its weights and what it reads make up"
-    return wrong
 
 
 def _product(layer: Affine, encoding: Encoding, read: Singles, targets: Targets, bias: Singles) -> Product:
     groups, outputs, _, _ = layer.shape
-    scale, zero = _scales(layer, encoding)
+    scale, zero = scales_of(layer, encoding)
     return Product(
-        _rows(layer, floats_of(layer)),
+        rows_of(layer, floats_of(layer)),
         scale,
         zero,
         ends=(encoding.grid.minimum, encoding.grid.maximum),
-        x=read * np.float32(_alpha(layer)),
+        x=read * np.float32(alpha_of(layer)),
         y=np.ascontiguousarray(targets.y.transpose(2, 0, 1)),
         bias=bias.reshape(groups, outputs),
         bounds=_bounds(layer),
@@ -239,29 +142,13 @@ def _rounded(layer: Affine, own: Encoding, product: Product, seed: int) -> tuple
 def _better(layer: Affine, own: Encoding, product: Product) -> tuple[Encoding, Product]:
     """The layer's encoding or that of the least squared error of its weights, and the product on it."""
     other = weight_encoding(floats_of(layer), axis=own.axis, grid=own.grid, method="mse", block_size=own.block_size)
-    scale, zero = _scales(layer, other)
+    scale, zero = scales_of(layer, other)
     changed = replace(product, scale=scale, zero=zero)
     errors = []
     for each in (product, changed):
         weight = each.floats(each.nearest())
         errors.append(each.settled(weight).error(weight))
     return (other, changed) if errors[1] < errors[0] else (own, product)
-
-
-def _scales(layer: Affine, encoding: Encoding) -> tuple[Singles, Singles]:
-    """Scale and zero point of each weight, in rows."""
-    zero = encoding.quantize(np.zeros(floats_of(layer).shape, np.float32))
-    scale = np.abs(encoding.dequantize(np.where(zero < encoding.grid.maximum, zero + 1, zero - 1)))
-    return _rows(layer, scale), _rows(layer, zero)
-
-
-def _rows(layer: Affine, weight: npt.NDArray[Any]) -> Singles:
-    groups, outputs, _, _ = layer.shape
-    return np.ascontiguousarray(matrices(np.asarray(weight, np.float32), layer).reshape(groups, outputs, -1))
-
-
-def _alpha(layer: Affine) -> float:
-    return float(layer.node.attributes.get_float("alpha", 1.0)) if layer.node.op_type == "Gemm" else 1.0
 
 
 def _bounds(layer: Affine) -> tuple[float, float]:

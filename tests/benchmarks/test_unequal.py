@@ -81,7 +81,7 @@ def test_the_second_case_on_real_data(shared_data, tmp_path):
     first, second = cases(shared_data, tmp_path)
     assert first.max_drop == 1.0
     found = {row.name: row.score for row in rows(second)}
-    assert list(found) == ["FP32", "quantized", "recovered"]
+    assert list(found) == ["FP32", "quantized", "rounded in closed form", "recovered"]
     assert found["quantized"].top1.percent < 50
     assert found["recovered"].top1.percent >= found["FP32"].top1.percent - 1
     assert found["FP32"].samples == 400

@@ -10,16 +10,17 @@ import onnx
 
 from calibrators.cache.text import CalibrationCache
 from calibrators.errors import TrtcalError
+from calibrators.methods.names import DEFAULT
 from calibrators.ranges import calibrate
 from calibrators.statistics.file import Statistics
 from calibrators.tabular import Row, Tabular
-from engines.build.layer_plan import METHOD, method_of
+from engines.build.layer_plan import method_of
 from engines.graph.model import ModelSource, loaded
 from engines.qdq import write as qdq
 from engines.qdq.cache_scales import foreign
 from engines.qdq.placement import SMALL
 from engines.qdq.weights import WeightOptions
-from trtcal.analysis.judging import Step
+from trtcal.analysis.step import Step
 from trtcal.data.split import Parts
 from trtcal.measure.chance import Criterion, measure_named
 from trtcal.measure.measures import Score
@@ -104,8 +105,10 @@ def recover(
 
     1. Equalization (`engines.recovery.equalization`). It changes activations, so ranges are found anew. Where a Clip
        such as ReLU6 stands between layers, all three ways to treat it are measured.
-    2. Bias correction (`engines.recovery.bias_correction`).
-    3. AdaRound (`engines.recovery.adaround`) begins with the biases before their correction, and makes its own.
+    2. Rounding in closed form (`engines.recovery.closed_form`).
+    3. Bias correction (`engines.recovery.bias_correction`).
+    4. AdaRound (`engines.recovery.adaround`) begins with the weights before their rounding and the biases before their
+       correction, and makes its own: it is kept where it does better than both.
 
     Args:
         model: An FP32 model, as a path or in memory.
@@ -118,7 +121,7 @@ def recover(
         ranges: How they are found anew; None takes the cache's method for all layers, or entropy where it has none.
         labelled: Whether the labels of the images to measure on count, where they have some.
         task: What the model is for; None for `Task()`.
-        seed: Of what is looked at in AdaRound.
+        seed: Of what is looked at in rounding.
         step: Shows progress.
 
     Raises:
@@ -142,17 +145,19 @@ def recover(
         if layer.weight is not None
     }
     plain = run.state(run.simulation.floats, cache, caches or {}, {**choices, **(layers or {})})
-    state, unbiased, attempts = plain, plain, list[Attempt]()
+    state, unrounded, attempts = plain, plain, list[Attempt]()
     for name in wanted:
         if name == "equalization":
             found = list(run.equalization(state))
+        elif name == "rounding":
+            found = [run.rounding(unrounded, state)]
         elif name == "bias-correction":
             found = [run.correction(state)]
         else:
-            found = [run.adaround(unbiased, state)]
+            found = [run.adaround(unrounded, state)]
         best = run.best(state, [made for _, made in found if made is not None])
         attempts += [replace(attempt, kept=best is made and best is not state) for attempt, made in found]
-        state, unbiased = best, unbiased if name == "bias-correction" or best is state else best
+        state, unrounded = best, best if name == "equalization" else unrounded
     # By the model as it is given: batch normalization has names, too.
     others = foreign(state.cache, loaded(model).graph)
     quantized = replace(
@@ -193,7 +198,7 @@ def named_steps(steps: str | Sequence[str]) -> tuple[StepName, ...]:
 def _by_method_of(
     cache: CalibrationCache, statistics: Statistics
 ) -> tuple[CalibrationCache, dict[str, CalibrationCache]]:
-    return calibrate(statistics, method_of(cache) or METHOD), {}
+    return calibrate(statistics, method_of(cache) or DEFAULT), {}
 
 
 def _silent(name: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:

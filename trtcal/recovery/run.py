@@ -6,21 +6,24 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
+from calibrators.cache.float_layers import FLOAT_BUDGET
 from calibrators.cache.sidecar import sidecar_path
 from calibrators.cache.text import CalibrationCache
 from calibrators.files import require_outputs
+from calibrators.methods.names import DEFAULT
 from calibrators.statistics.file import Statistics
 from calibrators.tabular import Row, Tabular
 from calibrators.weights import WeightMethod
-from engines.build.layer_plan import METHOD, LayerPlan, method_of, scales_for
+from engines.build.layer_plan import LayerPlan, method_of, scales_for
 from engines.graph.model import files_of
 from engines.qdq.weights import Granularity, WeightOptions
-from trtcal.analysis.judging import Judged, Step, opened_parts
+from trtcal.analysis.judging import Judged, opened_parts
+from trtcal.analysis.step import Step
 from trtcal.config.settings import QuantConfig
 from trtcal.data.images import OnBadImage, PathLike
 from trtcal.data.preprocess import Preprocess
 from trtcal.data.split import COUNT, TEST_COUNT, ImageChoice
-from trtcal.pipeline import as_planned, planned_layers, ranges_for, write_quantized
+from trtcal.pipeline import as_planned, float_layers_of, planned_layers, ranges_for, write_quantized
 from trtcal.recovery.plan import Recovered, named_steps, recover
 from trtcal.recovery.steps import STEPS
 from trtcal.tasks.task import Task, task_given
@@ -67,6 +70,7 @@ def quantize_recovered(
     granularity: str = "channel",
     config: QuantConfig | str | os.PathLike[str] | None = None,
     method: str | None = None,
+    float_budget: float = FLOAT_BUDGET,
     test_images: PathLike | None = None,
     preprocess: PathLike | Preprocess | None = None,
     count: int = COUNT,
@@ -89,15 +93,16 @@ def quantize_recovered(
         weights: As in `trtcal.quantize`.
         granularity: Likewise.
         config: Likewise.
-        method: The range method where ranges are found anew; None takes the cache's own, or entropy where that is not
+        method: The range method where ranges are found anew; None takes the cache's own, or mse where that is not
             known.
+        float_budget: As in `trtcal.quantize`.
         test_images: What to measure on instead.
         preprocess: As `ImageLoader` has it; None takes what the cache or statistics were made with.
         count: How many images to learn from at most.
         test_count: How many to measure on at most.
         labels: Of the images to measure on.
         batch_size: Images decoded together; it does not change the result.
-        seed: Of the choice of images, and of what AdaRound looks at.
+        seed: Of the choice of images, and of what rounding looks at.
         on_bad_image: "error" or "skip".
         task: What the model is for; None for `Task()`.
         step: Shows progress.
@@ -111,8 +116,10 @@ def quantize_recovered(
         require_outputs([output, sidecar_path(output)], inputs=[*files_of(model), *read])
     plan = None if config is None else planned_layers(config, model, weights, granularity)
     known = ranges_for(model, cache)
+    left = float_layers_of(known, float_budget)
+    plan = plan if plan is None else plan.leaving(left)
     theirs = method_of(known) if isinstance(known, CalibrationCache) else None
-    chosen = method or theirs or METHOD
+    chosen = method or theirs or DEFAULT
     scales, others = scales_for(plan or LayerPlan({}), known, method=chosen, name=str(cache))
     choice = ImageChoice(
         images,
@@ -133,7 +140,7 @@ def quantize_recovered(
         judged.parts,
         steps=names,
         weights=WeightOptions(weights, Granularity.parse(granularity)),
-        layers=None if plan is None else plan.choices,
+        layers=left if plan is None else plan.choices,
         caches=others,
         ranges=lambda found: scales_for(plan or LayerPlan({}), found, method=chosen),
         labelled=judged.labelled,

@@ -19,10 +19,11 @@ from engines.collection.collect import collect
 from engines.graph.model import ModelSource, input_specs
 from engines.qdq import write as qdq
 from engines.qdq.weights import WeightOptions
-from engines.recovery import adaround, bias_correction, equalization
+from engines.recovery import adaround, bias_correction, closed_form, equalization
 from engines.recovery.equalization import Clips, Equalized
+from engines.recovery.rounded import RoundedModel
 from engines.simulation.simulated_model import LayerForm, Simulation
-from trtcal.analysis.judging import Step
+from trtcal.analysis.step import Step
 from trtcal.analysis.trials import MOST_BYTES, Trials
 from trtcal.data.split import Parts
 from trtcal.measure.chance import better, in_tiers
@@ -31,7 +32,7 @@ from trtcal.measure.measures import Score
 from trtcal.measure.report import score_as_dict
 from trtcal.tasks.task import Task
 
-StepName = Literal["equalization", "bias-correction", "adaround"]
+StepName = Literal["equalization", "rounding", "bias-correction", "adaround"]
 STEPS: tuple[StepName, ...] = get_args(StepName)
 """In the order in which they are taken: ranges first, then what is left of errors."""
 
@@ -238,14 +239,29 @@ class Steps:
         after = self.state(made.model, before.cache, before.caches, before.layers)
         return after, f"{len(made.shifts)} biases, in {passes} passes over {self.calibration.count} images", details
 
+    def rounding(self, start: State, before: State) -> Tried:
+        """With weights rounded in closed form."""
+        return self._tried("rounding", "", before, partial(self._rounded_at_once, start))
+
+    def _rounded_at_once(self, start: State) -> tuple[State | None, str, dict[str, Any]]:
+        forms = start.forms()
+        with self.step("Rounding weights", sum(form.weight is not None for form in forms.values())) as advance:
+            made = closed_form.rounded(
+                start.model, forms, self.samples, self.calibration.count, seed=self.seed, progress=advance
+            )
+        return self._with_rounded(start, made)
+
     def adaround(self, start: State, before: State) -> Tried:
-        """With weights rounded up or down."""
+        """With weights rounded up or down, as gradients have it."""
         return self._tried("adaround", "", before, partial(self._rounded, start))
 
     def _rounded(self, start: State) -> tuple[State | None, str, dict[str, Any]]:
         forms, count = start.forms(), self.calibration.count
         with self.step("Rounding weights", adaround.passes(start.model, forms) * count) as advance:
             made = adaround.adarounded(start.model, forms, self.samples, count, seed=self.seed, progress=advance)
+        return self._with_rounded(start, made)
+
+    def _with_rounded(self, start: State, made: RoundedModel) -> tuple[State | None, str, dict[str, Any]]:
         details = {
             "layers": {name: each.to_dict() for name, each in made.layers.items()},
             "skipped": dict(made.skipped),

@@ -13,7 +13,7 @@ from calibrators.ranges import calibrate
 from engines.collection.collect import collect
 from engines.qdq.weights import Granularity, WeightOptions
 from engines.qdq.write import quantize
-from engines.recovery import adaround, reconstruction
+from engines.recovery import reconstruction, rounded
 from engines.recovery.adaround import adarounded, passes
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from engines.simulation.simulated_model import LayerForm, Simulation
@@ -220,7 +220,7 @@ def test_what_cannot_be_taken_apart_is_named():
 
 
 def test_a_layer_that_gives_something_else_is_found_out(monkeypatch):
-    monkeypatch.setattr(adaround, "columns", lambda *given: 2 * reconstruction.columns(*given))
+    monkeypatch.setattr(rounded, "columns", lambda *given: 2 * reconstruction.columns(*given))
     simulation = Simulation(network())
     samples = list(correlated(simulation.floats, 4))
     made = adarounded(simulation.floats, forms_of(simulation, samples, BY_CHANNEL), samples, 4)

@@ -171,10 +171,11 @@ def test_all_steps_and_what_is_told(small):
     found = recovered(model, parts(), weights=coarse(3), steps=STEPS)
     assert found.score.top1.hits >= found.plain.top1.hits
     assert found.score.distortion.sqnr > found.plain.distortion.sqnr + 3
-    assert "adaround" in found.kept
+    kept = [name for name in found.kept if name in ("rounding", "adaround")]
+    assert kept
     rounded = {name for name, choice in found.layers.items() if isinstance(choice, Encoding)}
     told = found.to_dict()
-    layers = told["steps"][-1]["layers"]
+    layers = next(each["layers"] for each in told["steps"] if each["step"] == kept[-1])
     assert {name for name, each in layers.items() if each["rounded"]} == rounded != set()
     assert all(each["seconds"] >= 0 for each in layers.values())
     assert (told["criterion"], told["kept"]) == ("top-1", list(found.kept))
@@ -307,6 +308,22 @@ class TestRealModels:
         )
         parts = parted(choice, input_specs(onnx.load(path)))
         found = recovered(path, parts, method="entropy", weights=coarse(4), steps=["adaround"])
+        assert found.plain.top1.percent < found.reference.top1.percent - 3
+        assert found.score.top1.percent > found.reference.top1.percent - 2
+        assert found.score.distortion.sqnr > found.plain.distortion.sqnr + 6
+
+    def test_resnet20_in_four_bits_in_closed_form(self, shared_data):
+        path = shared_data / "models" / "cifar10_resnet20.onnx"
+        choice = ImageChoice(
+            shared_data / "images" / "cifar10_train_512.npz",
+            test_images=shared_data / "images" / "cifar10_test_2000.npz",
+            count=64,
+            test_count=300,
+            preprocess="cifar10",
+        )
+        parts = parted(choice, input_specs(onnx.load(path)))
+        found = recovered(path, parts, method="entropy", weights=coarse(4), steps=["rounding"])
+        assert found.kept == ("rounding",)
         assert found.plain.top1.percent < found.reference.top1.percent - 3
         assert found.score.top1.percent > found.reference.top1.percent - 2
         assert found.score.distortion.sqnr > found.plain.distortion.sqnr + 6
