@@ -66,7 +66,7 @@ def measured(job: Job, folder: Path, old: Tree, new: Tree, *, rounds: int) -> Me
     for _ in range(rounds):
         for name, tree, command in (("old", old, job.old), ("new", new, job.new)):
             (folder / name).mkdir(exist_ok=True)
-            costs[name].append(_cost(job.name, command, folder, folder / name, tree))
+            costs[name].append(in_fresh_process(_cost, job.name, command, folder, folder / name, tree))
     figures = job.judge(folder / "old", folder / "new")
     return Measured(job, tuple(costs["old"]), tuple(costs["new"]), figures)
 
@@ -91,5 +91,5 @@ def _environment(tree: Tree) -> Mapping[str, str]:
 
 
 def _megabytes(used: resource.struct_rusage) -> float:
-    """Linux counts in kB, from the peak of the process that started this one: so nothing large is done in that."""
+    """Linux counts in kB, from the peak of the process that started this one: so a fresh, small one does."""
     return used.ru_maxrss * 1024 / 1e6
