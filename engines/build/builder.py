@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calibrators.cache.float_layers import FLOAT_BUDGET
 from calibrators.cache.sidecar import installed_versions
 from calibrators.cache.sidecar import sidecar_path as cache_sidecar_path
 from calibrators.cache.text import CalibrationCache
@@ -15,8 +16,8 @@ from calibrators.files import sha256_of, whole_file, write_whole
 from engines.backends.backend import NO_OPTIONS, Backend, BoundTensor, BuildOptions, Log
 from engines.backends.kernel_log import UnknownLogError, read_kernels
 from engines.backends.shapes import Profile
-from engines.build.calibration import CacheSource, Ranges, ranges_for
-from engines.build.layer_plan import LayerConfig, LayerPlan
+from engines.build.calibration import CacheSource, Ranges, float_layers, ranges_for
+from engines.build.layer_plan import NO_PLAN, LayerConfig, LayerPlan
 from engines.build.layer_types import constrained, disobeyed, halved, planned_for, told
 from engines.build.request import BackendName, BuildRequest, Precision, Rest, checked_request
 from engines.build.size import size_findings
@@ -26,7 +27,8 @@ from engines.inspection.engine_record import Engine, EngineRecord, sidecar_path
 from engines.inspection.inspect import findings_of, operators_of
 from engines.passes.apart import told_apart
 from engines.passes.float_weights import with_float_weights
-from engines.structure.lint import float_layers, has_quantizers
+from engines.structure import lint
+from engines.structure.lint import has_quantizers
 
 if TYPE_CHECKING:
     import onnx
@@ -44,6 +46,7 @@ def build_engine(
     calibrator: "Calibrator | None" = None,
     allow_version_mismatch: bool = False,
     config: LayerConfig | None = None,
+    float_budget: float = FLOAT_BUDGET,
     shapes: str | Mapping[str, Profile] | None = None,
     rest: Rest | None = None,
     compute_capabilities: Iterable[str] = (),
@@ -67,6 +70,8 @@ def build_engine(
         allow_version_mismatch: Let TensorRT 8.6 to 10 use a cache of another version or algorithm.
         config: Which layers are quantized, and how, and which compute in FP16 or FP32; such as a `trtcal.QuantConfig`.
             TensorRT 8.6 to 10 gets Q/DQ nodes where its calibrators cannot do what it says.
+        float_budget: Percent of the multiply-accumulates that may stay in float where the cache's side-car says of
+            which layers it pays; 0 for all in INT8.
         shapes: Of dynamic inputs: `engines.backends.shapes.Profile` by input name, or as the command line has it,
             ``input:1x3x224x224..8x3x224x224..32x3x224x224``. A model with a dynamic batch and nothing said gets
             batches of 1 to 32.
@@ -108,6 +113,7 @@ def build_engine(
         calibrator=calibrator,
         allow_version_mismatch=allow_version_mismatch,
         layers=None if config is None else planned_for(request, config),
+        float_budget=float_budget,
         progress=progress,
         phase=phase,
     )
@@ -120,6 +126,7 @@ def fulfil(
     calibrator: "Calibrator | None" = None,
     allow_version_mismatch: bool = False,
     layers: LayerPlan | None = None,
+    float_budget: float = FLOAT_BUDGET,
     progress: Callable[[int], None] | None = None,
     phase: Callable[[str], None] | None = None,
 ) -> Engine:
@@ -128,6 +135,8 @@ def fulfil(
     `layers` is what `engines.build.layer_types.planned_for` makes of a configuration.
     """
     said: Log = []
+    if left := float_layers(request, cache, float_budget):
+        layers = (layers or NO_PLAN).leaving(left)
     with ranges_for(
         request, cache=cache, calibrator=calibrator, allow_version_mismatch=allow_version_mismatch, plan=layers
     ) as ranges:
@@ -201,7 +210,7 @@ def _prepared(
     if ranges.cache is not None:
         graph, notes = _quantized(request, ranges, layers)
     elif has_quantizers(graph):
-        notes = [f"{name} stays in float: {why}" for name, why in float_layers(graph).items()]
+        notes = [f"{name} stays in float: {why}" for name, why in lint.float_layers(graph).items()]
     if not request.backend.strongly_typed:
         graph = with_float_weights(graph)
     else:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from calibrators.batches import Batches, TensorSpec, fitted
 from calibrators.cache.check import require_cache_of
+from calibrators.cache.float_layers import within
 from calibrators.cache.sidecar import sidecar_path
 from calibrators.cache.text import CalibrationCache
 from calibrators.codecs.cache_file import load_cache
@@ -88,6 +89,23 @@ def ranges_for(
                 yield _implicit(request, reader_of(path, allow_version_mismatch=allow_version_mismatch))
             else:
                 yield _explicit(request, scales, others, why)
+
+
+def float_layers(request: BuildRequest, cache: CacheSource | None, budget: float) -> dict[str, str]:
+    """The layers that a calibration found better left in float, as the side-car of its cache says, and why.
+
+    Args:
+        request: The build.
+        cache: As `ranges_for` takes it.
+        budget: Percent of the model's multiply-accumulates.
+
+    Raises:
+        CacheError: The cache cannot be read.
+    """
+    if cache is None or isinstance(cache, Statistics) or not request.needs_ranges:
+        return {}
+    sidecar = (cache if isinstance(cache, CalibrationCache) else load_cache(cache)).sidecar
+    return {} if sidecar is None else within(sidecar.float_layers, budget)
 
 
 def reader_of(path: Path, *, allow_version_mismatch: bool = False) -> "Calibrator":

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from calibrators.cache.powers import with_powers_of_two
 from calibrators.cache.text import CalibrationCache
 from calibrators.errors import CacheError
-from calibrators.methods.names import canonical
+from calibrators.methods.names import DEFAULT, canonical
 from calibrators.ranges import calibrate
 from calibrators.statistics.file import Statistics
 from engines.qdq.weights import WeightOptions
@@ -17,9 +17,6 @@ from engines.simulation.simulated_model import Layer
 
 LayerPrecision = Literal["int8", "fp16", "fp32", "float"]
 """What a layer computes in; "float" is whatever the build takes for what is not quantized."""
-
-METHOD = "entropy"
-"""The range method where nothing says another."""
 
 NAMES = 3
 """That a line lists at most."""
@@ -40,6 +37,8 @@ class LayerPlan:
         methods: By name of the INT8 layers that want a range method of their own for what they read.
         notes: What a reader should know, a line each.
         powers: Names of the INT8 layers whose scales are powers of two.
+        reasons: Why, by name of the layers that are in float though no configuration has them so.
+        stated: Names of the layers that the configuration names as INT8.
     """
 
     precisions: Mapping[str, LayerPrecision]
@@ -47,12 +46,27 @@ class LayerPlan:
     methods: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     powers: frozenset[str] = frozenset()
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    stated: frozenset[str] = frozenset()
+
+    def leaving(self, reasons: Mapping[str, str]) -> "LayerPlan":
+        """The plan with layers in float for these reasons, by name: but those that it says something else of."""
+        free = {name for name in reasons if self.precisions.get(name, "int8") == "int8" and name not in self.stated}
+        left = {name: why for name, why in reasons.items() if name in free}
+        return replace(
+            self,
+            precisions={**self.precisions, **dict.fromkeys(left, "float")},
+            weights={name: options for name, options in self.weights.items() if name not in left},
+            methods={name: method for name, method in self.methods.items() if name not in left},
+            powers=self.powers - left.keys(),
+            reasons={**self.reasons, **left},
+        )
 
     @property
     def choices(self) -> dict[str, LayerChoice]:
         """As `engines.qdq.write.quantize` takes them."""
         floats = {
-            name: f"the configuration has it in {precision}"
+            name: self.reasons.get(name, f"the configuration has it in {precision}")
             for name, precision in self.precisions.items()
             if precision != "int8"
         }
@@ -62,7 +76,7 @@ class LayerPlan:
         """The layers of these precisions."""
         return tuple(name for name, precision in self.precisions.items() if precision in precisions)
 
-    def common_method(self, otherwise: str = METHOD) -> str:
+    def common_method(self, otherwise: str = DEFAULT) -> str:
         """The range method of most of the INT8 layers, where those that want none take another."""
         wanted = Counter(canonical(self.methods.get(name, otherwise)) for name in self.named("int8"))
         wanted[canonical(otherwise)] += 0
@@ -118,7 +132,7 @@ def scales_for(
     plan: LayerPlan,
     ranges: CalibrationCache | Statistics,
     *,
-    method: str = METHOD,
+    method: str = DEFAULT,
     main: str | None = None,
     name: str = "the cache",
 ) -> tuple[CalibrationCache, dict[str, CalibrationCache]]:

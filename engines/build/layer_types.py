@@ -105,8 +105,9 @@ def told(plan: LayerPlan) -> tuple[str, ...]:
         *(
             f"by the configuration, {len(names)} layer(s) are {words[precision]}: {some(names)}"
             for precision in ("fp16", "fp32", "float")
-            if (names := plan.named(precision))
+            if (names := [name for name in plan.named(precision) if name not in plan.reasons])
         ),
+        *(f"{name} stays in float: {why}" for name, why in plan.reasons.items()),
     )
 
 

@@ -3,6 +3,7 @@
 import ast
 import os
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -143,7 +144,7 @@ class OnnxRuntimeSession(Closing):
         if isinstance(model, (str, os.PathLike)):
             self._runtime: Any = _from_file(Path(model), self.threads, arithmetic)
         else:
-            self._runtime = _from_memory(model, self.threads, arithmetic)
+            self._runtime = in_memory(model, self.threads, arithmetic)
         self.inputs = tuple(self._spec(value, "input") for value in self._runtime.get_inputs())
         self.outputs = tuple(self._spec(value, "output") for value in self._runtime.get_outputs())
         self.fixed_batch = self._fixed_batch()
@@ -225,7 +226,19 @@ def _from_file(path: Path, threads: int, arithmetic: Arithmetic) -> Any:
     return _opened(str(path), str(path), threads, arithmetic)
 
 
-def _from_memory(model: "onnx.ModelProto", threads: int, arithmetic: Arithmetic) -> Any:
+def in_memory(model: "onnx.ModelProto", threads: int, arithmetic: Arithmetic, *, shared: bool = False) -> Any:
+    """ONNX Runtime's session of a model in memory.
+
+    Args:
+        model: With all its data.
+        threads: That share one operator.
+        arithmetic: As `OnnxRuntimeSession` has it.
+        shared: Whether activations lie in memory that all such sessions have in common, so that many cost no more than
+            one.
+
+    Raises:
+        ModelError: ONNX Runtime refuses it.
+    """
     from google.protobuf.message import EncodeError
     from onnx.external_data_helper import uses_external_data
 
@@ -236,7 +249,7 @@ def _from_memory(model: "onnx.ModelProto", threads: int, arithmetic: Arithmetic)
         source = model.SerializeToString()
     except (EncodeError, ValueError):  # larger than the 2 GB that protobuf can write
         return _through_a_file(model, threads, arithmetic)
-    return _opened(source, "the model in memory", threads, arithmetic)
+    return _opened(source, "the model in memory", threads, arithmetic, shared=shared)
 
 
 def _through_a_file(model: "onnx.ModelProto", threads: int, arithmetic: Arithmetic) -> Any:
@@ -250,10 +263,13 @@ def _through_a_file(model: "onnx.ModelProto", threads: int, arithmetic: Arithmet
         return _opened(str(path), "the model in memory", threads, arithmetic)
 
 
-def _opened(source: str | bytes, name: str, threads: int, arithmetic: Arithmetic) -> Any:
+def _opened(source: str | bytes, name: str, threads: int, arithmetic: Arithmetic, *, shared: bool = False) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    if shared:
+        _share_memory()
+        options.add_session_config_entry("session.use_env_allocators", "1")
     options.log_severity_level = 4  # errors come as exceptions; the rest would go to standard error
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -269,6 +285,15 @@ def _opened(source: str | bytes, name: str, threads: int, arithmetic: Arithmetic
         return opened(source, options, without=left_out)
     except _runtime_errors() as error:
         raise ModelError(f"ONNX Runtime cannot open {name}: {_reason(error)}") from error
+
+
+@cache
+def _share_memory() -> None:
+    """Give this process the memory for activations that sessions may have in common."""
+    import onnxruntime as ort
+
+    info = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(info, ort.OrtArenaCfg(0, 1, -1, -1))  # no bound; grow as it is asked for
 
 
 def _runtime_errors() -> tuple[type[Exception], ...]:

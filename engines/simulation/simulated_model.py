@@ -5,7 +5,7 @@ INT8, as TensorRT has it, is the Q/DQ model itself.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -133,6 +133,14 @@ class Simulation:
         self.weight(name)
         return site_weight(self._site(name), options)[2]
 
+    def with_room(self, name: str, encoding: Encoding, activation: Encoding) -> Encoding:
+        """The encoding that a layer's weight has beside a quantized activation: `with_room_for_bias`.
+
+        Raises:
+            ModelError: There is no such layer.
+        """
+        return with_room_for_bias(self._site(name).node, encoding, activation)
+
     def version(self, forms: Mapping[str, LayerForm], *, outputs: Sequence[str] = ()) -> onnx.ModelProto:
         """The model with some layers in another form.
 
@@ -145,9 +153,7 @@ class Simulation:
         """
         for name in forms:
             self._site(name)
-        wide = any(form.activation is not None and form.activation.grid.bits > 8 for form in forms.values())
-        blocks = any(form.weight is not None and form.weight.block_size is not None for form in forms.values())
-        graph = ir.from_proto(self._at(WIDE_OPSET if wide else BLOCK_OPSET if blocks else LOWEST_OPSET))
+        graph = ir.from_proto(self.floats_for(forms))
         pairs = Pairs(graph.graph)
         for site in planned(graph).sites:
             self._write(pairs, site, forms.get(label(site.node), FLOAT))
@@ -157,6 +163,36 @@ class Simulation:
         known = {value.name for value in model.graph.output}
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs if name not in known)
         return model
+
+    def floats_for(self, forms: Mapping[str, LayerForm]) -> onnx.ModelProto:
+        """The prepared float model of an opset that has what the forms need."""
+        wide = any(form.activation is not None and form.activation.grid.bits > 8 for form in forms.values())
+        blocks = any(form.weight is not None and form.weight.block_size is not None for form in forms.values())
+        return self._at(WIDE_OPSET if wide else BLOCK_OPSET if blocks else LOWEST_OPSET)
+
+    def version_of(
+        self, part: onnx.ModelProto, forms: Mapping[str, LayerForm], also: Mapping[str, Encoding]
+    ) -> onnx.ModelProto:
+        """A stretch of `floats_for(forms)`, as `engines.simulation.segments` cuts it, with its layers in their forms.
+
+        Args:
+            part: The stretch.
+            forms: By layer name.
+            also: By their names: nodes that are no layers, and what their first input is quantized with.
+
+        Raises:
+            ModelError: An encoding does not fit the weight.
+        """
+        graph = ir.from_proto(part)
+        pairs = Pairs(graph.graph)
+        for node in tuple(graph.graph):
+            if (form := forms.get(label(node), FLOAT)) != FLOAT:
+                self._write(pairs, replace(self._site(label(node)), node=node), form)
+            elif (encoding := also.get(node.name or "")) is not None:
+                pairs.activation(Site(node, 0), encoding)
+        common.TopologicalSortPass()(graph)
+        common.RemoveUnusedNodesPass()(graph)
+        return ir.to_proto(graph)
 
     def _write(self, pairs: Pairs, site: Site, form: LayerForm) -> None:
         if form.half:
@@ -168,7 +204,7 @@ class Simulation:
         if form.weight is not None:
             weight = form.weight
             if form.activation is not None:
-                weight = with_room_for_bias(site.node, weight, form.activation)
+                weight = with_room_for_bias(self._site(label(site.node)).node, weight, form.activation)
             pairs.weight(site, _weight_name(site), self._levels_of(label(site.node), weight), weight)
 
     def _levels_of(self, name: str, encoding: Encoding) -> Levels:

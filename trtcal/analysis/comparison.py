@@ -4,38 +4,24 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-import onnx
-
 from calibrators.cache.text import CalibrationCache
-from calibrators.errors import ModelError
 from calibrators.methods.best import best_method
 from calibrators.methods.names import canonical
 from calibrators.ranges import METHODS, calibrate, method_named, range_of
 from calibrators.statistics.file import Statistics
 from calibrators.tabular import Row, Tabular
-from engines.graph.model import ModelSource, files_of
-from engines.qdq import write as qdq
-from engines.sessions.onnxruntime import OnnxRuntimeSession
+from engines.graph.model import ModelSource
+from trtcal.analysis.judged_methods import REFERENCE, at_once, first_alike, judged_caches
 from trtcal.data.images import ImageLoader
-from trtcal.measure.accuracy import evaluate
 from trtcal.measure.chance import Criterion, in_tiers
-from trtcal.measure.comparable import counted_alike
-from trtcal.measure.groups import Singles
 from trtcal.measure.measures import Score
 from trtcal.measure.report import score_as_dict
 from trtcal.pipeline import require_same_model
 from trtcal.tasks.task import Task
-
-REFERENCE = "FP32"
-"""What the float model is called beside the methods."""
-
-AT_ONCE = 2**31
-"""Bytes of float models whose INT8 versions are open at once: each takes about half of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +114,8 @@ def compare(
     """Rank range methods by what the model in INT8 does on images that were not calibrated on.
 
     Each method's ranges are derived from the statistics and written into the model as Q/DQ nodes, which run in ONNX
-    Runtime beside the float model. Samples run one at a time (a model of fixed batch size n: n at a time), so that the
-    result does not depend on how they were batched. Methods whose difference in top-1 (or agreement) may be chance are
-    tied (`trtcal.measure.chance.in_tiers`): SQNR orders them.
+    Runtime beside the float model, as `trtcal.analysis.judged_methods.judged_caches` has it. Methods whose difference
+    in top-1 (or agreement) may be chance are tied (`trtcal.measure.chance.in_tiers`): SQNR orders them.
 
     Args:
         model: The float model, as a path or in memory.
@@ -145,34 +130,16 @@ def compare(
         CacheMismatchError: The statistics are another model's.
         ModelError: The model has no float output, by which methods could be told apart.
         RangeError: A method is unknown, or there are no statistics.
-        TrtcalError: As `engines.qdq.write.quantize` and `trtcal.measure.accuracy.evaluate` raise it.
+        TrtcalError: As `judged_caches` raises it.
     """
     names = named(methods)
     require_same_model(statistics, model)
     derived = {name: _derived(statistics, name) for name in names}
-    same_as = _same(derived)
-    apart = [name for name in names if same_as[name] is None]
-    scores: dict[str, Score] = {}
-    left: dict[str, Mapping[str, str]] = {}
-    with OnnxRuntimeSession(model) as reference:
-        if not any(spec.dtype.kind == "f" for spec in reference.outputs):
-            raise ModelError(
-                "the model has no float output, by which range methods could be told apart: give it with its scores"
-            )
-        samples = Singles(test.for_model(reference.inputs), reference.fixed_batch or 1, labelled=labelled)
-        for start in range(0, len(apart), at_once := _at_once(model)):
-            with ExitStack() as stack:
-                sessions = {REFERENCE: reference}
-                for name in apart[start : start + at_once]:
-                    quantized = qdq.quantize(model, derived[name].cache)
-                    sessions[name] = stack.enter_context(OnnxRuntimeSession(quantized.model))
-                    left[name] = quantized.left_float
-                report = evaluate(
-                    sessions, samples, reference=REFERENCE, class_names=test.class_names, task=task, progress=progress
-                )
-            scores |= report.scores
-    scores = counted_alike(scores, reference.data_sized)
-    criterion = report.criterion
+    same_as = first_alike({name: each.cache for name, each in derived.items()})
+    apart = {name: derived[name].cache for name in names if same_as[name] is None}
+    judged = judged_caches(model, apart, test, labelled=labelled, task=task, progress=progress)
+    scores, left = judged.scores, judged.left_float
+    criterion = judged.report.criterion
     places = {name: same_as[name] or name for name in names}
     tiers = in_tiers({name: scores[places[name]] for name in names}, criterion)
     ranking = tuple(
@@ -189,12 +156,12 @@ def compare(
         for place, tier in enumerate(tiers)
         for name in tier
     )
-    return Comparison(ranking, criterion, scores[REFERENCE], report.notes)
+    return Comparison(ranking, criterion, scores[REFERENCE], judged.report.notes)
 
 
 def units(model: ModelSource, test: ImageLoader, methods: Sequence[str]) -> int:
     """How often `compare` runs a sample at most, for a progress bar."""
-    return test.count * math.ceil(len(methods) / _at_once(model))
+    return test.count * math.ceil(len(methods) / at_once(model))
 
 
 def named(methods: Sequence[str] | None) -> tuple[str, ...]:
@@ -217,11 +184,6 @@ class _Derived:
     seconds: float
     picks: Mapping[str, int]
 
-    @property
-    def ranges(self) -> tuple[Mapping[str, float], Mapping[str, float]]:
-        """All that Q/DQ nodes are written from."""
-        return dict(self.cache), {} if self.cache.sidecar is None else dict(self.cache.sidecar.explicit)
-
 
 def _derived(statistics: Statistics, method: str) -> _Derived:
     for first in islice(statistics.values(), 1):  # what is compiled or loaded once does not count as the method's time
@@ -229,24 +191,6 @@ def _derived(statistics: Statistics, method: str) -> _Derived:
     began = time.perf_counter()
     cache = calibrate(statistics, method)
     return _Derived(cache, time.perf_counter() - began, picks(statistics, method))
-
-
-def _same(derived: Mapping[str, _Derived]) -> dict[str, str | None]:
-    """By method, the first one before it that has the very same ranges."""
-    found: dict[str, str | None] = {}
-    for name, each in derived.items():
-        found[name] = next((other for other in found if derived[other].ranges == each.ranges), None)
-    return found
-
-
-def _at_once(model: ModelSource) -> int:
-    """How many INT8 versions of a model are open at once."""
-    size = (
-        model.ByteSize()
-        if isinstance(model, onnx.ModelProto)
-        else sum(file.stat().st_size for file in files_of(model) if file.exists())
-    )
-    return max(1, AT_ONCE // max(size, 1))
 
 
 def picks(statistics: Statistics, method: str) -> Mapping[str, int]:

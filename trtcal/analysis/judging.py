@@ -2,31 +2,25 @@
 
 import os
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 
 from calibrators.errors import DataError
+from calibrators.methods.names import AUTO as AUTO_METHOD
 from calibrators.statistics.file import Statistics
-from engines.collection.collect import Tensors, collect
+from engines.collection.collect import Tensors
 from engines.graph.inputs import runnable_inputs
 from engines.graph.model import loaded
 from engines.sessions.onnxruntime import OnnxRuntimeSession
-from trtcal.analysis.comparison import REFERENCE
+from trtcal.analysis.auto_method import calibration
+from trtcal.analysis.judged_methods import REFERENCE
+from trtcal.analysis.step import Step
 from trtcal.data.images import ImageLoader
 from trtcal.data.split import ImageChoice, Parts, parted
 from trtcal.measure.accuracy import require_labels
 from trtcal.measure.groups import Singles, run_group
 from trtcal.tasks.seeking import Seeking
 from trtcal.tasks.task import AUTO, Task
-
-Step = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
-"""Opens a step of the work, by its name and units, and gives what counts them: as `trtcal.tables.console.progress`."""
-
-
-def unshown(name: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
-    """A step that nobody watches."""
-    return nullcontext(lambda done: None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +30,7 @@ class Judging:
     Attributes:
         parts: The images.
         statistics: Of those that were calibrated on.
+        method: The range method to take with them.
         labelled: Whether the labels of those to judge by, where they have some, are the model's classes.
         seconds: That collecting the statistics took.
         notes: What a user should know, one line each.
@@ -44,6 +39,7 @@ class Judging:
 
     parts: Parts
     statistics: Statistics
+    method: str
     labelled: bool
     seconds: float
     notes: tuple[str, ...] = ()
@@ -60,7 +56,14 @@ class Judged:
     task: Task = AUTO
 
 
-def calibrated(model: str | os.PathLike[str], choice: ImageChoice, *, step: Step, tensors: Tensors = "all") -> Judging:
+def calibrated(
+    model: str | os.PathLike[str],
+    choice: ImageChoice,
+    *,
+    step: Step,
+    tensors: Tensors = "all",
+    method: str = AUTO_METHOD,
+) -> Judging:
     """Part images (`trtcal.data.split.parted`) and calibrate on the one part.
 
     Args:
@@ -68,17 +71,17 @@ def calibrated(model: str | os.PathLike[str], choice: ImageChoice, *, step: Step
         choice: What to calibrate on, and to judge by.
         step: Shows progress.
         tensors: As in `collect`.
+        method: A range method, or "auto" (`trtcal.analysis.auto_method.calibration`).
 
     Raises:
-        TrtcalError: As `opened_parts` and `collect` raise it.
+        TrtcalError: As `opened_parts` and `calibration` raise it.
     """
     judged = opened_parts(model, choice)
-    parts = judged.parts
-    with step("Calibrating", parts.calibration.count) as advance:
-        began = time.perf_counter()
-        statistics = collect(model, parts.calibration, tensors=tensors, progress=advance)
-        seconds = time.perf_counter() - began
-    return Judging(parts, statistics, judged.labelled, seconds, judged.notes, judged.task)
+    began = time.perf_counter()
+    found = calibration(model, judged.parts.calibration, method=method, tensors=tensors, step=step)
+    seconds = time.perf_counter() - began
+    notes = (*judged.notes, *found.notes)
+    return Judging(judged.parts, found.statistics, found.method, judged.labelled, seconds, notes, judged.task)
 
 
 def opened_parts(model: str | os.PathLike[str], choice: ImageChoice) -> Judged:

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from calibrators.tabular import Row, Tabular
 from engines.simulation.simulated_model import Simulation
-from trtcal.analysis.error_report import ErrorReport, errors_by_layer
-from trtcal.analysis.judging import Judging, Step
-from trtcal.analysis.sensitivity import Sensitivity, criterion_named, rank_layers, trial_forms
-from trtcal.analysis.trial_cache import TrialCache, trial_context, trial_key
-from trtcal.analysis.trials import Trials
+from trtcal.analysis.errors.error_report import ErrorReport, errors_by_layer
+from trtcal.analysis.judging import Judging
+from trtcal.analysis.ranking import planned_samples, rank_layers
+from trtcal.analysis.sensitivity import Sensitivity, criterion_named
+from trtcal.analysis.step import Step
+from trtcal.analysis.trial_cache import TrialCache, trial_context
+from trtcal.analysis.trials import MEMORY, Trials
 from trtcal.config.layer_forms import LayerForms, layer_forms
 from trtcal.config.settings import QuantConfig
 from trtcal.pipeline import require_same_model
@@ -52,10 +54,12 @@ def analyse_layers(
     model: str | os.PathLike[str],
     judging: Judging,
     *,
-    method: str = "entropy",
+    method: str | None = None,
     config: QuantConfig | None = None,
     criterion: str | None = None,
     errors_only: bool = False,
+    exhaustive: bool = False,
+    memory: int = MEMORY,
     cache: TrialCache | None = None,
     step: Step | None = None,
 ) -> LayerAnalysis:
@@ -64,11 +68,13 @@ def analyse_layers(
     Args:
         model: The float model.
         judging: What it was calibrated on and is judged by, from `trtcal.analysis.judging.calibrated`.
-        method: How ranges are chosen.
+        method: How ranges are chosen; None takes that of `judging`.
         config: How layers are quantized; None has all in INT8.
         criterion: What layers are ranked by: "top-1", "agreement" or "SQNR"; None takes the first that the model and
             the images have.
         errors_only: Leave out the trials of each layer.
+        exhaustive: Run every trial on all images, and predict none (`trtcal.analysis.ranking`).
+        memory: Bytes that may be kept of what trials have in common; what does not fit is computed again.
         cache: Where scores of trials are looked up, and kept as soon as they are known; None keeps none.
         step: Shows progress.
 
@@ -81,7 +87,7 @@ def analyse_layers(
     cache = TrialCache() if cache is None else cache
     simulation = Simulation(model)
     resolved = (config or QuantConfig()).settings(simulation.layers)
-    forms = layer_forms(simulation, judging.statistics, method, resolved.layers)
+    forms = layer_forms(simulation, judging.statistics, method or judging.method, resolved.layers)
     test, labelled = judging.parts.test, judging.labelled
     with step("Comparing layers", test.count) as advance:
         errors = errors_by_layer(
@@ -96,10 +102,10 @@ def analyse_layers(
     if errors_only:
         return LayerAnalysis(judging, forms, resolved.notes, errors)
     context = trial_context(simulation, test, labelled=labelled, task=judging.task)
-    keys = {trial_key(context, each) for each in trial_forms(forms)}
-    known = sum(key in cache for key in keys)
-    with step("Trying layers", test.count * (1 + len(keys) - known)) as advance:
-        trials = Trials(simulation, test, labelled=labelled, task=judging.task, progress=advance)
-        chosen = criterion_named(criterion, trials)
-        ranking = rank_layers(trials, forms, context=context, cache=cache, criterion=chosen)
-    return LayerAnalysis(judging, forms, resolved.notes, errors, ranking, known, len(keys) - known)
+    with step("Running the float model", test.count) as advance:
+        trials = Trials(simulation, test, labelled=labelled, task=judging.task, memory=memory, progress=advance)
+    chosen = criterion_named(criterion, trials)
+    with step("Trying layers", planned_samples(trials, forms, exhaustive=exhaustive)) as advance:
+        trials.progress = advance
+        ranking = rank_layers(trials, forms, context=context, cache=cache, criterion=chosen, exhaustive=exhaustive)
+    return LayerAnalysis(judging, forms, resolved.notes, errors, ranking, ranking.known, ranking.tried)

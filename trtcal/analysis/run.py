@@ -3,10 +3,13 @@
 import os
 from typing import Literal
 
-from calibrators.ranges import method_named
-from trtcal.analysis.judging import Step, calibrated, unshown
+from calibrators.methods.names import AUTO
+from trtcal.analysis.auto_method import require_method
+from trtcal.analysis.judging import calibrated
 from trtcal.analysis.layer_analysis import LayerAnalysis, analyse_layers
+from trtcal.analysis.step import Step, unshown
 from trtcal.analysis.trial_cache import TrialCache
+from trtcal.analysis.trials import MEMORY
 from trtcal.config.settings import QuantConfig
 from trtcal.data.images import OnBadImage, PathLike
 from trtcal.data.preprocess import Preprocess
@@ -23,8 +26,10 @@ def sensitivity(
     by: Literal["top-1", "agreement", "task", "SQNR"] | None = None,
     task: Task | None = None,
     errors: bool = False,
+    exhaustive: bool = False,
+    memory: int = MEMORY,
     resume: str | os.PathLike[str] | None = None,
-    method: str = "entropy",
+    method: str = AUTO,
     config: QuantConfig | str | os.PathLike[str] | None = None,
     preprocess: PathLike | Preprocess | None = None,
     count: int = COUNT,
@@ -45,8 +50,10 @@ def sensitivity(
             SQNR for a model without class scores.
         task: What the model is for; None for `Task()`.
         errors: Leave out the trials of each layer.
+        exhaustive: Run every trial on all images, and predict none.
+        memory: Bytes that may be kept of what trials have in common; what does not fit is computed again.
         resume: A file in which scores of trials are kept, and from which those that are there are taken.
-        method: How ranges are chosen.
+        method: How ranges are chosen; "auto" for what measures best (`trtcal.analysis.auto_method.calibration`).
         config: How layers are quantized, or the path of such a TOML file; None has all in INT8.
         preprocess: As `ImageLoader` has it.
         count: How many images to calibrate on at most.
@@ -59,7 +66,7 @@ def sensitivity(
     Raises:
         TrtcalError: As `calibrated` and `analyse_layers` raise it; or `config` cannot be read.
     """
-    method_named(method)
+    require_method(method)
     settings = config if config is None or isinstance(config, QuantConfig) else QuantConfig.load(config)
     choice = ImageChoice(
         images,
@@ -75,14 +82,15 @@ def sensitivity(
     )
     step = step or unshown
     with TrialCache(resume) as cache:
-        judging = calibrated(model, choice, step=step, tensors="quantizable")
+        judging = calibrated(model, choice, step=step, tensors="quantizable", method=method)
         return analyse_layers(
             model,
             judging,
-            method=method,
             config=settings,
             criterion=by,
             errors_only=errors,
+            exhaustive=exhaustive,
+            memory=memory,
             cache=cache,
             step=step,
         )

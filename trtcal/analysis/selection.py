@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
+from calibrators.methods.names import DEFAULT
 from calibrators.statistics.file import Statistics
 from calibrators.tabular import Row, Tabular
 from engines.collection.collect import Tensors
 from trtcal.analysis.comparison import Comparison, compare, named, units
-from trtcal.analysis.judging import Step, calibrated
+from trtcal.analysis.judging import calibrated
+from trtcal.analysis.step import Step
 from trtcal.data.split import ImageChoice, Parts
 
 
@@ -58,7 +60,7 @@ def compare_images(
     """
     names = named(methods)
     step = step or (lambda name, total: nullcontext(lambda done: None))
-    found = calibrated(model, choice, step=step, tensors=tensors)
+    found = calibrated(model, choice, step=step, tensors=tensors, method=DEFAULT)
     test = found.parts.test
     with step("Comparing", units(model, test, names)) as advance:
         comparison = compare(

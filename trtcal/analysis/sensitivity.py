@@ -1,16 +1,13 @@
-"""Which layers quantization hurts: each alone in INT8, and each alone left out."""
+"""Which layers quantization hurts: what each does alone in INT8, and what it is without each."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, get_args
 
 from calibrators.errors import DataError
 from calibrators.tabular import Row, Tabular
-from engines.simulation.simulated_model import Layer, LayerForm
-from trtcal.analysis.trial_cache import TrialCache, trial_key
+from engines.simulation.simulated_model import Layer
 from trtcal.analysis.trials import Trials
-from trtcal.config.layer_forms import LayerForms
 from trtcal.measure.chance import (
     Criterion,
     beyond_chance,
@@ -40,6 +37,7 @@ class LayerSensitivity:
         activation: Where only its input is.
         weight: Where only its weight is; None for a skip input, which has none.
         rest: Where all layers but this one are.
+        predicted: Which of these were not run: they are predicted from others (`trtcal.analysis.ranking`).
     """
 
     layer: Layer
@@ -49,6 +47,7 @@ class LayerSensitivity:
     activation: Score
     weight: Score | None
     rest: Score
+    predicted: frozenset[Part] = frozenset()
 
     def to_row(self) -> Row:
         """Cells of a table: the score where it is alone in INT8, and what tells of the three other trials."""
@@ -64,6 +63,9 @@ class LayerSensitivity:
             "all_but_agreement": rest["agreement"],
             "all_but_sqnr_db": rest["sqnr_db"],
             "all_but_rank": self.rest_rank,
+            "few_samples": self.rest.samples,
+            "weight_predicted": "weight" in self.predicted,
+            "all_but_predicted": "rest" in self.predicted,
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,7 +80,10 @@ class LayerSensitivity:
             "output": self.layer.output,
             "weight_name": self.layer.weight,
             "shape": list(self.layer.shape),
-            **{name: None if each is None else measured(each) for name, each in scores.items()},
+            **{
+                name: None if each is None else {**measured(each), "predicted": name in self.predicted}
+                for name, each in scores.items()
+            },
         }
 
 
@@ -92,6 +97,8 @@ class Sensitivity(Tabular):
         reference: The float model's score.
         whole: Where every layer is in INT8.
         left: The label of each layer that stays in float -> why.
+        known: How many trials were known before.
+        tried: How many were run.
     """
 
     layers: tuple[LayerSensitivity, ...]
@@ -99,6 +106,8 @@ class Sensitivity(Tabular):
     reference: Score
     whole: Score
     left: Mapping[str, str]
+    known: int = 0
+    tried: int = 0
 
     def rows(self) -> list[Row]:
         """A row a layer, the most harmful first."""
@@ -108,7 +117,7 @@ class Sensitivity(Tabular):
     def by_chance(self) -> int:
         """How many layers have lost top-1 (or agreement) alone, and no more than may be chance; 0 by SQNR."""
         return sum(
-            _kept(each.alone, self.criterion) < 0 and not beyond_chance(each.alone, self.criterion)
+            kept(each.alone, self.criterion) < 0 and not beyond_chance(each.alone, self.criterion)
             for each in self.layers
         )
 
@@ -155,60 +164,6 @@ def criterion_named(name: str | None, trials: Trials) -> Criterion:
     return found
 
 
-def trial_forms(forms: LayerForms) -> Iterator[Mapping[str, LayerForm]]:
-    """The versions of a model that are tried; some may be the same."""
-    yield forms.forms
-    for name in forms.quantized:
-        yield from _forms_of(forms, name).values()
-
-
-def rank_layers(
-    trials: Trials,
-    forms: LayerForms,
-    *,
-    context: str = "",
-    cache: TrialCache | None = None,
-    criterion: Criterion | None = None,
-) -> Sensitivity:
-    """Try each layer of a model alone in INT8, its input and its weight apart, and all layers but it.
-
-    Args:
-        trials: Of the model.
-        forms: Of its layers.
-        context: Of the trials, as `trtcal.analysis.trial_cache.trial_context` gives it; without it, of this model and
-            these images only.
-        cache: Where scores are looked up, and kept as soon as they are known; None keeps none.
-        criterion: What layers are ranked by; None takes that of the trials.
-
-    Raises:
-        DataError: No layer is quantized.
-        ModelError: A version does not run.
-        OutputError: The cache cannot be written.
-    """
-    if not forms.quantized:
-        raise DataError("no layer is quantized, so there is none to try: quantize one at least")
-    criterion = criterion or trials.criterion
-    scored = partial(_scored, trials, TrialCache() if cache is None else cache, context)
-    whole = scored(forms.forms)
-    found = {name: {part: scored(form) for part, form in _forms_of(forms, name).items()} for name in forms.quantized}
-    harm = {name: _key(scores["alone"], criterion) for name, scores in found.items()}
-    gain = {name: _key(scores["rest"], criterion) for name, scores in found.items()}
-    layers = {layer.name: layer for layer in trials.simulation.layers}
-    ranked = tuple(
-        LayerSensitivity(
-            layers[name],
-            rank=1 + sum(each < harm[name] for each in harm.values()),
-            rest_rank=1 + sum(each > gain[name] for each in gain.values()),
-            alone=found[name]["alone"],
-            activation=found[name]["activation"],
-            weight=found[name].get("weight"),
-            rest=found[name]["rest"],
-        )
-        for name in sorted(found, key=harm.__getitem__)
-    )
-    return Sensitivity(ranked, criterion, trials.reference, whole, forms.left)
-
-
 def measured(score: Score) -> dict[str, Any]:
     """A score for JSON, with the interval of its drop."""
     found = score_as_dict("", score, is_reference=not (score.distortions or score.unlike))
@@ -223,36 +178,16 @@ def measured(score: Score) -> dict[str, Any]:
     return found
 
 
-def _forms_of(forms: LayerForms, name: str) -> dict[Part, dict[str, LayerForm]]:
-    """A layer's trials; what is left in float or FP16 stays so in all of them."""
-    form = forms.forms[name]
-    others = {each: other for each, other in forms.forms.items() if each not in forms.quantized}
-    alone: dict[Part, LayerForm] = {"alone": form, "activation": LayerForm(activation=form.activation)}
-    if form.weight is not None:
-        alone["weight"] = LayerForm(weight=form.weight)
-    tried: dict[Part, dict[str, LayerForm]] = {part: {**others, name: each} for part, each in alone.items()}
-    return {**tried, "rest": {each: other for each, other in forms.forms.items() if each != name}}
-
-
-def _scored(trials: Trials, cache: TrialCache, context: str, forms: Mapping[str, LayerForm]) -> Score:
-    key = trial_key(context, forms)
-    known = cache.get(key)
-    if known is None:
-        known = trials.score(forms)
-        cache.put(key, known)
-    return known
-
-
 def _share(score: Score, criterion: Criterion) -> Share:
     return score.top1 if criterion == "top-1" else score.agreement
 
 
-def _key(score: Score, criterion: Criterion) -> tuple[float, float]:
+def harm(score: Score, criterion: Criterion) -> tuple[float, float]:
     """What a score is ranked by, the worst first."""
-    return _kept(score, criterion) if beyond_chance(score, criterion) else 0, sqnr_of(score)
+    return kept(score, criterion) if beyond_chance(score, criterion) else 0, sqnr_of(score)
 
 
-def _kept(score: Score, criterion: Criterion) -> float:
+def kept(score: Score, criterion: Criterion) -> float:
     """Images that a model gains against the float model, less those that it loses; or points of the task's measure."""
     if criterion == "task":
         return -drop_of(score, criterion)

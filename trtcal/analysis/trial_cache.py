@@ -41,7 +41,7 @@ from trtcal.tasks.task import Task
 
 FORMAT = 1
 
-VERSION = 4
+VERSION = 5
 """Part of every key; raised when the same forms on the same images come to give other scores."""
 
 EVERY = 1.0

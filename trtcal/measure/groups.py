@@ -1,13 +1,26 @@
 """Samples as models are measured on them: in groups of one size, so that no result depends on how they were batched."""
 
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
-from calibrators.batches import IMAGE, Array, Batch, Batches, bind
+from calibrators.batches import IMAGE, Array, Batch, Batches, TensorSpec, bind
 from engines.graph.chunks import filled
-from engines.sessions.onnxruntime import Session
 from trtcal.tasks.placement import Placement
+
+
+class Runs(Protocol):
+    """What runs a model."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What `run` takes."""
+        ...
+
+    def run(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs by name, for arrays by input name."""
+        ...
 
 
 class Singles:
@@ -65,7 +78,7 @@ def _joined(samples: Sequence[Batch]) -> Batch:
 
 
 def run_group(
-    session: Session, batch: Mapping[str, Array], *, count: int, size: int | None, sized: Collection[str] = ()
+    session: Runs, batch: Mapping[str, Array], *, count: int, size: int | None, sized: Collection[str] = ()
 ) -> dict[str, Array]:
     """The outputs of a session for a group of `count` samples.
 

@@ -13,7 +13,7 @@ from engines.simulation.switching_groups import SwitchGroup, switch_groups
 from trtcal.config.layer_forms import layer_forms
 from trtcal.config.layer_settings import LayerSettings
 from trtcal.config.settings import QuantConfig
-from trtcal.precision.search import Levels
+from trtcal.precision.prediction import Levels
 
 Candidate = Literal["int8", "fp16", "fp32"]
 

@@ -1,39 +1,38 @@
 """Mixed precision from images: calibrate on some, search by others, confirm on further ones."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 from calibrators.errors import ConfigError, DataError
-from calibrators.ranges import method_named
+from calibrators.methods.names import AUTO
 from calibrators.tabular import Row, Tabular
 from engines.collection.collect import Tensors
 from engines.inspection.layer_times import Precision, layer_times, read_times
-from engines.sessions.onnxruntime import OnnxRuntimeSession
-from engines.simulation.costs import inferred_shapes, macs, sized
-from engines.simulation.simulated_model import LayerForm, Simulation
-from trtcal.analysis.judging import Judging, Step, calibrated
-from trtcal.analysis.trial_cache import TrialCache, trial_context, trial_key
-from trtcal.analysis.trials import Trials
+from engines.simulation.simulated_model import Simulation
+from trtcal.analysis.auto_method import require_method
+from trtcal.analysis.judging import Judging, calibrated
+from trtcal.analysis.layer_macs import layer_macs
+from trtcal.analysis.step import Step
+from trtcal.analysis.trial_cache import TrialCache
 from trtcal.config.settings import QuantConfig
 from trtcal.data.images import ImageLoader, OnBadImage, PathLike
 from trtcal.data.preprocess import Preprocess
 from trtcal.data.split import COUNT, TEST_COUNT, ImageChoice, further
-from trtcal.measure.chance import Criterion
-from trtcal.measure.groups import Singles
-from trtcal.measure.measures import Score
+from trtcal.precision.additive import ON_FEW
 from trtcal.precision.ladders import Candidate, Costs, modelled
+from trtcal.precision.measuring import Measurer, Steps
 from trtcal.precision.result import CANDIDATES, MixedPrecision, mixed_precision
-from trtcal.precision.search import BY_ITSELF
 from trtcal.precision.target import Target
-from trtcal.tasks.summary import Summary
 from trtcal.tasks.task import Task, task_given
 
 CONFIRM_COUNT = 1500
 """Further images on which a choice must hold that does on the first: with these enough to tell a point of top-1."""
+
+FEW = (16, 64)
+"""Images that groups are measured alone on: at least and at most; between them an eighth of those to judge by first."""
 
 Unit = Literal["MACs x bits", "ms"]
 
@@ -74,9 +73,10 @@ def choose_precisions(
     config: QuantConfig | None = None,
     candidates: Sequence[Candidate] = CANDIDATES,
     profiles: Sequence[tuple[PathLike, Precision | None]] = (),
+    exhaustive: bool = False,
     choose: int | None = None,
     trials_file: str | os.PathLike[str] | None = None,
-    method: str = "entropy",
+    method: str = AUTO,
     preprocess: PathLike | Preprocess | None = None,
     count: int = COUNT,
     test_count: int = TEST_COUNT,
@@ -104,14 +104,16 @@ def choose_precisions(
         candidates: What layers may be switched to.
         profiles: Files of measured layer times, each with the precision of its engine (`read_times`); none models costs
             as multiply-accumulates times bits.
+        exhaustive: Whether groups are tried one by one in whole choices, instead of by predicted noise.
         choose: The number (from 1) of one of `MixedPrecision.choices`, to take instead of the cheapest that reaches the
             target. With the trials file of an earlier run it is not measured again.
         trials_file: Where scores are kept, and taken from on the next run.
-        method: The range method of layers whose settings name none.
+        method: The range method of layers whose settings name none; "auto" for what measures best.
         preprocess: As `ImageLoader` has it.
         count: How many images to calibrate on at most.
-        test_count: How many to judge by at most; and to order groups by.
-        confirm_count: On how many further ones a choice must hold that does on these, at most; 0 asks no more.
+        test_count: How many to judge by at most; groups alone are measured on `FEW` of them.
+        confirm_count: On how many further ones a choice must hold that does on these, at most, until no doubt is left;
+            0 asks no more.
         labels: Of the images to judge by.
         batch_size: Images decoded together; it does not change the result.
         seed: Of the choice of images.
@@ -124,7 +126,7 @@ def choose_precisions(
         TrtcalError: As those, and `read_times`.
     """
     target = Target.of(max_drop, target_accuracy, target_sqnr)
-    method_named(method)
+    require_method(method)
     measured = [read_times(path, precision) for path, precision in profiles]
     cache = TrialCache(trials_file)
     simulation = Simulation(model)
@@ -141,30 +143,33 @@ def choose_precisions(
         on_bad_image=on_bad_image,
         task=task_given(task),
     )
-    judging = calibrated(model, choice, step=step, tensors=tensors)
+    judging = calibrated(model, choice, step=step, tensors=tensors, method=method)
     test = judging.parts.test
     others = further(judging.parts, confirm_count) if confirm_count else None
-    images_in_all = test.count + (0 if others is None else others.count)
+    few, *_ = [test] if exhaustive else test.divided(min(max(FEW[0], test.count // 8), FEW[1]))
+    in_all = test.count + (0 if others is None else others.count)
+    stages = [] if others is None else [others] if exhaustive else others.divided(test.count)
     costs, notes = _costs(simulation, test, config or QuantConfig(), measured)
-    with cache, closing(_Steps(step)) as steps:
-        judge, *further_judge = (
-            _Measurer(simulation, loader, labelled=judging.labelled, task=judging.task, cache=cache, steps=steps)
-            for loader in (test, others)
-            if loader is not None
-        )
-        steps.begin("Running the float model", test.count)
+    with cache, closing(Steps(step)) as steps:
+        judges = [
+            Measurer(simulation, loader, labelled=judging.labelled, task=judging.task, cache=cache, steps=steps)
+            for loader in (few, test, *stages)
+        ]
+        steps.begin("Running the float model", few.count + test.count)
         result = mixed_precision(
             simulation,
             judging.statistics,
-            judge,
+            judges[1],
             target,
             costs,
-            further=further_judge[0] if further_judge else None,
-            method=method,
+            few=None if few is test else judges[0],
+            further=judges[2:],
+            method=judging.method,
             config=config,
             candidates=candidates,
+            exhaustive=exhaustive,
             choose=choose,
-            phase=lambda name, most: steps.begin(name, most * (test.count if name == BY_ITSELF else images_in_all)),
+            phase=lambda name, most: steps.begin(name, most * (few.count if name in ON_FEW else in_all)),
         )
     if result.config is not None:
         try:
@@ -172,96 +177,8 @@ def choose_precisions(
         except ConfigError as error:
             notes = (*notes, f"quantize and build refuse these settings: {error}")
     unit: Unit = "ms" if measured else "MACs x bits"
-    remembered = sum(each.remembered for each in (judge, *further_judge))
+    remembered = sum(each.remembered for each in judges)
     return PrecisionRun(result, judging, others, unit, remembered, (*judging.notes, *notes))
-
-
-class _Steps:
-    """One step of the work after another, each with a bar of its own."""
-
-    def __init__(self, step: Step) -> None:
-        self._step = step
-        self._open = ExitStack()
-        self._advance: Callable[[int], None] = lambda done: None
-
-    def begin(self, name: str, units: int) -> None:
-        """End the step before, and begin another."""
-        self._open.close()
-        self._advance = self._open.enter_context(self._step(name, units))
-
-    def advance(self, done: int) -> None:
-        """Count units of the step."""
-        self._advance(done)
-
-    def close(self) -> None:
-        """End the last step."""
-        self._open.close()
-
-
-class _Measurer:
-    """Scores of versions of a model on some images, which were measured in an earlier run or are measured now."""
-
-    def __init__(
-        self,
-        simulation: Simulation,
-        images: ImageLoader,
-        *,
-        labelled: bool,
-        task: Task,
-        cache: TrialCache,
-        steps: _Steps,
-    ) -> None:
-        self._simulation = simulation
-        self._images = images
-        self._labelled = labelled
-        self._task = task
-        self._cache = cache
-        self._steps = steps
-        self._remembered: set[str] = set()
-        self._measured: set[str] = set()
-
-    @property
-    def remembered(self) -> int:
-        """How many scores an earlier run had measured."""
-        return len(self._remembered)
-
-    @property
-    def reference(self) -> Score:
-        """The float model's own score."""
-        return self._trials.reference
-
-    @property
-    def criterion(self) -> Criterion:
-        """What counts."""
-        return self._trials.criterion
-
-    def worth(self, found: Score) -> float:
-        """The criterion's value; more is better."""
-        return self._trials.worth(found)
-
-    def score(self, forms: Mapping[str, LayerForm], *, whole: bool = False) -> Score:
-        """Of a version of the model; `whole`: one that adds up, as the summaries of an earlier run do not."""
-        key = trial_key(self._context, forms)
-        known = self._cache.get(key)
-        if known is not None and not (whole and isinstance(known.task, Summary)):
-            self._remembered |= {key} - self._measured
-            self._steps.advance(known.samples)
-            return known
-        found = self._trials.score(forms)
-        self._cache.put(key, found)
-        self._measured.add(key)
-        return found
-
-    @cached_property
-    def _trials(self) -> Trials:
-        """What measures; the float model runs when it is first asked for."""
-        return Trials(
-            self._simulation, self._images, labelled=self._labelled, task=self._task, progress=self._steps.advance
-        )
-
-    @cached_property
-    def _context(self) -> str:
-        return trial_context(self._simulation, self._images, labelled=self._labelled, task=self._task)
 
 
 def _costs(
@@ -281,20 +198,3 @@ def _costs(
         together |= times
     found = layer_times(together, simulation.layers, counts)
     return found.times, found.notes
-
-
-def layer_macs(simulation: Simulation, images: ImageLoader) -> dict[str, int]:
-    """Multiply-accumulates of a model's layers for one image; for as many as it takes where its batch is fixed.
-
-    Shapes are inferred from the image's; a sample is run where inference cannot tell one.
-    """
-    with OnnxRuntimeSession(simulation.floats) as session:
-        loader, size = images.for_model(session.inputs), session.fixed_batch or 1
-    with closing(iter(Singles(loader, size, labelled=False))) as samples:
-        sample = next(samples)
-    shapes = inferred_shapes(simulation.floats, {name: array.shape for name, array in sample.items()})
-    missing = [name for name in sized(simulation.layers) if name not in shapes]
-    if missing:
-        with OnnxRuntimeSession(simulation.version({}, outputs=missing)) as session:
-            shapes |= {name: array.shape for name, array in session.run(sample).items()}
-    return macs(simulation.layers, shapes)

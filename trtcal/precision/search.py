@@ -5,11 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-Levels = tuple[int, ...]
-"""By group, the level it is at: a number that rises with precision. Groups need not have the same levels."""
-
-Cost = Callable[[int, int], float]
-"""Of a group, by its index, at a level; it rises with the level."""
+from trtcal.precision.prediction import Cost, Levels
 
 Phase = Callable[[str, int], None]
 """Is told what begins, and how many evaluations it takes at most."""

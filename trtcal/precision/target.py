@@ -1,16 +1,23 @@
 """What a choice of precisions must reach: a bound on the drop, an accuracy, or a signal to noise ratio."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
 
 from calibrators.errors import DataError, ModelError, TrtcalError
 from trtcal.measure.bound import require_bound
 from trtcal.measure.chance import Criterion, drop_of, interval_of
-from trtcal.measure.measures import Score
+from trtcal.measure.distortion import Distortion
+from trtcal.measure.measures import Z95, Score
 from trtcal.tasks.measuring.result import TaskResult
 
 Kind = Literal["max-drop", "target-accuracy", "target-sqnr"]
+
+FEWEST_PARTS = 8
+"""Of images, before their differences tell how far a ratio over all of them may be off."""
 
 SLACK = 1e-12
 """0.35 % of 2,000 images is 7.000000000000001 of them."""
@@ -124,6 +131,40 @@ class Target:
         if not unsure:
             return None
         return f"{what} has a 95 % interval of {low:.2f} to {high:.2f}, beyond the bound"
+
+    @property
+    def noise(self) -> float | None:
+        """The noise energy over signal energy that it allows; None where it is no bound on noise."""
+        return 10 ** (-self.value / 10) if self.kind == "target-sqnr" else None
+
+    def sure(self, parts: Sequence[Score]) -> bool:
+        """Whether other images will hardly tell otherwise of scores that reach it together: by a 95 % interval.
+
+        Args:
+            parts: Of disjoint images, some dozens each.
+        """
+        whole = sum(parts, Score())
+        if self.kind == "target-sqnr":
+            return all(self._quiet([part.groups.get(name) for part in parts]) for name in whole.groups)
+        if self.kind == "target-accuracy" and whole.task is not None:
+            return False  # nothing tells how far it may be off
+        return self.within_noise(whole) is None
+
+    def _quiet(self, parts: Sequence[Distortion | None]) -> bool:
+        """Whether noise over signal is allowed at the upper end of its interval.
+
+        A ratio R = Σ N / Σ S over J parts has the variance J / (J - 1) Σ (N - R S)² / (Σ S)² (W. G. Cochran, Sampling
+        Techniques, 1977, section 6.4).
+        """
+        known = [part for part in parts if part is not None]
+        if len(known) < max(len(parts), FEWEST_PARTS):
+            return False
+        signal, noise = (np.array([getattr(part, name) for part in known]) for name in ("signal", "noise"))
+        if not np.sum(noise):
+            return True
+        ratio, count = np.sum(noise) / np.sum(signal), len(known)
+        error = math.sqrt(count / (count - 1) * np.sum((noise - ratio * signal) ** 2)) / np.sum(signal)
+        return bool(ratio + Z95 * error <= 10 ** (-self.value / 10))
 
     def __str__(self) -> str:
         return {

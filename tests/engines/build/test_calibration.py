@@ -37,7 +37,7 @@ def test_a_calibrator_without_calibrators(plain: Path, target: Path, tmp_path: P
         "TensorRT-RTX has no calibrators: ranges (entropy) were collected in ONNX Runtime, and Q/DQ nodes "
         in "".join(record.notes)
     )
-    expected = calibrate(collect(plain, batches(), tensors="all" if kept else "quantizable"))
+    expected = calibrate(collect(plain, batches(), tensors="all" if kept else "quantizable"), "entropy")
     assert record.cache_sha256 == expected.sha256
     assert path.exists() == kept
 

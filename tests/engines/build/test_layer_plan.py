@@ -52,11 +52,11 @@ def test_how_it_is_described():
 @pytest.mark.parametrize(
     ("methods", "expected"),
     [
-        ({}, "entropy"),
-        ({"a": "mse"}, "entropy"),
-        ({"a": "mse", "b": "mse"}, "mse"),
+        ({}, "mse"),
+        ({"a": "entropy"}, "mse"),
+        ({"a": "entropy", "b": "entropy"}, "entropy"),
         ({"a": "absmax", "b": "minmax"}, "minmax"),
-        ({"a": "mse", "b": "minmax"}, "entropy"),
+        ({"a": "entropy", "b": "minmax"}, "mse"),
     ],
 )
 def test_the_method_of_most(methods, expected):
@@ -80,9 +80,9 @@ def test_statistics_give_every_method(statistics):
     assert others["c"] is others["d"]
 
 
-def test_without_a_plan_statistics_give_entropy(statistics):
+def test_without_a_plan_statistics_give_the_default(statistics):
     main, others = scales_for(NO_PLAN, statistics)
-    assert (main.dumps(), others) == (calibrate(statistics, "entropy").dumps(), {})
+    assert (main.dumps(), others) == (calibrate(statistics, "mse").dumps(), {})
 
 
 def test_a_cache_gives_its_own_method(statistics):

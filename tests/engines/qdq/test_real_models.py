@@ -7,7 +7,7 @@ import trtcal
 from engines.graph.model import load_model
 from engines.qdq.placement import SMALL
 from engines.sessions.onnxruntime import OnnxRuntimeSession
-from trtcal.pipeline import collect_images
+from tests.trtcal.gathering import collect_images
 
 
 def quantized(model, images, preprocess, **options):

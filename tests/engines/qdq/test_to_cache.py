@@ -21,7 +21,7 @@ from engines.qdq.write import quantize
 from tests.engines.networks import Net, samples_of
 from tests.engines.qdq.refused import refused
 from tests.engines.zoo import ZOO
-from trtcal.pipeline import collect_images
+from tests.trtcal.gathering import collect_images
 
 CACHES = Path(__file__).resolve().parents[4] / "shared" / "data" / "caches"
 FILES = sorted(CACHES.iterdir()) if CACHES.is_dir() else []

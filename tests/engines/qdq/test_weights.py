@@ -22,7 +22,7 @@ from engines.structure.lint import structure_of
 from tests.engines.networks import Net, samples_of
 from tests.engines.qdq.test_dynamic import run, sqnr
 from tests.engines.zoo import ZOO
-from trtcal.pipeline import collect_images
+from tests.trtcal.gathering import collect_images
 
 
 def quantized(model, **options):

@@ -10,8 +10,9 @@ from calibrators.ranges import METHODS, calibrate
 from calibrators.statistics.file import Statistics
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from tests.engines.networks import Net, classifier
-from trtcal.analysis import comparison
-from trtcal.analysis.comparison import REFERENCE, compare, named, units
+from trtcal.analysis import comparison, judged_methods
+from trtcal.analysis.comparison import compare, named, units
+from trtcal.analysis.judged_methods import REFERENCE
 from trtcal.analysis.selection import Compared
 from trtcal.data.images import open_images
 from trtcal.measure.accuracy import evaluate
@@ -78,7 +79,7 @@ def test_neither_the_batch_size_nor_how_many_are_open_at_once_changes_anything(w
         other = open_images(test.source, OnnxRuntimeSession(model).inputs, batch_size=size)
         assert scores(compare(model, statistics, other)) == expected
     assert units(model, test, METHODS) == 30
-    monkeypatch.setattr(comparison, "AT_ONCE", 1)
+    monkeypatch.setattr(judged_methods, "AT_ONCE", 1)
     assert units(model, test, METHODS) == 30 * len(METHODS)
     assert scores(compare(model, statistics, test)) == expected
 
@@ -180,8 +181,13 @@ def test_without_class_scores_sqnr_ranks(tmp_path):
 def test_the_same_ranges_are_run_once_and_share_a_rank(work, monkeypatch):
     model, statistics, test = work
     opened = []
-    session = comparison.OnnxRuntimeSession
-    monkeypatch.setattr(comparison, "OnnxRuntimeSession", lambda source: opened.append(source) or session(source))
+    session = judged_methods.OnnxRuntimeSession
+
+    def opening(source, **options):
+        opened.append(source)
+        return session(source, **options)
+
+    monkeypatch.setattr(judged_methods, "OnnxRuntimeSession", opening)
     monkeypatch.setattr(comparison, "calibrate", lambda found, method: calibrate(found, "minmax"))
     found = compare(model, statistics, test, methods=["minmax", "entropy"])
     assert len(opened) == 2

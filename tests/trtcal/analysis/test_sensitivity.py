@@ -3,13 +3,16 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from calibrators.errors import DataError
 from engines.simulation.simulated_model import LayerForm
 from tests.trtcal.planted import formed, network, opened, rescaled, samples, stored
-from trtcal.analysis.sensitivity import criterion_named, rank_layers, trial_forms
+from trtcal.analysis.ranking import rank_layers as ranked
+from trtcal.analysis.ranking import trial_forms
+from trtcal.analysis.sensitivity import criterion_named
 from trtcal.analysis.trial_cache import TrialCache, trial_context, trial_key
 from trtcal.analysis.trials import Trials
 from trtcal.config.layer_forms import LayerForms
@@ -18,6 +21,9 @@ from trtcal.measure.chance import beyond_chance, lost
 from trtcal.measure.distortion import Distortion
 from trtcal.measure.measures import Score, Share
 from trtcal.tables.console import as_json
+
+rank_layers = partial(ranked, exhaustive=True)
+"""All trials, on all images."""
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from engines.sessions.onnxruntime import OnnxRuntimeSession
 from engines.simulation.simulated_model import Simulation
 from tests.engines.networks import selector
 from tests.trtcal.planted import formed
-from trtcal.analysis.error_report import errors_by_layer
+from trtcal.analysis.errors.error_report import errors_by_layer
 from trtcal.analysis.trials import Trials
 from trtcal.data.images import open_images
 from trtcal.measure.accuracy import evaluate

@@ -20,8 +20,9 @@ from trtcal.config.settings import QuantConfig
 from trtcal.data.images import open_images
 from trtcal.measure.accuracy import evaluate
 from trtcal.precision.ladders import modelled
-from trtcal.precision.result import mixed_precision, noise
+from trtcal.precision.result import mixed_precision
 from trtcal.precision.run import choose_precisions
+from trtcal.precision.scores import noise
 from trtcal.precision.target import Target
 
 
@@ -65,7 +66,7 @@ class Work:
 
     def search(self, target, *, config=None, further=False, **options):
         first = self.images.sampled(80) if further else self.images
-        rest = Trials(self.simulation, self.images.sampled(None, without=first.names)) if further else None
+        rest = [Trials(self.simulation, self.images.sampled(None, without=first.names))] if further else []
         config = deepcopy(config or QuantConfig()).add_type_config("MatMul", precision="int8")  # small, and asked for
         settings = config.settings(self.simulation.layers).layers
         return mixed_precision(
@@ -135,8 +136,8 @@ def test_int8_may_do_where_fp16_overflows(overflowing):
     assert found.found.order == ()
 
 
-def test_each_group_is_measured_both_ways_and_kept(plain):
-    found = plain.search(Target("target-sqnr", 45))
+def test_exhaustively_each_group_is_measured_both_ways_and_kept(plain):
+    found = plain.search(Target("target-sqnr", 45), exhaustive=True)
     assert (found.found.floor, found.found.top) == ((0,) * 5, (2,) * 5)
     for group in range(5):
         alone, lifted = ([2] * 5, [0] * 5)
@@ -189,7 +190,7 @@ def test_the_score_is_that_of_the_model_that_its_settings_give(plain, further):
 def test_fp16_layers_are_float_ones_in_the_model_that_is_written(plain):
     found = plain.search(Target("target-sqnr", 45))
     forms = {name: FLOAT if form.half else form for name, form in found.ladders.forms(found.best.levels).items()}
-    assert found.written == Trials(plain.simulation, plain.images).score(forms)
+    assert found.written == Trials(plain.simulation, plain.images).score_of(plain.simulation.version(forms))
     assert found.written != found.best.score
 
 

@@ -16,10 +16,10 @@ from engines.graph.model import input_specs
 from engines.graph.operators import ADDITIONS, CONVOLUTIONS, WEIGHTED
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from engines.simulation.simulated_model import Layer, LayerForm, Simulation
-from trtcal.analysis.fidelity import Channels, Fidelity, GridUse, Values, quantized
-from trtcal.analysis.layer_error import LayerError
-from trtcal.analysis.suspicion import Suspicion, suspicions
-from trtcal.analysis.weight_errors import WeightError, weight_error
+from trtcal.analysis.errors.fidelity import Channels, Fidelity, GridUse, Values, quantized
+from trtcal.analysis.errors.layer_error import LayerError
+from trtcal.analysis.errors.suspicion import Suspicion, suspicions
+from trtcal.analysis.errors.weight_errors import WeightError, weight_error
 from trtcal.data.images import ImageLoader
 from trtcal.measure.groups import Singles, run_group
 from trtcal.measure.measures import Score, score

@@ -8,7 +8,7 @@ import pytest
 from calibrators.grid import TENSORRT_WEIGHTS
 from calibrators.weights import weight_encoding
 from engines.simulation.simulated_model import Layer
-from trtcal.analysis.weight_errors import weight_error
+from trtcal.analysis.errors.weight_errors import weight_error
 
 
 def layer(shape, axis):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from calibrators.compiled import summing_kernel
 from calibrators.encoding import Encoding
 
 Values = npt.NDArray[np.floating[Any]]
@@ -40,16 +41,7 @@ class Fidelity:
         """Those of two arrays; the sums are in float64."""
         if np.shape(reference) != np.shape(values):
             return cls(unlike=1, arrays=1)
-        r, x = (np.asarray(each, np.float64).reshape(-1) for each in (reference, values))
-        finite = np.isfinite(r) & np.isfinite(x)
-        lost = r.size - int(np.count_nonzero(finite))
-        if lost:
-            r, x = r[finite], x[finite]
-        difference = r - x
-        # BLAS, with dot, would add in an order of its threads' choosing
-        signal, power, product, noise = (
-            float(np.einsum("i,i", a, b)) for a, b in ((r, r), (x, x), (r, x), (difference, difference))
-        )
+        signal, power, product, noise, lost = _moments(*map(_row, (reference, values)))
         return cls(signal, power, product, noise, lost, arrays=1)
 
     def __add__(self, other: "Fidelity") -> "Fidelity":
@@ -90,6 +82,29 @@ class Fidelity:
             return 1.0
         length = math.sqrt(self.signal) * math.sqrt(self.power)
         return 0.0 if length == 0 else max(-1.0, min(1.0, self.product / length))
+
+
+def _row(values: Values) -> Values:
+    """All values in a row, of a type that kernels take."""
+    array: Values = np.asarray(values)
+    return np.ravel(array if array.dtype == np.float32 else array.astype(np.float64))
+
+
+@summing_kernel
+def _moments(reference: Values, values: Values) -> tuple[float, float, float, float, int]:
+    """Σ r², Σ x², Σ r x, Σ (r - x)² in float64, and how many pairs hold NaN or infinity, which are left out."""
+    signal = power = product = noise = 0.0
+    lost = 0
+    for place in range(reference.size):
+        r, x = np.float64(reference[place]), np.float64(values[place])
+        if np.isfinite(r) and np.isfinite(x):
+            signal += r * r
+            power += x * x
+            product += r * x
+            noise += (r - x) * (r - x)
+        else:
+            lost += 1
+    return signal, power, product, noise, lost
 
 
 def decibels(signal: float, noise: float) -> float:

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from calibrators.encoding import Encoding
 from calibrators.grid import Grid
-from trtcal.analysis.fidelity import Channels, Fidelity, GridUse, quantized, spread
+from trtcal.analysis.errors.fidelity import Channels, Fidelity, GridUse, quantized, spread
 
 FLOATS = st.floats(-1e3, 1e3, width=32)
 ARRAYS = hnp.arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 6)), elements=FLOATS)

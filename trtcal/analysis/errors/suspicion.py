@@ -13,8 +13,8 @@ from calibrators.grid import TENSORRT_INT8
 from calibrators.methods.percentile import percentile_range
 from calibrators.statistics.file import Statistics
 from calibrators.statistics.tensor import TensorStatistics
-from trtcal.analysis.advice import Reason, advice
-from trtcal.analysis.layer_error import LayerError
+from trtcal.analysis.errors.advice import Reason, advice
+from trtcal.analysis.errors.layer_error import LayerError
 
 USUAL = 99.9
 """The percentile of the magnitudes above 0 that counts as the end of the usual values."""

@@ -5,8 +5,8 @@ from typing import Any
 
 from calibrators.tabular import Row
 from engines.simulation.simulated_model import Layer
-from trtcal.analysis.fidelity import Channels, Fidelity, GridUse
-from trtcal.analysis.weight_errors import WeightError
+from trtcal.analysis.errors.fidelity import Channels, Fidelity, GridUse
+from trtcal.analysis.errors.weight_errors import WeightError
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from calibrators.encoding import Encoding
 from engines.simulation.simulated_model import Layer
-from trtcal.analysis.fidelity import Fidelity, decibels, spread
+from trtcal.analysis.errors.fidelity import Fidelity, decibels, spread
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -78,7 +78,7 @@ def weight_error(layer: Layer, weight: Floats, encoding: Encoding) -> WeightErro
     before, after = (np.moveaxis(each, layer.axis, 0).reshape(each.shape[layer.axis], -1) for each in (weight, back))
     others = tuple(each for each in range(weight.ndim) if each != layer.summed)
     lost = weight.any(axis=others) & ~back.any(axis=others)
-    rows = [Fidelity.of(one, other) for one, other in zip(before, after, strict=True)]
+    rows = _by_row(before, after)
     return WeightError(
         sum(rows, Fidelity()),
         np.abs(before).max(axis=1, initial=0.0).astype(np.float64),
@@ -87,3 +87,15 @@ def weight_error(layer: Layer, weight: Floats, encoding: Encoding) -> WeightErro
         encoding.axis is not None,
         encoding.grid.bits,
     )
+
+
+def _by_row(before: Floats, after: Floats) -> list[Fidelity]:
+    """Of each row of two matrices; of all at once where nothing is left out of the sums."""
+    r, x = (each.astype(np.float64) for each in (before, after))
+    if not (np.isfinite(r).all() and np.isfinite(x).all()):
+        return [Fidelity.of(one, other) for one, other in zip(before, after, strict=True)]
+    difference = r - x
+    sums = [np.einsum("ij,ij->i", a, b).tolist() for a, b in ((r, r), (x, x), (r, x), (difference, difference))]
+    return [
+        Fidelity(signal, power, product, noise, arrays=1) for signal, power, product, noise in zip(*sums, strict=True)
+    ]

@@ -9,8 +9,8 @@ import pytest
 from engines.graph.model import input_specs
 from tests.engines.networks import Net
 from tests.trtcal.planted import changed, formed, network, opened, rescaled, samples, stored
-from trtcal.analysis.advice import Reason, advice
-from trtcal.analysis.error_report import errors_by_layer
+from trtcal.analysis.errors.advice import Reason, advice
+from trtcal.analysis.errors.error_report import errors_by_layer
 from trtcal.config.settings import QuantConfig
 
 

@@ -11,8 +11,8 @@ from engines.simulation.simulated_model import LayerForm
 from tests.engines.networks import Net, samples_of
 from tests.engines.zoo import ZOO
 from tests.trtcal.planted import formed, network, opened, rescaled, samples, stored
-from trtcal.analysis.error_report import errors_by_layer
-from trtcal.analysis.fidelity import Fidelity
+from trtcal.analysis.errors.error_report import errors_by_layer
+from trtcal.analysis.errors.fidelity import Fidelity
 from trtcal.config.settings import QuantConfig
 from trtcal.tables import console
 

@@ -1,0 +1,1 @@
+"""Where a quantized model departs from the float one, layer by layer, and which tensors look wrong."""
