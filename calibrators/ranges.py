@@ -16,7 +16,7 @@ from calibrators.errors import RangeError
 from calibrators.grid import TENSORRT_INT8, Grid
 from calibrators.methods.best import best_range
 from calibrators.methods.named import SINGLE
-from calibrators.methods.names import canonical, elsewhere
+from calibrators.methods.names import DEFAULT, canonical, elsewhere
 from calibrators.methods.percentile import percentile_range
 from calibrators.range import Range
 from calibrators.statistics.division import divided
@@ -78,7 +78,7 @@ def _percentile(name: str, percentage: str) -> Method:
     return Method(find)
 
 
-def range_of(statistics: TensorStatistics, method: str = "entropy", grid: Grid = TENSORRT_INT8) -> Range:
+def range_of(statistics: TensorStatistics, method: str = DEFAULT, grid: Grid = TENSORRT_INT8) -> Range:
     """The range of a tensor that a method chooses for a grid; as far below 0 as above it where the grid is symmetric.
 
     Args:
@@ -94,7 +94,7 @@ def range_of(statistics: TensorStatistics, method: str = "entropy", grid: Grid =
     return method_named(method).find(statistics, grid)
 
 
-def calibrate(statistics: Statistics, method: str = "entropy", *, version: int = NEWEST_VERSION) -> CalibrationCache:
+def calibrate(statistics: Statistics, method: str = DEFAULT, *, version: int = NEWEST_VERSION) -> CalibrationCache:
     """The calibration cache of a model: one scale per tensor, shared where TensorRT shares it.
 
     A tensor of zeros gets scale 0, as TensorRT writes it. Tensors of a group (both sides of a pooling layer or a
@@ -131,7 +131,7 @@ def calibrate(statistics: Statistics, method: str = "entropy", *, version: int =
 
 def encodings(
     statistics: Statistics,
-    method: str = "entropy",
+    method: str = DEFAULT,
     grid: Grid = TENSORRT_INT8,
     *,
     names: Collection[str] | None = None,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from trtcal.analysis.comparison import Comparison, compare
     from trtcal.analysis.layer_analysis import LayerAnalysis, analyse_layers
     from trtcal.analysis.run import sensitivity
+    from trtcal.choice.calibration import calibrate_model
     from trtcal.config.layer_settings import LayerSettings
     from trtcal.config.settings import QuantConfig
     from trtcal.conversion import Converted, convert
@@ -88,6 +89,7 @@ _HOMES = {
     "benchmark": "trtcal.speed.side_by_side",
     "build_engine": "engines.build.builder",
     "calibrate": "calibrators.ranges",
+    "calibrate_model": "trtcal.choice.calibration",
     "check_cache": "trtcal.pipeline",
     "choose_precisions": "trtcal.precision.run",
     "collect": "engines.collection.collect",
@@ -142,6 +144,7 @@ __all__ = [
     "benchmark",
     "build_engine",
     "calibrate",
+    "calibrate_model",
     "check_cache",
     "choose_precisions",
     "collect",

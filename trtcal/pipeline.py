@@ -2,23 +2,24 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import onnx
 
 from calibrators.cache.check import CacheFit, judge, require_cache_of
+from calibrators.cache.float_layers import FLOAT_BUDGET, within
 from calibrators.cache.sidecar import Sidecar, sidecar_path
 from calibrators.cache.text import CalibrationCache
 from calibrators.codecs.cache_file import load_cache
 from calibrators.errors import CacheError, CacheMismatchError, ConfigError, ModelError
 from calibrators.files import require_outputs, sha256_of, whole_file
+from calibrators.methods.names import DEFAULT
 from calibrators.statistics.file import Statistics
 from calibrators.statistics.origin import require_model
 from calibrators.weights import WeightMethod, weight_method_named
-from engines.build.layer_plan import METHOD, LayerPlan, method_of, scales_for, some
-from engines.collection.collect import Tensors, collect
+from engines.build.layer_plan import LayerPlan, method_of, scales_for, some
 from engines.graph.inputs import require_single_precision, runnable_inputs
 from engines.graph.model import (
     ModelSource,
@@ -46,7 +47,7 @@ from trtcal.data.preprocess import Preprocess
 from trtcal.data.split import COUNT
 
 
-def collect_images(
+def open_for(
     model: ModelSource,
     images: str | os.PathLike[str],
     *,
@@ -54,11 +55,9 @@ def collect_images(
     count: int | None = COUNT,
     batch_size: int = 8,
     seed: int = 0,
-    tensors: Tensors = "all",
     on_bad_image: OnBadImage = "error",
-    progress: Callable[[ImageLoader], Callable[[int], None]] | None = None,
-) -> tuple[Statistics, ImageLoader]:
-    """Open a folder of images (or arrays) for a model and gather statistics of its activations.
+) -> ImageLoader:
+    """Open a folder of images (or arrays) to calibrate a model on.
 
     Args:
         model: A path, or a model in memory.
@@ -67,16 +66,14 @@ def collect_images(
         count: At most so many images, sampled by `seed`; None for all.
         batch_size: Images decoded together; it does not change the result.
         seed: Of the sampling.
-        tensors: "all" for a cache that TensorRT can use, "quantizable" for what Q/DQ nodes need.
         on_bad_image: "error" or "skip".
-        progress: Given the loader, returns what is called with the number of images done.
 
     Raises:
-        TrtcalError: As `open_images` and `collect` raise it.
+        TrtcalError: As `open_images` raises it; or the model cannot be read, or is not FP32.
     """
     proto = loaded(model)
     require_single_precision(proto)
-    loader = open_images(
+    return open_images(
         images,
         runnable_inputs(proto),
         preprocess=preprocess,
@@ -85,8 +82,6 @@ def collect_images(
         seed=seed,
         on_bad_image=on_bad_image,
     )
-    advance = progress(loader) if progress is not None else None
-    return collect(model, loader, tensors=tensors, progress=advance), loader
 
 
 def quantize(
@@ -98,7 +93,8 @@ def quantize(
     weights: WeightMethod = "absmax",
     granularity: str = "channel",
     config: QuantConfig | str | os.PathLike[str] | None = None,
-    method: str = METHOD,
+    method: str = DEFAULT,
+    float_budget: float = FLOAT_BUDGET,
 ) -> qdq.QuantizedModel:
     """Write a cache's scales into a model as Q/DQ nodes.
 
@@ -113,6 +109,8 @@ def quantize(
         config: Which layers are quantized, and how, or the path of such a TOML file; it says what `weights` and
             `granularity` say, which go without it alone.
         method: The range method of layers that `config` names none for, where `cache` is statistics.
+        float_budget: Percent of the multiply-accumulates that may stay in float where the cache's side-car says of
+            which layers it pays; 0 for all in INT8.
 
     Raises:
         CacheMismatchError: The cache's side-car, or the statistics, name another model.
@@ -125,8 +123,10 @@ def quantize(
     plan = None if config is None else planned_layers(config, model, weights, granularity)
     ranges = ranges_for(model, cache, name=name)
     name = name if isinstance(cache, (CalibrationCache, Statistics)) else str(cache)
+    left = float_layers_of(ranges, float_budget)
+    plan = plan if plan is None else plan.leaving(left)
     scales, others = scales_for(plan or LayerPlan({}), ranges, method=method, name=name)
-    layers = None if plan is None else plan.choices
+    layers: Mapping[str, qdq.LayerChoice] = left if plan is None else plan.choices
     quantized = qdq.quantize(model, scales, weights=weights, granularity=granularity, layers=layers, caches=others)
     if plan is not None:
         quantized = as_planned(quantized, plan, scales)
@@ -150,6 +150,12 @@ def ranges_for(
     ranges = cache if isinstance(cache, CalibrationCache) else load_cache(cache)
     require_fit(ranges, model, name if isinstance(cache, CalibrationCache) else str(cache))
     return ranges
+
+
+def float_layers_of(ranges: CalibrationCache | Statistics, budget: float) -> dict[str, str]:
+    """Why some layers are better left in float, by name, as far as ranges tell it and a budget has room for them."""
+    known = None if isinstance(ranges, Statistics) else ranges.sidecar
+    return {} if known is None else within(known.float_layers, budget)
 
 
 def write_quantized(

@@ -5,11 +5,12 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calibrators.cache.float_layers import FloatLayer, float_layers_of
 from calibrators.errors import CacheError
 from calibrators.files import opened
 
@@ -41,6 +42,9 @@ class Sidecar:
         explicit: Scales for Q/DQ nodes where they differ from the cache's: TensorRT's caches give the output of an
             average pooling, and each part of a tensor, its input's scale, which its own kernels want, but which wastes
             levels elsewhere.
+        float_layers: What is better left in float, by the layer's name, what brings most first; empty where
+            nothing is, or that was not looked into.
+        judged: Where the method was chosen of several: the worst SQNR of each in dB, on images not calibrated on.
         versions: Version by package, such as {"trtcal": ..., "onnxruntime": ..., "numpy": ...}.
         cache_sha256: Of the cache's bytes; `CalibrationCache.save` fills it in. Where it differs, the side-car was left
             behind by an earlier cache of the same path, and nothing in it may be believed of this one.
@@ -59,6 +63,8 @@ class Sidecar:
     explicit: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     cache_sha256: str = ""
+    float_layers: Mapping[str, FloatLayer] = field(default_factory=dict)
+    judged: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, (fits, wanted) in _WANTED.items():
@@ -66,6 +72,7 @@ class Sidecar:
             if not fits(value):
                 raise CacheError(f"{name} of a side-car is {wanted}, not {value!r}")
         object.__setattr__(self, "image_sets", tuple(self.image_sets))
+        object.__setattr__(self, "float_layers", float_layers_of(self.float_layers))
 
     @classmethod
     def of(
@@ -135,7 +142,7 @@ class Sidecar:
         if values["format"] != FORMAT:
             raise CacheError(f"{source} has format {values['format']}, not {FORMAT}: update trtcal or {remedy}")
         known = {name: values[name] for name in (item.name for item in fields(cls)) if name in values}
-        missing = [name for name in _WANTED if name not in known and name != "explicit"]
+        missing = [name for name in _WANTED if name not in known and name not in _LATER]
         if missing:
             raise CacheError(f"{source} lacks {', '.join(missing)}; {remedy}")
         try:
@@ -149,7 +156,9 @@ class Sidecar:
 
     def to_dict(self) -> dict[str, Any]:
         """Its values by key, the file's layout version under `format`."""
-        return {"format": FORMAT, **{item.name: getattr(self, item.name) for item in fields(self)}}
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        values["float_layers"] = {name: asdict(layer) for name, layer in self.float_layers.items()}
+        return {"format": FORMAT, **values}
 
 
 def sidecar_path(cache: str | os.PathLike[str]) -> Path:
@@ -183,12 +192,24 @@ _WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
         ),
         "an object of scales",
     ),
+    "float_layers": (
+        lambda value: float_layers_of(value) is not None,
+        "an object of layers, each with a share and a reason",
+    ),
+    "judged": (
+        lambda value: isinstance(value, Mapping) and all(isinstance(item, (int, float)) for item in value.values()),
+        "an object of numbers",
+    ),
     "versions": (
         lambda value: isinstance(value, Mapping) and all(isinstance(item, str) for item in value.values()),
         "an object of texts",
     ),
     "cache_sha256": (lambda value: value == "" or _is_digest(value), "64 hexadecimal digits"),
 }
+
+
+_LATER = ("explicit", "float_layers", "judged")
+"""What files of earlier versions do not have."""
 
 
 def installed_versions(*packages: str) -> dict[str, str]:

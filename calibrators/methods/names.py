@@ -22,7 +22,14 @@ REMARKS: Mapping[str, str] = MappingProxyType(
         "best": "",
     }
 )
-"""By name, what help texts say of it in brackets; the default method first, and last the one that chooses."""
+"""By name, what help texts say of it in brackets; TensorRT's own first, last the one that chooses by tensor."""
+
+AUTO = "auto"
+"""In the place of a name: the method of a few that measures best on images that were not calibrated on."""
+
+DEFAULT = "mse"
+"""What `AUTO` stands for where there is nothing to measure on: of all, it loses least against the best of each model
+(`python -m benchmarks.league`)."""
 
 ALIASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

@@ -98,8 +98,10 @@ def test_a_range_is_symmetric(name: str, method: str) -> None:
     assert narrow.maximum == -narrow.minimum == pytest.approx(found.amax, rel=0.05)
 
 
-def test_entropy_is_the_default() -> None:
-    assert range_of(TENSORS["wide"]).amax == entropy_range(TENSORS["wide"], TENSORRT_INT8).amax != TENSORS["wide"].amax
+def test_the_default_is_what_measures_best_and_entropy_one_word_away() -> None:
+    entropy = range_of(TENSORS["wide"], "entropy").amax
+    assert entropy == entropy_range(TENSORS["wide"], TENSORRT_INT8).amax != TENSORS["wide"].amax
+    assert range_of(TENSORS["wide"]).amax == range_of(TENSORS["wide"], "mse").amax != entropy
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -254,7 +256,7 @@ def test_tensors_that_are_searched_side_by_side_have_their_own_ranges(method: st
 
 
 def test_the_header_is_of_the_tensorrt_asked_for() -> None:
-    assert calibrate(Statistics(TENSORS), version=8601).header == "TRT-8601-EntropyCalibration2"
+    assert calibrate(Statistics(TENSORS), "entropy", version=8601).header == "TRT-8601-EntropyCalibration2"
     assert calibrate(Statistics(TENSORS), "minmax", version=101401).header == "TRT-101401-MinMaxCalibration"
 
 
@@ -353,7 +355,7 @@ def tensorrts(shared_data: Path) -> CalibrationCache:
 
 
 def test_entropy_finds_tensorrts_scales(lenet: Statistics, tensorrts: CalibrationCache) -> None:
-    cache = calibrate(lenet)
+    cache = calibrate(lenet, "entropy")
     assert cache["data"] == pytest.approx(tensorrts["data"], rel=1e-4)
     for name in ("conv1", "pool1"):
         assert cache[name] == pytest.approx(tensorrts[name], rel=0.02)
@@ -385,6 +387,6 @@ def test_a_calibration_in_shards_writes_the_same_cache(lenet: Statistics, shared
 
 def test_the_scale_of_unclipped_images_from_0_to_1_is_known_from_the_wild() -> None:
     uniform = TensorStatistics.of((np.arange(2**16) / (2**16 - 1)).astype(np.float32))
-    cache = calibrate(Statistics({"data": uniform}))
+    cache = calibrate(Statistics({"data": uniform}), "entropy")
     assert cache.bits("data") == "3c010a14" == struct.pack(">f", 2048.5 / 2048 / 127).hex()
     assert TENSORRT_INT8.symmetric_amax(cache["data"]) == pytest.approx(2048.5 / 2048)

@@ -14,7 +14,8 @@ from calibrators.files import sha256_of
 from engines.graph.model import activations, load_model, model_digest
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from tests.engines.networks import classifier
-from trtcal.pipeline import collect_images, quantize, require_fit, require_same_model
+from tests.trtcal.gathering import collect_images
+from trtcal.pipeline import quantize, require_fit, require_same_model
 
 
 class TestCollectImages:
@@ -51,17 +52,6 @@ class TestCollectImages:
         all_at_once, _ = collect_images(job / "model.onnx", job / "images", batch_size=12)
         assert dict(one) == dict(all_at_once)
         assert one.provenance == all_at_once.provenance
-
-    def test_progress_is_told_the_loader_and_then_counts(self, job):
-        counts = []
-
-        def begun(loader):
-            counts.append(-loader.count)
-            return counts.append
-
-        collect_images(job / "model.onnx", job / "images", progress=begun)
-        assert counts[0] == -12
-        assert sum(counts[1:]) == 12
 
     def test_arrays_and_a_model_in_memory(self, job):
         pixels = np.random.default_rng(0).random((5, 3, 16, 16), np.float32)

@@ -13,12 +13,12 @@ from trtcal.tables import console
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from calibrators.cache.text import CalibrationCache
     from calibrators.statistics.file import Statistics
     from calibrators.tensorrt.calibrator import Calibrator
     from engines.build.request import BuildRequest
-    from engines.collection.collect import Tensors
     from engines.inspection.engine_record import Engine
-    from trtcal.analysis.selection import Compared
+    from trtcal.choice.calibration import Chosen
     from trtcal.config.settings import QuantConfig
     from trtcal.data.images import ImageLoader
     from trtcal.tasks.task import Task
@@ -111,7 +111,8 @@ def build(
     count: options.Count = 500,
     batch_size: options.CalibrationBatch = 8,
     seed: options.Seed = 0,
-    method: options.MethodOrAuto = "entropy",
+    method: options.MethodOrAuto = options.AUTO,
+    float_budget: options.FloatBudget = 5.0,
     task: options.TaskName = "auto",
     annotations: options.Annotations = None,
     confidence: options.Confidence = 0.25,
@@ -122,11 +123,12 @@ def build(
 
     An INT8 engine comes from a model with Q/DQ nodes, or from a float model and its calibration cache, or from a
     float model and images to calibrate on. --preprocess, --count, --batch-size, --seed, --method and --on-bad-image
-    go with --images; --method with --statistics-from, too. --method auto ranks every method on up to 500 other images,
-    as `trtcal compare` does, by --task, and takes the winner.
+    go with --images; --method with --statistics-from, too. --method and --float-budget mean what they do in
+    `trtcal calibrate`: without them, the method and the layers in float are those that measure best. Of a cache that
+    `trtcal calibrate` wrote, --float-budget takes what its side-car says.
 
-    TensorRT 8.6 to 10 reads the cache itself, or calibrates on the images itself, on the GPU, in batches of
-    --batch-size; it knows entropy and minmax, and gets the ranges of other methods, found in ONNX Runtime, as a cache.
+    TensorRT 8.6 to 10 reads the cache itself. With --method entropy or minmax it calibrates on the images itself, on
+    the GPU, in batches of --batch-size; it gets the ranges of other methods, found in ONNX Runtime, as a cache.
     TensorRT 11 and TensorRT-RTX cannot: the ranges are found in ONNX Runtime, and Q/DQ nodes written.
 
     A configuration says which layers are INT8, and which compute in FP16 or FP32 instead: also for a model with Q/DQ
@@ -135,18 +137,19 @@ def build(
 
     tensorrt builds on the GPU that the engine is for, tensorrt-rtx on any machine's CPU.
     """
-    from calibrators.ranges import calibrate
-    from calibrators.statistics.file import Statistics, merged_files
+    from calibrators.methods.names import DEFAULT
+    from calibrators.statistics.file import merged_files
     from engines.backends.backend import BuildOptions
     from engines.build.builder import fulfil
     from engines.build.layer_types import planned_for
     from engines.build.request import checked_request
     from trtcal.pipeline import require_same_model
-    from trtcal.tables.engine import built_as_dict, report
+    from trtcal.tables.inspection.engine import built_as_dict, report
 
     source = _source({"--cache": cache, "--images": images, "--statistics-from": statistics})
     if images is None:
-        options.require_no_calibration(context, [name for name in _CALIBRATION if name != "method" or not statistics])
+        useless = [name for name in _CALIBRATION if name != "method" or not statistics]
+        options.require_no_calibration(context, [*useless, *_JUDGING])
     if method != options.AUTO:
         options.require_no_calibration(context, _JUDGING, goes_with="--method auto, which judges methods by a task")
     if allow_version_mismatch and cache is None:
@@ -172,14 +175,16 @@ def build(
         inputs=[path for path in (cache, images, annotations, config, *(statistics or ())) if path is not None],
     )
     if source in ("--images", "--statistics-from"):
-        _require_use(request, source, method)
-    judged_by = options.task_of(task, annotations, confidence)
+        _require_use(request, source)
+    judged_by = options.stated_task(context, task, annotations, confidence)
+    if method == options.AUTO and source != "--images":
+        method = DEFAULT
     chosen = method if source in ("--images", "--statistics-from") and method != options.AUTO else None
     settings = _settings(context, config, skip or (), chosen)
     layers = None if settings is None else planned_for(request, settings)
     found = _Ranges(cache, method)
     if images is not None:
-        calibration = _Calibration(model, preprocess, count, batch_size, seed, method, on_bad_image)
+        calibration = _Calibration(model, preprocess, count, batch_size, seed, method, on_bad_image, float_budget)
         found = calibration.found(images, request, judged_by)
     elif statistics is not None:
         merged = merged_files(statistics)
@@ -188,16 +193,18 @@ def build(
     if method == options.AUTO and settings is not None:
         settings = options.with_method(context, settings, found.method, config)
         layers = planned_for(request, settings)
-    ranges = found.ranges
+    if layers is not None:
+        layers = layers.leaving(found.floats(float_budget))
     with console.staged_progress(f"Building with {request.backend.name}") as stages:
         if found.calibrator is not None and found.loader is not None:
             found.calibrator.progress = stages.count("Calibrating", found.loader.count)
         engine = fulfil(
             request,
-            cache=calibrate(ranges, found.method) if settings is None and isinstance(ranges, Statistics) else ranges,
+            cache=found.cache() if settings is None else found.ranges,
             calibrator=found.calibrator,
             allow_version_mismatch=allow_version_mismatch,
             layers=layers,
+            float_budget=float_budget,
             phase=stages.stage,
         )
     if json:
@@ -219,16 +226,12 @@ def _source(given: "Mapping[str, object]") -> str | None:
     return names[0] if names else None
 
 
-def _require_use(request: "BuildRequest", source: str, method: str) -> None:
+def _require_use(request: "BuildRequest", source: str) -> None:
     """Refuse images or statistics, from which ranges are found, where the build takes none."""
     if not request.needs_ranges:
         raise BuildError(
             f"{source} is for INT8 builds of float models, and {request.no_ranges_because}: leave out the "
             f"{'images' if source == '--images' else 'statistics'}"
-        )
-    if method == options.AUTO and source != "--images":
-        raise BuildError(
-            "--method auto ranks the methods on images, and statistics hold none: give --images, or name a method"
         )
 
 
@@ -255,25 +258,43 @@ class _Ranges:
         method: How they are chosen.
         loader: The images that were calibrated on, or will be.
         calibrator: With which TensorRT finds them.
-        compared: The ranking that chose the method.
+        chosen: What was found on them in ONNX Runtime.
     """
 
     ranges: "Path | Statistics | None"
     method: str
     loader: "ImageLoader | None" = None
     calibrator: "Calibrator | None" = None
-    compared: "Compared | None" = None
+    chosen: "Chosen | None" = None
+
+    def cache(self) -> "Path | CalibrationCache | None":
+        """What the ranges of all layers are read from, where no configuration wants several methods."""
+        from calibrators.ranges import calibrate
+        from calibrators.statistics.file import Statistics
+
+        if self.chosen is not None:
+            return self.chosen.cache
+        return calibrate(self.ranges, self.method) if isinstance(self.ranges, Statistics) else self.ranges
+
+    def floats(self, budget: float) -> "Mapping[str, str]":
+        """The layers that were found better left in float, and why."""
+        from calibrators.cache.float_layers import within
+
+        return {} if self.chosen is None else within(self.chosen.float_layers, budget)
 
     def say(self, engine: "Engine", *, stated: bool) -> None:
         """Tell, on standard error, what a user should know of them."""
         from trtcal.tables.comparison import in_order, say_notes
         from trtcal.tables.images import say_what_was_calibrated_on
 
-        if self.compared is not None:
-            console.note(f"note: ranges by {self.method}: {in_order(self.compared.comparison)}")
-            say_notes(self.compared, stated=stated)
+        compared = None if self.chosen is None else self.chosen.compared
+        if compared is not None:
+            console.note(f"note: ranges by {self.method}: {in_order(compared.comparison)}")
+            say_notes(compared, stated=stated)
         elif self.loader is not None:
             say_what_was_calibrated_on(self.loader, stated=stated)
+        for line in () if self.chosen is None else self.chosen.notes:
+            console.note(f"note: {line}")
         if self.loader is None or engine.record.quantization != "implicit" or self.calibrator is not None:
             return
         console.note(
@@ -292,11 +313,15 @@ class _Calibration:
     seed: int
     method: str
     on_bad_image: Literal["error", "skip"]
+    float_budget: float
 
     @property
     def kind(self) -> "type[Calibrator] | None":
         """The calibrator of TensorRT's that finds ranges by the very method; None for methods that it does not have."""
         from calibrators.ranges import METHODS, method_named
+
+        if self.method == options.AUTO:
+            return None
         from calibrators.tensorrt import int8
 
         kinds = (int8.EntropyCalibrator2, int8.MinMaxCalibrator)
@@ -304,23 +329,13 @@ class _Calibration:
         return next((kind for kind in kinds if METHODS[kind.method] == chosen), None)
 
     def found(self, images: Path, request: "BuildRequest", task: "Task") -> _Ranges:
-        """Ranges from images: by the best method; by TensorRT itself where it can, else from ONNX Runtime."""
-        tensors: Tensors = "all" if request.implicit else "quantizable"
-        if self.method == options.AUTO:
-            compared = self.ranked(images, task, tensors)
-            method = compared.comparison.winner.method
-            return _Ranges(compared.statistics, method, compared.parts.calibration, compared=compared)
+        """Ranges from images: by TensorRT itself where it can find them by the method, else from ONNX Runtime."""
+        from trtcal.choice.calibration import calibrate_images
+        from trtcal.data.split import ImageChoice
+
         if request.implicit and self.kind is not None:
             calibrator, loader = self.calibrator(images)
             return _Ranges(None, self.method, loader, calibrator)
-        statistics, loader = self.statistics(images, tensors=tensors)
-        return _Ranges(statistics, self.method, loader)
-
-    def ranked(self, images: Path, task: "Task", tensors: "Tensors") -> "Compared":
-        """Every method, the best first, on images that were not calibrated on."""
-        from trtcal.analysis.selection import compare_images
-        from trtcal.data.split import ImageChoice
-
         choice = ImageChoice(
             images,
             preprocess=self.preprocess,
@@ -330,41 +345,32 @@ class _Calibration:
             on_bad_image=self.on_bad_image,
             task=task,
         )
-        return compare_images(self.model, choice, tensors=tensors, step=console.progress)
+        chosen = calibrate_images(
+            self.model,
+            choice,
+            method=self.method,
+            float_budget=self.float_budget,
+            tensors="all" if request.implicit else "quantizable",
+            step=console.progress,
+        )
+        return _Ranges(chosen.statistics, chosen.method, chosen.loader, chosen=chosen)
 
-    def statistics(self, images: Path, *, tensors: "Tensors") -> "tuple[Statistics, ImageLoader]":
-        """Of activations, collected in ONNX Runtime, now."""
-        from calibrators.ranges import method_named
-        from trtcal.pipeline import collect_images
+    def loader(self, images: Path) -> "ImageLoader":
+        """Of the images."""
+        from trtcal.pipeline import open_for
 
-        method_named(self.method)
-        with console.images_progress("Calibrating") as progress:
-            return collect_images(
-                self.model,
-                images,
-                preprocess=self.preprocess,
-                count=self.count,
-                batch_size=self.batch_size,
-                seed=self.seed,
-                tensors=tensors,
-                on_bad_image=self.on_bad_image,
-                progress=progress,
-            )
-
-    def calibrator(self, images: Path) -> "tuple[Calibrator, ImageLoader]":
-        """What TensorRT calibrates with while it builds."""
-        from engines.graph.model import input_specs, load_model
-        from trtcal.data.images import open_images
-
-        kind = self.kind
-        assert kind is not None  # asked before
-        loader = open_images(
+        return open_for(
+            self.model,
             images,
-            input_specs(load_model(self.model)),
             preprocess=self.preprocess,
-            batch_size=self.batch_size,
             count=self.count,
+            batch_size=self.batch_size,
             seed=self.seed,
             on_bad_image=self.on_bad_image,
         )
+
+    def calibrator(self, images: Path) -> "tuple[Calibrator, ImageLoader]":
+        """What TensorRT calibrates with while it builds."""
+        kind, loader = self.kind, self.loader(images)
+        assert kind is not None  # asked before
         return kind(loader), loader

@@ -1,6 +1,5 @@
 """`trtcal calibrate`: from images to a calibration cache."""
 
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,7 +11,6 @@ from trtcal.tables import console
 
 if TYPE_CHECKING:
     from trtcal.tables.calibration import Calibrated
-    from trtcal.tasks.task import Task
 
 _CALIBRATION = ("preprocess", "count", "batch_size", "seed", "tensors", "on_bad_image")
 
@@ -37,7 +35,8 @@ def calibrate(
         Path | None,
         typer.Option(help="A folder of images, or arrays: .npz or .npy.", metavar="PATH", show_default=False),
     ] = None,
-    method: options.MethodOrAuto = "entropy",
+    method: options.MethodOrAuto = options.AUTO,
+    float_budget: options.FloatBudget = 5.0,
     task: options.TaskName = "auto",
     annotations: options.Annotations = None,
     confidence: options.Confidence = 0.25,
@@ -68,30 +67,46 @@ def calibrate(
     Images are run one at a time, so that the result depends neither on the batch size nor on the number of processor
     cores.
 
-    --method auto calibrates on --count images, ranks every method on up to 500 others as `trtcal compare` does, and
-    takes the winner; the ranges come from the images that were calibrated on alone.
+    Where nothing is asked for, trtcal chooses what measures best. --method auto judges a few range methods by the worst
+    output of the model in INT8, on up to 16 of the images while the others give the ranges, and takes the best; the
+    ranges that are written are that method's from all images. With --task it ranks every method by the task's measure
+    instead, on up to 500 further images, as `trtcal compare` does. --method entropy is what TensorRT's own calibrator
+    does. Layers that cost the outputs most stay in float, as far as --float-budget has room for them: the side-car
+    names each with its reason, and quantize and build obey it.
     """
     from engines.graph.model import load_model
-    from trtcal.tables.calibration import as_dict, show
-    from trtcal.tables.comparison import say_notes
-    from trtcal.tables.images import say_what_was_calibrated_on
+    from trtcal.analysis.auto_method import require_method
+    from trtcal.choice.calibration import calibrate_images
+    from trtcal.data.split import ImageChoice
+    from trtcal.tables.calibration import Calibrated, as_dict, say_images, show
 
-    _require_method(method, statistics_from)
+    require_method(method)
     read = [images, annotations, preprocess, *(statistics_from or [])]
     options.require_calibration_outputs(model, output, statistics, inputs=read)
     if (images is None) == (not statistics_from):
         raise DataError("give either --images or --statistics-from: one of them says what to calibrate on")
     if images is None:
-        options.require_no_calibration(context, _CALIBRATION)
+        options.require_no_calibration(context, (*_CALIBRATION, "float_budget", *_JUDGING))
     if method != options.AUTO:
         options.require_no_calibration(context, _JUDGING, goes_with="--method auto, which judges methods by a task")
-    judged_by = options.task_of(task, annotations, confidence)
+    judged_by = options.stated_task(context, task, annotations, confidence)
     load_model(model, weights=False)
-    if images is not None:
-        data = _Data(model, images, preprocess, count, batch_size, seed, tensors, on_bad_image)
-        done = data.ranked(judged_by) if method == options.AUTO else data.calibrated(method)
-    else:
+    if images is None:
         done = _merged(model, statistics_from or [], method)
+    else:
+        choice = ImageChoice(
+            images,
+            preprocess=preprocess,
+            count=count,
+            batch_size=batch_size,
+            seed=seed,
+            on_bad_image=on_bad_image,
+            task=judged_by,
+        )
+        chosen = calibrate_images(
+            model, choice, method=method, float_budget=float_budget, tensors=tensors, step=console.progress
+        )
+        done = Calibrated.by(chosen)
     if statistics is not None:
         done.statistics.save(statistics)
     done.cache.save(output)
@@ -101,68 +116,13 @@ def calibrate(
         show(output, done)
         if statistics is not None:
             console.say(f"statistics: {statistics}")
-    if done.compared is not None:
-        say_notes(done.compared, stated=preprocess is not None)
-    elif done.loader is not None:
-        say_what_was_calibrated_on(done.loader, stated=preprocess is not None)
+    say_images(done, stated=preprocess is not None)
     for line in done.notes:
         console.note(f"note: {line}")
 
 
-def _require_method(method: str, statistics_from: list[Path] | None) -> None:
-    from calibrators.ranges import method_named
-
-    if method != options.AUTO:
-        method_named(method)
-    elif statistics_from:
-        raise DataError(
-            "--method auto ranks the methods on images, and statistics hold none: give --images, or name a method"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Data:
-    """A model, and the options that go with --images."""
-
-    model: Path
-    images: Path
-    preprocess: str | None
-    count: int
-    batch_size: int
-    seed: int
-    tensors: Literal["all", "quantizable"]
-    on_bad_image: Literal["error", "skip"]
-
-    def calibrated(self, method: str) -> "Calibrated":
-        from calibrators.ranges import calibrate
-        from trtcal.pipeline import collect_images
-        from trtcal.tables.calibration import Calibrated
-
-        with console.images_progress("Calibrating") as progress:
-            options = {field.name: getattr(self, field.name) for field in fields(self)}
-            statistics, loader = collect_images(**options, progress=progress)
-        return Calibrated(statistics, calibrate(statistics, method), method, loader)
-
-    def ranked(self, task: "Task") -> "Calibrated":
-        from trtcal.analysis.selection import compare_images
-        from trtcal.data.split import ImageChoice
-        from trtcal.tables.calibration import Calibrated
-
-        choice = ImageChoice(
-            self.images,
-            preprocess=self.preprocess,
-            count=self.count,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            on_bad_image=self.on_bad_image,
-            task=task,
-        )
-        compared = compare_images(self.model, choice, tensors=self.tensors, step=console.progress)
-        winner = compared.comparison.winner
-        return Calibrated(compared.statistics, winner.cache, winner.method, compared.parts.calibration, compared)
-
-
 def _merged(model: Path, files: list[Path], method: str) -> "Calibrated":
+    from calibrators.methods.names import DEFAULT
     from calibrators.ranges import calibrate
     from calibrators.statistics.file import merged_files
     from trtcal.pipeline import require_same_model
@@ -170,4 +130,8 @@ def _merged(model: Path, files: list[Path], method: str) -> "Calibrated":
 
     statistics = merged_files(files)
     require_same_model(statistics, model)
+    if method == options.AUTO:
+        method = DEFAULT
+        console.note(f"note: ranges by {method}: statistics hold no images to judge methods on; --method names another")
+    console.note("note: no layer was tried in float, as statistics hold no images to try it on: all will be in INT8")
     return Calibrated(statistics, calibrate(statistics, method), method)

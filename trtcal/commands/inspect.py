@@ -32,7 +32,7 @@ def inspect(
     from engines.inspection.engine_record import Engine
     from engines.inspection.file import inspect as inspected
     from engines.inspection.file import is_model
-    from trtcal.tables import engine, structure
+    from trtcal.tables.inspection import engine, structure
 
     if kernels and is_model(file):
         raise BuildError(f"--kernels is for engines, and {file} is an ONNX model: leave it out, or build the model")

@@ -83,8 +83,16 @@ def mixed_precision(
             show_default=False,
         ),
     ] = None,
+    exhaustive: Annotated[
+        bool,
+        typer.Option(
+            "--exhaustive",
+            help="Try each group by itself in whole choices, on all images of --test-count, instead of predicting the "
+            "noise of choices: about ten times as long.",
+        ),
+    ] = False,
     resume: options.Resume = None,
-    method: options.Method = "entropy",
+    method: options.MethodOrAuto = options.AUTO,
     preprocess: options.Preprocess = None,
     count: options.CalibrationCount = 500,
     test_count: Annotated[
@@ -93,8 +101,8 @@ def mixed_precision(
     confirm_count: Annotated[
         int,
         typer.Option(
-            help="Further images, at most, on which a choice must hold that does on those of --test-count; 0 asks no "
-            "more.",
+            help="Further images, at most, on which a choice must hold that does on those of --test-count, where these "
+            "leave a doubt; 0 asks no more.",
             metavar="N",
             min=0,
         ),
@@ -127,13 +135,14 @@ def mixed_precision(
     """Find the layers to leave in higher precision so that the model reaches a target as cheaply as possible.
 
     Layers switch together where they share a quantized tensor or a scale, or where a residual addition is fused into
-    one. Each such group is tried by itself: it alone in higher precision, and it alone in lower. In order of the noise
-    that a switch takes out of the outputs for what it costs, a binary search finds how many switches reach the target;
-    then groups go back to lower precision while it still holds. Costs are MACs x bits, or the times of --profile.
+    one. The noise of each such group is measured alone, on few images. Noise adds up, nearly, so that the cheapest
+    choice of groups for a target can be reckoned; it is measured as a whole, which corrects the prediction, until no
+    choice is left that is cheaper by more than 2 % and might do. Costs are MACs x bits, or the times of --profile.
 
-    Choices are judged by images that were not calibrated on. Of many choices the cheapest would reach the target by
-    luck on a few of them, so one that does on those of --test-count must reach it on these and those of
-    --confirm-count together. Exit code 1, and no settings are written, where no choice reaches the target.
+    Choices are judged by images that were not calibrated on. The cheapest would reach the target by luck on a few of
+    them, so one that does on those of --test-count is measured on those of --confirm-count too, until chance leaves no
+    doubt or none are left, and must reach it on all of them together. Exit code 1, and no settings are written, where
+    no choice reaches the target. --exhaustive measures every group in whole choices, and what does on all images.
 
     The last table shows the choices that no other one beats in both accuracy and cost: switched are the groups, by
     their numbers in the table before, that are in higher precision. --choose takes another row than the cheapest that
@@ -170,6 +179,7 @@ def mixed_precision(
         test_images=test_images,
         config=None if config is None else QuantConfig.load(config),
         candidates=chosen,
+        exhaustive=exhaustive,
         choose=choose,
         profiles=profiles,
         trials_file=resume,
@@ -188,7 +198,7 @@ def mixed_precision(
     if statistics is not None:
         found.judging.statistics.save(statistics)
     if save_cache is not None:
-        calibrate(found.judging.statistics, method).save(save_cache)
+        calibrate(found.judging.statistics, found.judging.method).save(save_cache)
     if found.result.config is not None:
         found.result.config.save(output)
     if json:

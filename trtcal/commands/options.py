@@ -101,6 +101,14 @@ Skip = Annotated[
         show_default=False,
     ),
 ]
+Memory = Annotated[
+    float,
+    typer.Option(
+        help="Memory for activations and sessions that trials have in common. What does not fit is computed again.",
+        metavar="GB",
+        min=0.0,
+    ),
+]
 Resume = Annotated[
     Path | None,
     typer.Option(
@@ -121,15 +129,24 @@ METHODS = names.listed()
 Method = Annotated[
     str, typer.Option(help=f"How ranges are chosen: {METHODS}.", metavar="NAME", callback=names.canonical)
 ]
-AUTO = "auto"
-"""In place of a method's name: the one that does best on images that were not calibrated on."""
+AUTO = names.AUTO
 
 MethodOrAuto = Annotated[
     str,
     typer.Option(
-        help=f"How ranges are chosen: {METHODS}; or auto, the best of them on images not calibrated on.",
+        help=f"How ranges are chosen: auto, which judges a few methods on some of the images; {METHODS}.",
         metavar="NAME",
         callback=names.canonical,
+    ),
+]
+FloatBudget = Annotated[
+    float,
+    typer.Option(
+        help="Percent of the multiply-accumulates that may stay in float, in the layers that cost the outputs most (in "
+        "the first alone, four times as many); 0 for all in INT8.",
+        metavar="PERCENT",
+        min=0,
+        max=100,
     ),
 ]
 Workspace = Annotated[
@@ -212,6 +229,14 @@ def task_of(name: str, annotations: Path | None, confidence: float) -> "Task":
     return Task(name, annotations, confidence)
 
 
+def stated_task(context: typer.Context, name: str, annotations: Path | None, confidence: float) -> "Task":
+    """The task that the command line names; `trtcal.tasks.task.AUTO` where it says nothing of one."""
+    from trtcal.tasks.task import AUTO as ANY_TASK
+
+    task = task_of(name, annotations, confidence)
+    return task if is_stated(context, "task", "annotations", "confidence") else ANY_TASK
+
+
 def require_calibration_outputs(
     model: Path, cache: Path | None, statistics: Path | None, *, inputs: Iterable[Path | str | None]
 ) -> None:
@@ -247,9 +272,14 @@ def require_no_calibration(
         DataError: One of them is on the command line.
     """
     for name in names:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
+        if is_stated(context, name):
             raise DataError(f"--{name.replace('_', '-')} goes with {goes_with}, or leave it out")
+
+
+def is_stated(context: typer.Context, *names: str) -> bool:
+    """Whether any of these options is on the command line."""
+    sources = (context.get_parameter_source(name) for name in names)
+    return any(source is not None and source.name == "COMMANDLINE" for source in sources)
 
 
 def with_method(context: typer.Context, settings: "QuantConfig", method: str, config: Path | None) -> "QuantConfig":

@@ -61,8 +61,9 @@ def quantize(
     recover: Annotated[
         str | None,
         typer.Option(
-            help="Bring accuracy back that quantization loses, learning from --images: equalization, bias-correction, "
-            "adaround, or all. Each step is judged by other images, and left out where it does not help.",
+            help="Bring accuracy back that quantization loses, learning from --images: equalization, rounding, "
+            "bias-correction, adaround, or all. Each step is judged by other images, and left out where it does not "
+            "help.",
             metavar="A,B,C",
             show_default=False,
         ),
@@ -92,12 +93,13 @@ def quantize(
     method: Annotated[
         str | None,
         typer.Option(
-            help="With --statistics-from, how ranges are chosen, as trtcal calibrate takes it (default: entropy); with "
+            help="With --statistics-from, how ranges are chosen, as trtcal calibrate takes it (default: mse); with "
             "--recover, how where equalization makes them be found anew (default: as the cache's were).",
             metavar="NAME",
             show_default=False,
         ),
     ] = None,
+    float_budget: options.FloatBudget = 5.0,
     count: options.CalibrationCount = 500,
     test_count: options.TestCount = 500,
     batch_size: options.BatchSize = 8,
@@ -116,19 +118,22 @@ def quantize(
     or FP32 stay in float here, and trtcal build --config gives them that type. --skip leaves layers in float without a
     file.
 
+    Layers that the cache's side-car names as better left in float stay so, as far as --float-budget has room for them.
+
     With --recover the float model's weights and biases are changed so that less is lost. equalization rescales channels
-    so that one scale fits all of a weight, and finds ranges anew; bias-correction takes out the mean error of each
-    layer; adaround rounds each weight up or down as the layer's output wants it, which takes some seconds for a layer
-    of a small network, and minutes for one of thousands of inputs and outputs. The report tells what each step did on
-    images that none was learned from.
+    so that one scale fits all of a weight, and finds ranges anew; rounding chooses scales and levels of weights for the
+    least error of the layer's output, in closed form; bias-correction takes out the mean error of each layer; adaround
+    does what rounding does by gradients, which takes some seconds for a layer of a small network, and minutes for one
+    of thousands of inputs and outputs. It begins with weights that are not rounded yet: of both, the better is kept.
+    The report tells what each step did on images that none was learned from.
 
     With --dynamic no cache is needed, and the model is for ONNX Runtime alone: TensorRT has no dynamic INT8.
     """
     from calibrators.cache.sidecar import sidecar_path
     from calibrators.files import require_apart
+    from calibrators.methods.names import DEFAULT
     from calibrators.statistics.file import merged_files
     from calibrators.weights import weight_method_named
-    from engines.build.layer_plan import METHOD
     from trtcal.config.layer_settings import LayerSettings
     from trtcal.config.skipping import configured
     from trtcal.pipeline import quantize as quantized
@@ -184,6 +189,7 @@ def quantize(
             granularity=granularity,
             config=settings,
             method=method,
+            float_budget=float_budget,
             test_images=test_images,
             preprocess=preprocess,
             count=count,
@@ -197,9 +203,16 @@ def quantize(
         )
         report_recovery(output, run, json=json)
         return
-    chosen = method or METHOD
+    chosen = method or DEFAULT
     result = quantized(
-        model, source, output=output, weights=by, granularity=granularity, config=settings, method=chosen
+        model,
+        source,
+        output=output,
+        weights=by,
+        granularity=granularity,
+        config=settings,
+        method=chosen,
+        float_budget=float_budget,
     )
     report(output, result, json=json)
     if statistics:

@@ -33,8 +33,12 @@ def sensitivity(
     errors: Annotated[
         bool, typer.Option("--errors", help="Show the errors of all layers in INT8 only, without trying each.")
     ] = False,
+    exhaustive: Annotated[
+        bool, typer.Option("--exhaustive", help="Run all trials on all images, and predict none. Takes far longer.")
+    ] = False,
+    memory: options.Memory = 2.0,
     resume: options.Resume = None,
-    method: options.Method = "entropy",
+    method: options.MethodOrAuto = options.AUTO,
     config: options.Config = None,
     skip: options.Skip = None,
     preprocess: options.Preprocess = None,
@@ -60,17 +64,21 @@ def sensitivity(
     table has the layer that does most harm alone first. A drop of top-1 that may be chance, by its 95 % interval,
     counts as none: among such layers SQNR decides.
 
+    What a layer does alone is measured: on all images where layers do most harm or lose anything, and on the first few
+    where they do not. What its weight does, and all layers but it, is predicted, since differences add up nearly, and
+    checked for the worst three. --exhaustive runs it all.
+
     Images are parted as by `trtcal compare`: those that are judged by were not calibrated on.
     """
     from calibrators.files import require_outputs
-    from calibrators.ranges import method_named
     from engines.graph.model import files_of, load_model
+    from trtcal.analysis.auto_method import require_method
     from trtcal.analysis.run import sensitivity as analysed
     from trtcal.config.skipping import configured
     from trtcal.tables.images import say_if_few, say_what_was_read
     from trtcal.tables.sensitivity import remarks
 
-    method_named(method)
+    require_method(method)
     judged_by = options.task_of(task, annotations, confidence)
     settings = configured(config, skip or ())
     read = [Path(path) for path in (images, test_images, labels, annotations, preprocess, config) if path is not None]
@@ -85,6 +93,8 @@ def sensitivity(
             labels=labels,
             by=by,
             errors=errors,
+            exhaustive=exhaustive,
+            memory=int(memory * 10**9),
             resume=resume,
             method=method,
             config=settings,
@@ -101,7 +111,7 @@ def sensitivity(
         if resume is not None and resume.exists():
             console.note(f"{resume} holds the trials that were done: the same command goes on from there")
         raise
-    _report(model, method, found, output=output, json=json)
+    _report(model, found.judging.method, found, output=output, json=json)
     parts = found.judging.parts
     say_what_was_read(parts.calibration, stated=preprocess is not None)
     say_what_was_read(parts.test, stated=True)

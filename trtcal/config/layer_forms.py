@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from calibrators.encoding import Encoding
 from calibrators.errors import ModelError
 from calibrators.grid import TENSORRT_INT8
+from calibrators.methods.names import DEFAULT
 from calibrators.ranges import encodings
 from calibrators.statistics.file import Statistics
 from engines.graph.operators import CONVOLUTIONS
@@ -32,7 +33,7 @@ class LayerForms:
 def layer_forms(
     simulation: Simulation,
     statistics: Statistics,
-    method: str = "entropy",
+    method: str = DEFAULT,
     settings: Mapping[str, LayerSettings] | None = None,
 ) -> LayerForms:
     """The forms of a model's layers, as `engines.qdq.write` would write them.

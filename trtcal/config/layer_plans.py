@@ -26,6 +26,7 @@ def plan_of(resolved: Resolved, layers: Sequence[Layer]) -> LayerPlan:
         {name: settings.activation for name, settings in int8.items() if settings.activation is not None},
         tuple(_notes(resolved, weighted)),
         frozenset(name for name, settings in int8.items() if settings.power_of_two),
+        stated=resolved.stated,
     )
 
 

@@ -100,6 +100,7 @@ class Resolved:
             another precision.
         small: Products that are in float for their size alone (`engines.qdq.placement.is_small`).
         too_small: Likewise, rules that say how layers are quantized, all of which are such products.
+        stated: Layers that a rule says are to be INT8.
     """
 
     layers: Mapping[str, LayerSettings]
@@ -107,6 +108,7 @@ class Resolved:
     overruled: tuple[str, ...] = ()
     small: frozenset[str] = frozenset()
     too_small: tuple[str, ...] = ()
+    stated: frozenset[str] = frozenset()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -236,7 +238,8 @@ class LayerRules:
             if partner is not None and partner.precision != "int8" and "precision" not in chosen[layer.name]:
                 found[layer.name] = replace(found[layer.name], precision=partner.precision)
         overruled, too_small = tuple(self._overruled(layers, ends)), tuple(self._too_small(layers, small))
-        return Resolved(found, tuple(self._unused(layers)), overruled, small, too_small)
+        stated = frozenset(name for name, settings in chosen.items() if settings.get("precision") == "int8")
+        return Resolved(found, tuple(self._unused(layers)), overruled, small, too_small, stated)
 
     def _add(self: Rules, kind: Kind, targets: Any, settings: Mapping[str, Any]) -> Rules:
         stated = {key: value for key, value in settings.items() if value is not None}

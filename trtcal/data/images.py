@@ -118,6 +118,7 @@ class ImageLoader:
         self._key = inputs[0].name if inputs else IMAGE
         self._skip = on_bad_image == "skip"
         self._sizes: dict[str, Size] = {}
+        self._digests: dict[int, bytes] = {}
         self.available = len(self._samples.names)
         self.class_names = self._samples.class_names
         self._choose(count, frozenset())
@@ -155,6 +156,19 @@ class ImageLoader:
         if not other.names:
             raise DataError(f"none of the {self.available} samples of {self.source} is left: give more")
         return other
+
+    def divided(self, count: int) -> "list[ImageLoader]":
+        """Its own samples in two parts: `count` of them, each class its share, and the rest; one where none is left.
+
+        What these skip, this one has skipped, too.
+        """
+        if count >= self.count:
+            return [self]
+        others = set(self._samples.names).difference(self.names)
+        first = self.sampled(count, without=others)
+        second = self.sampled(None, without=others.union(first.names))
+        first._skipped = second._skipped = self._skipped
+        return [first, second]
 
     def _choose(self, count: int | None, without: frozenset[str]) -> None:
         self._choice = count, without
@@ -281,12 +295,15 @@ class ImageLoader:
         return self._batch({self._key: np.stack(list(rows.values()))}, list(rows)), bad
 
     def _content(self, position: int) -> bytes:
-        try:
-            return self._samples.content(position)
-        except DataError:
-            if not self._skip:
-                raise
-            return hashlib.sha256().digest()
+        """Each sample is read once, whatever choices of them there are."""
+        if position not in self._digests:
+            try:
+                self._digests[position] = self._samples.content(position)
+            except DataError:
+                if not self._skip:
+                    raise
+                self._digests[position] = hashlib.sha256().digest()
+        return self._digests[position]
 
     def _batch(self, arrays: dict[str, Array], positions: Sequence[int]) -> Batch:
         names, labels = self._samples.names, self._samples.labels

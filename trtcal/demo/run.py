@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from trtcal.measure.report import Report
     from trtcal.speed.benchmark import Latency
 
-METHOD = "entropy"
-"""How the demo chooses ranges: the default of `trtcal calibrate`."""
-
 BATCH_SIZE = 8
 """Images per run of the benchmark."""
 
@@ -94,10 +91,8 @@ def run(folder: Path, task: Task = "classify", *, step: Step) -> Outcome:
         fp32 = sessions.enter_context(trtcal.OnnxRuntimeSession(places.fp32))
         calibration = trtcal.ImageLoader(places.calibration, preprocess="unit", inputs=fp32.inputs)
 
-        with step("Calibrating", calibration.count) as advance:
-            statistics = trtcal.collect(places.fp32, calibration, progress=advance)
-            cache = trtcal.calibrate(statistics, method=METHOD)
-            cache.save(places.cache)
+        cache = trtcal.calibrate_model(places.fp32, calibration, step=step).cache
+        cache.save(places.cache)
         with step("Quantizing", None):
             quantized = trtcal.quantize(places.fp32, cache, output=places.int8)
         with step("Building engines", None) as advance:

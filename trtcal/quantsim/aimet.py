@@ -9,11 +9,12 @@ import numpy as np
 
 from calibrators.batches import Array, TensorSpec
 from calibrators.errors import ConfigError, DataError, listed
+from calibrators.methods.names import DEFAULT
 from engines.graph.runtime import DTYPES
 from engines.sessions.closing import Closing
 from engines.sessions.onnxruntime import Session
 
-SCHEME = "tf_enhanced"
+SCHEME = DEFAULT
 """Unless another is given."""
 
 

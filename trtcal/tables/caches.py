@@ -65,6 +65,7 @@ def _provenance(sidecar: Sidecar) -> str:
             f"from {sidecar.images} images{seed} (SHA-256 {', '.join(map(_brief, sidecar.image_sets)) or 'unknown'})",
             f"for the model of SHA-256 {_brief(sidecar.model_sha256) or 'unknown'}",
             f"preprocessing: {_preprocessing(sidecar)}",
+            *(f"better left in float: {name}, {layer.reason}" for name, layer in sidecar.float_layers.items()),
         ]
     )
 

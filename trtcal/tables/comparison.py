@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trtcal.analysis.comparison import REFERENCE, Comparison, Ranked
+from trtcal.analysis.comparison import Comparison, Ranked
+from trtcal.analysis.judged_methods import REFERENCE
 from trtcal.analysis.selection import Compared
 from trtcal.measure.chance import measure_named, worth_of
 from trtcal.measure.report import score_as_dict

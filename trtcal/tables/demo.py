@@ -5,7 +5,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trtcal.demo.run import MAX_DROP, METHOD, Outcome
+from engines.build.layer_plan import method_of
+from trtcal.demo.run import MAX_DROP, Outcome
 from trtcal.demo.verdict import Figures, next_step, verdict
 from trtcal.measure.measures import Score
 from trtcal.tables import console
@@ -58,7 +59,7 @@ def _rows(outcome: Outcome) -> list[tuple[str, str, str]]:
     before, after = (outcome.latencies[path.name] for path in (places.fp32, places.int8))
     return [
         ("ONNX model", _file(places.fp32), _file(places.int8)),
-        ("calibration/", "", f"{outcome.images} images, {METHOD}"),
+        ("calibration/", "", f"{outcome.images} images, {method_of(outcome.cache)}"),
         ("cache", "", f"{_file(places.cache)}, {len(outcome.cache)} tensors"),
         *_measured_rows(*_scores(outcome)),
         ("images/s", f"{before.throughput:,.0f}", f"{after.throughput:,.0f}"),
@@ -119,7 +120,7 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
             "fp32_engine": str(places.fp32_engine),
             "int8_engine": str(places.int8_engine),
         },
-        "calibration": {"images": outcome.images, "method": METHOD, "tensors": len(outcome.cache)},
+        "calibration": {"images": outcome.images, "method": method_of(outcome.cache), "tensors": len(outcome.cache)},
         "quantized": list(outcome.quantized.quantized),
         "left_float": dict(outcome.quantized.left_float),
         "accuracy": outcome.accuracy.to_dict(),

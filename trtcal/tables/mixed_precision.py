@@ -4,15 +4,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trtcal.analysis.comparison import REFERENCE
+from trtcal.analysis.judged_methods import REFERENCE
 from trtcal.analysis.sensitivity import measured
 from trtcal.measure.chance import drop_interval, drop_of, interval_of, measure_named
 from trtcal.measure.distortion import in_runs
 from trtcal.measure.measures import Score
 from trtcal.precision.ladders import Ladder
-from trtcal.precision.result import MixedPrecision, Point
+from trtcal.precision.result import MixedPrecision
 from trtcal.precision.run import PrecisionRun
-from trtcal.precision.search import changed
+from trtcal.precision.scores import Point
 from trtcal.tables import console
 from trtcal.tables.images import images_as_dict
 from trtcal.tables.left_float import left_in_float
@@ -31,8 +31,10 @@ def show(found: PrecisionRun) -> None:
         f"of {parts.test.source}{others}"
     )
     console.say(f"preprocessing: {parts.calibration.preprocess}")
-    further = f", {result.further} of them on all images" if found.further is not None else ""
-    console.say(f"target: {result.target}; {_counted(result.evaluations)}{further}; cost in {found.unit}")
+    further = f", {result.further} of them on further images" if found.further is not None else ""
+    console.say(
+        f"target: {result.target}; {_groups_alone(result)}{_counted(result.evaluations)}{further}; cost in {found.unit}"
+    )
     _print_groups(found)
     _print_choices(found)
     if result.best is not None:
@@ -40,6 +42,13 @@ def show(found: PrecisionRun) -> None:
         console.say(f"chosen: {row}, {layers_of(result, result.best)}, {in_words(result.best.score)}")
         if result.written is not None and result.written != result.best.score:
             console.say(f"as quantize writes it, FP16 layers in FP32 in ONNX Runtime: {in_words(result.written)}")
+
+
+def _groups_alone(result: MixedPrecision) -> str:
+    if result.exhaustive or not result.groups:
+        return ""
+    samples = max(score.samples for score in result.groups.values())
+    return f"{len(result.groups)} trials of one group on {samples} images; "
 
 
 def _counted(evaluations: int) -> str:
@@ -74,19 +83,18 @@ def _print_groups(found: PrecisionRun) -> None:
     result, top, floor = found.result, found.result.found.top, found.result.found.floor
     if top is None or not result.found.order:
         return
+    shown = [result.groups, result.without] if result.exhaustive else [result.groups]
     rows = []
     for group, number in _numbers(result).items():
-        ladder = result.ladders.groups[group]
-        alone, lifted = (result.at(changed(top, group, floor[group])), result.at(changed(floor, group, top[group])))
-        assert alone is not None and lifted is not None  # the search measures each group both ways
+        ladder, ends = result.ladders.groups[group], (floor[group], top[group])
         share = 100 * ladder.costs[floor[group]] / result.ladders.total(floor)
         chosen = "" if result.best is None else ladder.names[result.best.levels[group]]
-        rows.append(
-            [str(number), _group(ladder), f"{share:.1f} %", *_effect(result, alone), *_effect(result, lifted), chosen]
-        )
-    drop = [] if result.criterion == "SQNR" else ["drop"]
-    measures = [*drop, "SQNR"]
-    headings = ["group", "layers", "cost", *measures, *(f"{each} without" for each in measures), "chosen"]
+        scores = [each[group, end] for each, end in zip(shown, ends, strict=False)]
+        effects = [cell for score in scores for cell in _effect(result, score)]
+        rows.append([str(number), _group(ladder), f"{share:.1f} %", *effects, chosen])
+    measures = ["SQNR"] if result.criterion == "SQNR" or not result.exhaustive else ["drop", "SQNR"]
+    without = [f"{each} without" for each in measures if result.exhaustive]
+    headings = ["group", "layers", "cost", *measures, *without, "chosen"]
     console.table(
         "Groups of layers that switch together, first those that gain most for their cost in higher precision",
         headings,
@@ -94,9 +102,8 @@ def _print_groups(found: PrecisionRun) -> None:
         numeric=[heading for heading in headings if heading not in ("layers", "chosen")],
         optional=("cost",),
     )
-    console.say(
-        f"{', '.join(measures)}: with this group alone in lower precision; without: with all groups but this one in it"
-    )
+    told = "with this group alone in lower precision"
+    console.say(f"{', '.join(measures)}: {told}{'; without: with all groups but this one in it' if without else ''}")
 
 
 def _numbers(result: MixedPrecision) -> dict[int, int]:
@@ -116,10 +123,13 @@ def _switched(result: MixedPrecision, point: Point) -> str:
     return "; ".join(f"{name} {in_runs(sorted(each))}" for name, each in found.items())
 
 
-def _effect(result: MixedPrecision, point: Point) -> list[str]:
-    """What `_print_groups` tells of a point: the drop in points, or percent of images of another class; and SQNR."""
-    score, drop = point.score, list[str]()
-    if result.criterion != "SQNR":
+def _effect(result: MixedPrecision, score: Score) -> list[str]:
+    """What `_print_groups` tells: the drop in points, or percent of images of another class; and SQNR.
+
+    Of few images no drop is told.
+    """
+    drop = list[str]()
+    if result.criterion != "SQNR" and result.exhaustive:
         drop = [f"{drop_of(score, result.criterion):.2f}"]
     return [*drop, decibels(score.sqnr)]
 
@@ -240,6 +250,7 @@ def as_dict(model: Path, output: Path, found: PrecisionRun, notes: Sequence[str]
         "target": {"kind": result.target.kind, "value": result.target.value},
         "criterion": measure_named(result.criterion, result.reference),
         "reference": measured(result.reference),
+        "exhaustive": result.exhaustive,
         "cost_unit": found.unit,
         "cost_of_whole": dict(result.ladders.whole),
         "evaluations": result.evaluations,
@@ -280,13 +291,11 @@ def _point(result: MixedPrecision, point: Point) -> dict[str, Any]:
 
 
 def _group_dict(result: MixedPrecision, group: int) -> dict[str, Any]:
-    ladder, floor, top = result.ladders.groups[group], result.found.floor, result.found.top
-    ways: dict[str, dict[str, Any]] = {"alone": {}, "lifted": {}}
-    for way, others in (("alone", top), ("lifted", floor)):
-        for level in ladder.levels:
-            point = None if others is None else result.at(changed(others, group, level))
-            if point is not None:
-                ways[way][ladder.names[level]] = measured(point.score)
+    ladder = result.ladders.groups[group]
+    ways = {
+        way: {name: measured(scores[group, level]) for level, name in ladder.names.items() if (group, level) in scores}
+        for way, scores in (("alone", result.groups), ("lifted", result.without))
+    }
     return {
         "number": _numbers(result).get(group),
         "layers": list(ladder.layers),

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from trtcal.analysis.comparison import REFERENCE
+from trtcal.analysis.judged_methods import REFERENCE
 from trtcal.measure.chance import measure_named
 from trtcal.recovery.plan import Recovered
 from trtcal.recovery.run import RecoveryRun

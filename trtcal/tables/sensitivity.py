@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from trtcal.analysis.comparison import REFERENCE
-from trtcal.analysis.error_report import ErrorReport
+from trtcal.analysis.errors.error_report import ErrorReport
+from trtcal.analysis.errors.layer_error import LayerError
+from trtcal.analysis.judged_methods import REFERENCE
 from trtcal.analysis.layer_analysis import LayerAnalysis
-from trtcal.analysis.layer_error import LayerError
-from trtcal.analysis.sensitivity import LayerSensitivity, Sensitivity, measured
+from trtcal.analysis.sensitivity import LayerSensitivity, Part, Sensitivity, measured
 from trtcal.measure.chance import drop_of, interval_of, measure_named
 from trtcal.measure.measures import Score
 from trtcal.tables import console
@@ -29,6 +29,7 @@ RANKING_LEGEND = (
     "rank: 1 does most harm; drop (or agree), SQNR: with the layer alone in INT8; input, weight: with that part alone\n"
     "all but: with all layers but it; its rank: 1 for the layer whose absence helps most"
 )
+PREDICTED_LEGEND = "~: predicted from two other trials, as differences add up nearly; --exhaustive runs all trials"
 
 
 def remarks(found: LayerAnalysis) -> Iterator[str]:
@@ -63,6 +64,12 @@ def _of_ranking(ranking: Sensitivity) -> Iterator[str]:
         yield (
             f"{others} within the 95 % interval of the first one's {_measure(ranking)}: by that alone their order may "
             "be chance; SQNR tells finer"
+        )
+    few = [each.alone for each in ranking.layers if each.alone.samples < ranking.reference.samples]
+    if few:
+        yield (
+            f"{len(few)} of {len(ranking.layers)} layers were tried on the first {few[0].samples} images only, as they "
+            "do least harm; what input, weight and all but it do was measured on these, or predicted"
         )
     ranks = [each.rank for each in ranking.layers]
     for rank in sorted({rank for rank in ranks if ranks.count(rank) > 1}):
@@ -141,6 +148,8 @@ def _print_ranking(ranking: Sensitivity) -> None:
         optional=("operator", "its rank"),
     )
     console.say(RANKING_LEGEND)
+    if any(each.predicted for each in ranking.layers):
+        console.say(PREDICTED_LEGEND)
 
 
 def _headings(ranking: Sensitivity) -> list[str]:
@@ -160,10 +169,14 @@ def _rank_cells(each: LayerSensitivity, ranking: Sensitivity) -> list[str]:
         *_harm(each.alone, ranking),
         _decibels(each.alone.sqnr),
         _decibels(each.activation.sqnr),
-        "-" if each.weight is None else _decibels(each.weight.sqnr),
-        ", ".join([*_harm(each.rest, ranking)[:1], _decibels(each.rest.sqnr)]),
+        "-" if each.weight is None else _predicted("weight", each) + _decibels(each.weight.sqnr),
+        _predicted("rest", each) + ", ".join([*_harm(each.rest, ranking)[:1], _decibels(each.rest.sqnr)]),
         str(each.rest_rank),
     ]
+
+
+def _predicted(part: Part, layer: LayerSensitivity) -> str:
+    return "~" if part in layer.predicted else ""
 
 
 def _harm(score: Score, ranking: Sensitivity) -> list[str]:

@@ -176,7 +176,11 @@ def test_what_is_read_is_not_overwritten(command: Command, model: Path, cache: P
         (["--cache", "absent.cache"], "absent.cache"),
         (["--images", "absent"], "absent"),
         (["--images", "IMAGES", "--method", "guess"], "guess"),
-        (["--images", "IMAGES", "--task", "detect"], "--task goes with --method auto, which judges methods by a task"),
+        (
+            ["--images", "IMAGES", "--method", "minmax", "--task", "detect"],
+            "--task goes with --method auto, which judges methods by a task",
+        ),
+        (["--images", "IMAGES", "--task", "detect"], "no adapter of task detect fits"),
         (["--images", "IMAGES", "--method", "auto", "--task", "detect"], "no adapter of task detect fits"),
     ],
 )

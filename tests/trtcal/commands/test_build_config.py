@@ -162,7 +162,7 @@ def test_a_builder_that_chose_otherwise_is_told(monkeypatch, build, calibrated):
         ),
         ("", ["--statistics-from", "model.npz", "--cache", "model.cache"], "give either --cache or --statistics-from"),
         ("", ["--statistics-from", "model.npz", "--count", "3"], "--count goes with --images"),
-        ("", ["--statistics-from", "model.npz", "--method", "auto"], "--method auto ranks the methods on images, and"),
+        ("", ["--statistics-from", "model.npz", "--task", "classify"], "--task goes with --images"),
         ("", [], "an INT8 build of a float model needs ranges"),
         ("[default]\nweigth = 'mse'\n", ["--cache", "model.cache"], "unknown key 'weigth' (did you mean 'weight'?)"),
     ],

@@ -15,7 +15,7 @@ from tests.engines.networks import classifier
 @pytest.fixture
 def cache(command, job):
     options = ["--images", job / "images", "--preprocess", "unit", "-o", job / "model.cache"]
-    assert command("calibrate", job / "model.onnx", *options)[0] == 0
+    assert command("calibrate", job / "model.onnx", *options, "--method", "entropy", "--float-budget", 0)[0] == 0
     return job / "model.cache"
 
 

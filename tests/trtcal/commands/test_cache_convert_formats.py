@@ -107,7 +107,7 @@ def test_a_header_for_other_formats(convert, cache, tmp_path):
 @pytest.mark.parametrize("name", ["onnxruntime-json", "ppq", "ranges"])
 def test_a_model_has_no_header_to_lose(convert, command, job, name):
     options = ["--images", job / "images", "--preprocess", "unit", "-o", job / "model.cache"]
-    command("calibrate", job / "model.onnx", *options)
+    command("calibrate", job / "model.onnx", *options, "--float-budget", 0)
     command("quantize", job / "model.onnx", "--cache", job / "model.cache", "-o", job / "int8.onnx")
     code, out, _ = convert(job / "int8.onnx", "--to", name, "-o", job / "there", "--json")
     assert (code, json.loads(out)["losses"]) == (0, [])
@@ -115,7 +115,7 @@ def test_a_model_has_no_header_to_lose(convert, command, job, name):
 
 def test_into_a_model(convert, command, job):
     options = ["--images", job / "images", "--preprocess", "unit", "-o", job / "model.cache"]
-    command("calibrate", job / "model.onnx", *options)
+    command("calibrate", job / "model.onnx", *options, "--float-budget", 0)
     command("quantize", job / "model.onnx", "--cache", job / "model.cache", "-o", job / "int8.onnx")
     convert(job / "model.cache", "--to", "trtcal", "-o", job / "own.json")
     assert convert(job / "own.json", job / "model.onnx", "--to", "qdq", "-o", job / "again.onnx")[0] == 0
@@ -238,7 +238,7 @@ def test_other_commands_tell_how_to_convert(name, command, convert, job, cache):
 
 def test_a_model_with_its_weights(convert, command, job):
     options = ["--images", job / "images", "--preprocess", "unit", "-o", job / "model.cache"]
-    command("calibrate", job / "model.onnx", *options)
+    command("calibrate", job / "model.onnx", *options, "--float-budget", 0)
     command("quantize", job / "model.onnx", "--cache", job / "model.cache", "-o", job / "int8.onnx")
     code, out, err = convert(job / "int8.onnx", "--to", "aimet-2.0.0", "-o", job / "e2")
     assert (code, err) == (0, "")

@@ -98,7 +98,18 @@ def test_the_winners_cache_is_what_calibrate_gives(compare, command, job):
     cache = CalibrationCache.load(job / "best.cache")
     assert (cache.sidecar.method, cache.sidecar.images, cache.sidecar.tensors) == (value["winner"], 5, "all")
     assert Statistics.load(job / "kept.npz").provenance.count == 5
-    given = ["--images", job / "images", "--preprocess", "unit", "--count", 5, "--method", value["winner"]]
+    given = [
+        "--images",
+        job / "images",
+        "--preprocess",
+        "unit",
+        "--count",
+        5,
+        "--method",
+        value["winner"],
+        "--float-budget",
+        0,
+    ]
     assert command("calibrate", job / "model.onnx", *given, "-o", job / "plain.cache")[0] == 0
     given = ["--statistics-from", job / "kept.npz", "--method", value["winner"]]
     assert command("calibrate", job / "model.onnx", *given, "-o", job / "later.cache")[0] == 0

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = sorted((ROOT / "trtcal" / "commands").glob("*.py"))
 SHARED = {"options"}
 BELOW = [path for package in ("calibrators", "engines", "trtcal") for path in sorted((ROOT / package).rglob("*.py"))]
-BELOW = [path for path in BELOW if path.parent.name not in ("commands", "tables")]
+BELOW = [path for path in BELOW if not {"commands", "tables"} & set(path.relative_to(ROOT).parts)]
 BELOW = [path for path in BELOW if path.relative_to(ROOT).as_posix() not in ("trtcal/cli.py", "trtcal/verbs.py")]
 
 
@@ -41,6 +41,6 @@ def test_nothing_below_imports_commands_or_tables() -> None:
 
 
 def test_tables_import_no_command() -> None:
-    tables = list((ROOT / "trtcal" / "tables").glob("*.py"))
+    tables = list((ROOT / "trtcal" / "tables").rglob("*.py"))
     assert tables
     assert not [name for path in tables for name in imported(path) if name.startswith("trtcal.commands")]

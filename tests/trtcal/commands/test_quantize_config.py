@@ -91,22 +91,24 @@ def test_weights_by_layer(quantize, calibrated):
 
 
 def test_range_methods_by_layer_come_from_statistics(quantize, calibrated):
-    text = '[[layer]]\nname = "b/Conv"\nactivation = "mse"\n'
+    text = '[[layer]]\nname = "b/Conv"\nactivation = "entropy"\n'
     code, _, _, record = quantize(text, ranges="--statistics-from")
     assert code == 0
     statistics = merged_files([calibrated / "model.npz"])
     entropy, mse = calibrate(statistics, "entropy"), calibrate(statistics, "mse")
-    assert record["scales"]["image"] == entropy["image"]
-    assert record["scales"]["pooled"] == mse["pooled"] != entropy["pooled"]
-    assert [record["layers"][name]["activation"] for name in LAYERS] == ["entropy", "mse", "entropy"]
-    assert record["cache_sha256"] == entropy.sha256
+    assert record["scales"]["image"] == mse["image"]
+    assert record["scales"]["pooled"] == entropy["pooled"] != mse["pooled"]
+    assert [record["layers"][name]["activation"] for name in LAYERS] == ["mse", "entropy", "mse"]
+    assert record["cache_sha256"] == mse.sha256
 
 
 def test_a_method_for_all_layers_is_that_methods_cache(quantize, calibrated):
     assert quantize('[default]\nactivation = "mse"\n', ranges="--statistics-from")[3]["calibration"]["method"] == "mse"
 
 
-def test_statistics_without_a_configuration_are_entropys(command, calibrated):
+def test_statistics_without_a_configuration_are_by_the_default(command, calibrated):
+    source = ["--statistics-from", calibrated / "model.npz"]
+    assert command("calibrate", calibrated / "model.onnx", *source, "-o", calibrated / "model.cache")[0] == 0
     for ranges in (["--cache", calibrated / "model.cache"], ["--statistics-from", calibrated / "model.npz"]):
         assert command("quantize", calibrated / "model.onnx", *ranges, "-o", calibrated / f"{ranges[0]}.onnx")[0] == 0
     assert (calibrated / "--cache.onnx").read_bytes() == (calibrated / "--statistics-from.onnx").read_bytes()
@@ -124,6 +126,7 @@ def test_shards_merge(command, calibrated):
         ["--statistics", shards[0], "--statistics", shards[1]],
         ["--statistics-from", calibrated / "model.npz"],
     ):
+        ranges += ["--method", "entropy"]
         assert command("quantize", calibrated / "model.onnx", *ranges, *output)[0] == 0
         scales = json.loads((calibrated / "int8.onnx.json").read_text())["scales"]
         assert scales == trtcal.quantize(calibrated / "model.onnx", calibrated / "model.cache").scales

@@ -10,7 +10,7 @@ from calibrators.cache.text import CalibrationCache
 from engines.graph.model import load_model
 from tests.engines.networks import classifier
 
-STEPS = ["equalization", "bias-correction", "adaround"]
+STEPS = ["equalization", "rounding", "bias-correction", "adaround"]
 COARSE = '[default]\nweight_bits = 3\ngranularity = "tensor"\n'
 
 
@@ -18,7 +18,20 @@ COARSE = '[default]\nweight_bits = 3\ngranularity = "tensor"\n'
 def recover(command, job):
     """Quantizes the job's model with recovery and further options; gives code, output, messages."""
     options = ["--images", job / "images", "--preprocess", "unit", "--count", 6]
-    assert command("calibrate", job / "model.onnx", *options, "-o", job / "model.cache")[0] == 0
+    assert (
+        command(
+            "calibrate",
+            job / "model.onnx",
+            *options,
+            "--method",
+            "entropy",
+            "--float-budget",
+            0,
+            "-o",
+            job / "model.cache",
+        )[0]
+        == 0
+    )
     (job / "coarse.toml").write_text(COARSE)
 
     def run(
@@ -46,7 +59,7 @@ def timeless(out):
         assert step.pop("seconds") >= 0
         for layer in step.get("layers", {}).values():
             assert layer.pop("seconds") >= 0
-        if step["step"] == "adaround":
+        if step["step"] in ("rounding", "adaround"):
             step.pop("note")
     return value
 
@@ -82,9 +95,10 @@ def test_json_and_the_sidecar_say_all_of_it(recover, job):
     for step in told["steps"]:
         assert step["before"]["top1"]["total"] == 6
         assert step["kept"] <= (step["after"] is not None)
-    equalization, correction, adaround = told["steps"]
+    equalization, rounding, correction, adaround = told["steps"]
     assert equalization["sets"] == [["a/Conv", "b/Conv"], ["b/Conv", "scores/MatMul"]]
     assert set(equalization["skipped"]) == {"scores/MatMul"}
+    assert set(rounding["layers"]) == {"a/Conv", "b/Conv", "scores/MatMul"}
     assert set(correction["shifts"]) == set(adaround["layers"]) == {"a/Conv", "b/Conv", "scores/MatMul"}
     record = json.loads((job / "r.onnx.json").read_text())
     written = timeless(json.dumps(record))["recovery"]
@@ -137,8 +151,8 @@ def test_ranges_are_found_anew_and_that_is_said(recover, job):
     assert code == 0, err
     value = json.loads(out)
     assert (code, value["recovery"]["kept"]) == (0, ["equalization"])
-    assert "so that their ranges were found anew, by entropy: the scales are not those of the cache" in err
-    assert "the cache does not say by which method its ranges were found: entropy was taken" in err
+    assert "so that their ranges were found anew, by mse: the scales are not those of the cache" in err
+    assert "the cache does not say by which method its ranges were found: mse was taken" in err
     old = CalibrationCache.load(job / "tensorrt.cache")
     assert value["scales"]["pooled"] != old["pooled"]
     code, out, err = recover(
@@ -159,7 +173,20 @@ def test_the_preprocessing_is_the_caches(recover, job):
 
 def test_statistics_instead_of_a_cache(recover, command, job):
     options = ["--images", job / "images", "--preprocess", "unit", "--statistics", job / "s.npz"]
-    assert command("calibrate", job / "model.onnx", *options, "-o", job / "other.cache")[0] == 0
+    assert (
+        command(
+            "calibrate",
+            job / "model.onnx",
+            *options,
+            "--method",
+            "entropy",
+            "--float-budget",
+            0,
+            "-o",
+            job / "other.cache",
+        )[0]
+        == 0
+    )
     given = ["--statistics", job / "s.npz", "--recover", "all", "--images", job / "images", "--json"]
     code, out, err = command("quantize", job / "model.onnx", *given, "-o", job / "r.onnx")
     assert code == 0, err
@@ -172,7 +199,7 @@ def test_a_configuration_is_obeyed(recover, job):
     value = json.loads(out)
     assert code == 0, err
     assert value["quantized"] == ["a/Conv", "scores/MatMul"]
-    assert set(value["recovery"]["steps"][2]["layers"]) == {"a/Conv", "scores/MatMul"}
+    assert set(value["recovery"]["steps"][3]["layers"]) == {"a/Conv", "scores/MatMul"}
     model = load_model(job / "r.onnx")
     (levels,) = (onnx.numpy_helper.to_array(each) for each in model.graph.initializer if each.name == "a_w_quantized")
     assert np.abs(levels).max() <= 7

@@ -29,7 +29,7 @@ def run(command, tmp_path):
         ("compare", "--methods", "minmax,mse"),
         ("sensitivity",),
         ("mixed-precision", "--target-sqnr", 20, "--confirm-count", 0),
-        ("calibrate", "--method", "auto"),
+        ("calibrate", "--task", "outputs"),
     ],
 )
 def test_what_can_be_compared_is_and_the_rest_is_named(run, tmp_path, options):

@@ -61,7 +61,7 @@ def test_what_it_says(sensitivity, job):
 
 
 def test_json_says_all_of_it(sensitivity, job):
-    code, out, err = sensitivity("--json", "-o", job / "found.json", "--method", "minmax")
+    code, out, err = sensitivity("--json", "-o", job / "found.json", "--method", "minmax", "--exhaustive")
     assert code == 0, err
     value = json.loads(out)
     assert json.loads((job / "found.json").read_text()) == value
@@ -93,15 +93,26 @@ def test_twice_and_with_other_batches_it_is_the_same(sensitivity):
 
 
 def test_it_goes_on_from_its_file(sensitivity, job):
-    first, again = (json.loads(sensitivity("--json", "--resume", job / "kept.json")[1]) for _ in range(2))
+    every = ("--json", "--exhaustive", "--resume", job / "kept.json")
+    first, again = (json.loads(sensitivity(*every)[1]) for _ in range(2))
     assert (first.pop("trials"), again.pop("trials")) == ({"run": 13, "known": 0}, {"run": 0, "known": 13})
     assert again.pop("notes") == [*first.pop("notes"), "13 of 13 trials were done before"]
     assert again == first
-    other = json.loads(sensitivity("--json", "--resume", job / "kept.json", "--method", "minmax")[1])
+    other = json.loads(sensitivity(*every, "--method", "minmax")[1])
     assert other["trials"]["known"] == 3  # weights alone have the same scales by any method
     shutil.move(job / "model.onnx", job / "moved.onnx")
-    moved = json.loads(sensitivity("--json", "--resume", job / "kept.json", model=job / "moved.onnx")[1])
+    moved = json.loads(
+        sensitivity("--json", "--exhaustive", "--resume", job / "kept.json", model=job / "moved.onnx")[1]
+    )
     assert moved["trials"] == {"run": 0, "known": 13}
+
+
+def test_few_trials_go_on_from_their_file(sensitivity, job):
+    first, again = (json.loads(sensitivity("--json", "--resume", job / "kept.json")[1]) for _ in range(2))
+    assert (first.pop("trials")["known"], again.pop("trials")["run"]) == (0, 0)
+    (told,) = {*again.pop("notes")} - {*first.pop("notes")}
+    assert "were done before" in told
+    assert again == first
 
 
 def test_a_planted_layer_is_named(sensitivity, tmp_path):
@@ -188,7 +199,17 @@ def test_bad_input_is_refused_in_a_line(sensitivity, job):
 
 def test_ctrl_c_keeps_what_was_done(job):
     """A run that is interrupted in its trials says where they are, and the next one takes them."""
-    arguments = ["sensitivity", "model.onnx", "--images", "images", "--preprocess", "unit", "--resume", "kept.json"]
+    arguments = [
+        "sensitivity",
+        "model.onnx",
+        "--images",
+        "images",
+        "--preprocess",
+        "unit",
+        "--resume",
+        "kept.json",
+        "--exhaustive",
+    ]
     code = (
         "import sys, time; import trtcal.analysis.trial_cache as store; put = store.TrialCache.put\n"
         "def slow(self, key, score):\n"
@@ -230,7 +251,7 @@ def test_a_real_network(command, shared_data, tmp_path):
     code, out, err = command(
         "sensitivity", shared_data / "models" / "mlperf_tiny_kws_dscnn.onnx", "--json",
         "--images", shared_data / "images" / "kws01_1000.npz", "--preprocess", "none",
-        "--count", 200, "--test-count", 100,
+        "--count", 200, "--test-count", 100, "--method", "entropy",
     )  # fmt: skip
     assert code == 0, err
     value = json.loads(out)

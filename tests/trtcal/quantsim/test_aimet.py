@@ -91,8 +91,8 @@ def test_quant_schemes_that_are_none():
         QuantSim(two_products(), quant_scheme=3)
     with pytest.raises(RangeError, match=r"not of type dict .an example of the inputs is given as dummy_input=."):
         QuantSim(two_products(), {"x": X})
-    with pytest.raises(ConfigError, match="scheme is 'mse', and quant_scheme, which means the same, 'tf': give one"):
-        QuantSim(two_products(), "mse", quant_scheme="tf")
+    with pytest.raises(ConfigError, match="scheme is 'sqnr', and quant_scheme, which means the same, 'tf': give one"):
+        QuantSim(two_products(), "sqnr", quant_scheme="tf")
 
 
 def test_a_callback_runs_its_session_as_it_does_in_aimet():

@@ -63,7 +63,7 @@ def test_names_are_those_of_the_exported_model(name, tmp_path):
 def test_the_numbers_are_aimets(tmp_path):
     """min, max, scale, offset, bit width: of a symmetric INT8 activation with range 2, an asymmetric and a wide one."""
     model = two_products()
-    sim = QuantSim(model)
+    sim = QuantSim(model, "tf_enhanced")
     sim.set_and_freeze("x", Encoding.symmetric(2.0))
     sim.set_and_freeze("rectified", Encoding(np.float32(0.5), np.int32(3), Grid(4, signed=False, symmetric=False)))
     sim.set_and_freeze("a", Encoding.symmetric(3.0, Grid(16, narrow=True)))

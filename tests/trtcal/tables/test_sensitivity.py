@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from trtcal.analysis.advice import HARMFUL
-from trtcal.analysis.error_report import ErrorReport
-from trtcal.analysis.suspicion import Suspicion
+from trtcal.analysis.errors.advice import HARMFUL
+from trtcal.analysis.errors.error_report import ErrorReport
+from trtcal.analysis.errors.suspicion import Suspicion
 from trtcal.measure.distortion import Distortion
 from trtcal.measure.measures import Score, Share
 from trtcal.tables import sensitivity

@@ -10,7 +10,7 @@ from engines.inspection.engine_record import Engine, EngineRecord
 from engines.inspection.inspect import rescaling
 from engines.inspection.kernels import Kernel, KernelTensor, shape_text, type_name
 from trtcal.tables import console
-from trtcal.tables.findings import grouped, show_findings
+from trtcal.tables.inspection.findings import grouped, show_findings
 
 _STYLES = {"INT8": "green", "FP32": "yellow"}
 _NAMES = 4

@@ -7,7 +7,7 @@ from engines.qdq.read import NO_DYNAMIC
 from engines.structure.findings import WeightedOperator
 from engines.structure.lint import Structure
 from trtcal.tables import console
-from trtcal.tables.findings import show_findings
+from trtcal.tables.inspection.findings import show_findings
 from trtcal.tables.left_float import left_in_float
 
 

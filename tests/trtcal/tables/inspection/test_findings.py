@@ -3,7 +3,7 @@
 import pytest
 
 from engines.structure.findings import Finding
-from trtcal.tables.findings import LONGEST_NAME, grouped, show_findings
+from trtcal.tables.inspection.findings import LONGEST_NAME, grouped, show_findings
 
 LONG = "/model/" + "block/" * 20 + "Conv"
 FINDINGS = (

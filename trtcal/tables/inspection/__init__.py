@@ -1,0 +1,1 @@
+"""What an engine, or a model with Q/DQ nodes, is made of, and what is wrong with it."""
