@@ -93,9 +93,7 @@ def test_range_methods_of_single_layers_come_from_statistics(world, plain, targe
     assert again.cache_sha256 == calibrate(collect(plain, batches(), tensors="quantizable"), "entropy").sha256
     assert again.quantization == "explicit"
     assert world.calibrated == []
-    with pytest.raises(
-        CacheError, match="wants ranges by minmax for c2, and the cache holds those of mse: give the"
-    ):
+    with pytest.raises(CacheError, match="wants ranges by minmax for c2, and the cache holds those of mse: give the"):
         build_engine(plain, **given, cache=cache_of(plain))
 
 
