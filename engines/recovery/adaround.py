@@ -32,19 +32,11 @@ from calibrators.batches import Batch
 from calibrators.encoding import Encoding
 from calibrators.weights import weight_encoding
 from engines.graph.constants import constant, replace_constant
-from engines.recovery.affine import Affine, bias_name, floats_of, give_biases, weight_of
+from engines.recovery.affine import Affine, bias_name, floats_of, weight_of
 from engines.recovery.channels import bounds_of
 from engines.recovery.patches import Singles
 from engines.recovery.reconstruction import Targets, fake_quantized, read_by, targets_of, together
-from engines.recovery.rounded import (
-    Rounded,
-    RoundedModel,
-    alpha_of,
-    candidates,
-    rows_of,
-    scales_of,
-    taken_apart_wrongly,
-)
+from engines.recovery.rounded import Rounded, RoundedModel, alpha_of, candidates, rows_of, scales_of, taken_apart
 from engines.recovery.rounding import Product, learned
 from engines.simulation.simulated_model import LayerForm
 
@@ -76,13 +68,7 @@ def adarounded(
         ModelError: The model does not run, or has no layer of a name.
     """
     told = progress or (lambda done: None)
-    graph = ir.from_proto(model)
-    layers, skipped = candidates(model, graph, forms)
-    layers = give_biases(graph, layers.values())
-    result = ir.to_proto(graph)
-    for name, why in taken_apart_wrongly(result, layers, batches).items():
-        skipped[name] = why
-        del layers[name]
+    result, layers, skipped = taken_apart(model, forms, batches)
     version = fake_quantized(result, layers.values(), forms)
     found = dict[str, Rounded]()
     for group in together(layers.values()):

@@ -23,25 +23,16 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnx_ir as ir
 
 from calibrators.batches import Batch
 from calibrators.encoding import Encoding
 from engines.graph.constants import constant, replace_constant
-from engines.recovery.affine import Affine, bias_name, floats_of, give_biases, weight_of
+from engines.recovery.affine import Affine, bias_name, floats_of, weight_of
 from engines.recovery.gram import Doubles, Gram
 from engines.recovery.levels import Curvature, Levels, errors_of, fed_back, settled
 from engines.recovery.patches import Places, Singles, columns, places_of
 from engines.recovery.reconstruction import session_of
-from engines.recovery.rounded import (
-    Rounded,
-    RoundedModel,
-    alpha_of,
-    candidates,
-    rows_of,
-    scales_of,
-    taken_apart_wrongly,
-)
+from engines.recovery.rounded import Rounded, RoundedModel, alpha_of, rows_of, scales_of, taken_apart
 from engines.simulation.simulated_model import LayerForm
 
 IMAGES = 128
@@ -86,11 +77,10 @@ def rounded(
     from threadpoolctl import threadpool_limits
 
     told = progress or (lambda done: None)
-    graph = ir.from_proto(model)
-    layers, skipped = candidates(model, graph, forms)
-    layers = give_biases(graph, layers.values())
-    floats, result = ir.to_proto(graph), ir.to_proto(graph)
-    skipped |= {**taken_apart_wrongly(floats, layers, batches), **_too_large(layers)}
+    floats, layers, skipped = taken_apart(model, forms, batches)
+    result = onnx.ModelProto()
+    result.CopyFrom(floats)
+    skipped |= _too_large(layers)
     layers = {name: layer for name, layer in layers.items() if name not in skipped}
     if not layers:
         return RoundedModel(result, {}, skipped)

@@ -14,7 +14,7 @@ from calibrators.batches import Batch
 from calibrators.encoding import Encoding
 from calibrators.errors import ModelError
 from engines.graph.constants import constant
-from engines.recovery.affine import Affine, affines_of_fixed_size, bias_name, floats_of, matrices
+from engines.recovery.affine import Affine, affines_of_fixed_size, bias_name, floats_of, give_biases, matrices
 from engines.recovery.patches import Singles, columns, given
 from engines.recovery.reconstruction import chosen, session_of
 from engines.simulation.simulated_model import LayerForm
@@ -85,6 +85,18 @@ def candidates(
         if name in wanted and layer.shared
     }
     return {name: layer for name, layer in found.items() if name in wanted and name not in skipped}, skipped
+
+
+def taken_apart(
+    model: onnx.ModelProto, forms: Mapping[str, LayerForm], batches: Iterable[Batch]
+) -> tuple[onnx.ModelProto, dict[str, Affine], dict[str, str]]:
+    """The model with a bias for each layer that can be rounded; these layers; and of the others why they cannot."""
+    graph = ir.from_proto(model)
+    layers, skipped = candidates(model, graph, forms)
+    layers = give_biases(graph, layers.values())
+    result = ir.to_proto(graph)
+    skipped |= taken_apart_wrongly(result, layers, batches)
+    return result, {name: layer for name, layer in layers.items() if name not in skipped}, skipped
 
 
 def taken_apart_wrongly(

@@ -1,7 +1,6 @@
 """What quantization does to each layer of a model, from images: the errors of all in INT8, and the harm of each."""
 
 import os
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 from calibrators.tabular import Row, Tabular
@@ -10,7 +9,7 @@ from trtcal.analysis.errors.error_report import ErrorReport, errors_by_layer
 from trtcal.analysis.judging import Judging
 from trtcal.analysis.ranking import planned_samples, rank_layers
 from trtcal.analysis.sensitivity import Sensitivity, criterion_named
-from trtcal.analysis.step import Step
+from trtcal.analysis.step import Step, unshown
 from trtcal.analysis.trial_cache import TrialCache, trial_context
 from trtcal.analysis.trials import MEMORY, Trials
 from trtcal.config.layer_forms import LayerForms, layer_forms
@@ -82,7 +81,7 @@ def analyse_layers(
         CacheMismatchError: The statistics are another model's.
         TrtcalError: As `layer_forms`, `errors_by_layer`, `criterion_named` and `rank_layers` raise it.
     """
-    step = step or (lambda name, total: nullcontext(lambda done: None))
+    step = step or unshown
     require_same_model(judging.statistics, model)
     cache = TrialCache() if cache is None else cache
     simulation = Simulation(model)

@@ -154,9 +154,7 @@ class _Scores:
         if known is not None:
             return known
         self.tried += 1
-        return self.keep(
-            forms, first, self.trials.score(forms) if first is None else self.trials.score(forms, first=first)
-        )
+        return self.keep(forms, first, self.trials.score(forms, first=first))
 
     def of(self, forms: Mapping[str, LayerForm], first: int | None, kind: str = "") -> Score | None:
         """What is in the cache."""

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 from calibrators.methods.names import DEFAULT
@@ -11,7 +10,7 @@ from calibrators.tabular import Row, Tabular
 from engines.collection.collect import Tensors
 from trtcal.analysis.comparison import Comparison, compare, named, units
 from trtcal.analysis.judging import calibrated
-from trtcal.analysis.step import Step
+from trtcal.analysis.step import Step, unshown
 from trtcal.data.split import ImageChoice, Parts
 
 
@@ -59,7 +58,7 @@ def compare_images(
         TrtcalError: As `calibrated` and `compare` raise it.
     """
     names = named(methods)
-    step = step or (lambda name, total: nullcontext(lambda done: None))
+    step = step or unshown
     found = calibrated(model, choice, step=step, tensors=tensors, method=DEFAULT)
     test = found.parts.test
     with step("Comparing", units(model, test, names)) as advance:

@@ -151,11 +151,8 @@ class Trials:
 
     def scored(self, outputs: Outputs) -> Score:
         """The score of outputs for the first samples, as `outputs` gives them, or as `combined` predicts them."""
-        count = sum(batch.size for _, batch, _, _ in self._groups(None, len(outputs)))
-        found = Score()
-        for given, group in zip(outputs, self._groups(count), strict=True):
-            found += self._score(given, group)
-        return found
+        groups = self._groups(None, len(outputs))
+        return sum((self._score(given, group) for given, group in zip(outputs, groups, strict=True)), Score())
 
     def combined(self, plus: Outputs, minus: Outputs) -> Outputs | None:
         """The float model's outputs y with the differences of one version added and those of another taken away.

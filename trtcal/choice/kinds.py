@@ -5,15 +5,10 @@ from dataclasses import dataclass
 
 import onnx
 
-from calibrators.grid import TENSORRT_INT8
-from calibrators.methods.percentile import percentile_range
 from calibrators.statistics.file import Statistics
 from engines.graph.operators import CONVOLUTIONS
 from engines.simulation.simulated_model import Layer, Simulation
-
-OUTLIERS = 8.0
-"""How far the largest magnitude that a layer reads lies over the 99.9th percentile: 8 bits then leave the usual values
-5 of them."""
+from trtcal.analysis.errors.suspicion import OUTLIERS, usual_magnitude
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +59,7 @@ def _reach(statistics: Statistics, name: str) -> float:
     known = statistics.get(name)
     if known is None or known.amax == 0:
         return 0.0
-    usual = percentile_range(known, TENSORRT_INT8, percent=99.9).amax
-    return known.amax / usual if usual else 0.0
+    return known.amax / usual_magnitude(known)
 
 
 def _heads(model: onnx.ModelProto, weighted: Sequence[Layer]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +15,7 @@ from engines.simulation.simulated_model import Simulation
 from trtcal.analysis.auto_method import require_method
 from trtcal.analysis.judging import Judging, calibrated
 from trtcal.analysis.layer_macs import layer_macs
-from trtcal.analysis.step import Step
+from trtcal.analysis.step import Step, unshown
 from trtcal.analysis.trial_cache import TrialCache
 from trtcal.config.settings import QuantConfig
 from trtcal.data.images import ImageLoader, OnBadImage, PathLike
@@ -130,7 +130,7 @@ def choose_precisions(
     measured = [read_times(path, precision) for path, precision in profiles]
     cache = TrialCache(trials_file)
     simulation = Simulation(model)
-    step = step or (lambda name, total: nullcontext(lambda done: None))
+    step = step or unshown
     choice = ImageChoice(
         images,
         test_images=test_images,

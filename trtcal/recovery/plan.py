@@ -1,7 +1,6 @@
 """Recovery: what brings accuracy back that quantization lost, each step measured, and left out where it hurts."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,7 +19,7 @@ from engines.qdq import write as qdq
 from engines.qdq.cache_scales import foreign
 from engines.qdq.placement import SMALL
 from engines.qdq.weights import WeightOptions
-from trtcal.analysis.step import Step
+from trtcal.analysis.step import Step, unshown
 from trtcal.data.split import Parts
 from trtcal.measure.chance import Criterion, measure_named
 from trtcal.measure.measures import Score
@@ -137,7 +136,7 @@ def recover(
         labelled=labelled,
         task=task,
         seed=seed,
-        step=step or _silent,
+        step=step or unshown,
     )
     choices: dict[str, qdq.LayerChoice] = {
         layer.name: SMALL if layer.small else weights or WeightOptions()
@@ -199,7 +198,3 @@ def _by_method_of(
     cache: CalibrationCache, statistics: Statistics
 ) -> tuple[CalibrationCache, dict[str, CalibrationCache]]:
     return calibrate(statistics, method_of(cache) or DEFAULT), {}
-
-
-def _silent(name: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
-    return nullcontext(lambda done: None)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +17,7 @@ from engines.build.layer_plan import LayerPlan, method_of, scales_for
 from engines.graph.model import files_of
 from engines.qdq.weights import Granularity, WeightOptions
 from trtcal.analysis.judging import Judged, opened_parts
-from trtcal.analysis.step import Step
+from trtcal.analysis.step import Step, unshown
 from trtcal.config.settings import QuantConfig
 from trtcal.data.images import OnBadImage, PathLike
 from trtcal.data.preprocess import Preprocess
@@ -146,7 +145,7 @@ def quantize_recovered(
         labelled=judged.labelled,
         task=judged.task,
         seed=seed,
-        step=step or (lambda name, total: nullcontext(lambda done: None)),
+        step=step or unshown,
     )
     if plan is not None:
         recovered = replace(recovered, quantized=as_planned(recovered.quantized, plan, recovered.cache))

@@ -109,16 +109,18 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(work, tmp_path, monkeypatc
     context, path = trial_context(trials.simulation, trials._images._loader), tmp_path / "trials.json"
     scored, run = Trials.score, []
 
-    def interrupted(self, each):
+    def interrupted(self, each, **options):
         if len(run) == 5:
             raise KeyboardInterrupt
         run.append(each)
-        return scored(self, each)
+        return scored(self, each, **options)
 
     monkeypatch.setattr(Trials, "score", interrupted)
     with pytest.raises(KeyboardInterrupt), TrialCache(path) as cache:
         rank_layers(trials, forms, context=context, cache=cache)
-    monkeypatch.setattr(Trials, "score", lambda self, each: (run.append(each), scored(self, each))[1])
+    monkeypatch.setattr(
+        Trials, "score", lambda self, each, **options: (run.append(each), scored(self, each, **options))[1]
+    )
     with TrialCache(path) as cache:
         assert len(cache) == 5
         found = rank_layers(trials, forms, context=context, cache=cache)

@@ -9,6 +9,7 @@ import pytest
 from calibrators.cache.text import CalibrationCache
 from engines.graph.model import load_model
 from tests.engines.networks import classifier
+from tests.trtcal.gathering import calibrate_plainly
 
 STEPS = ["equalization", "rounding", "bias-correction", "adaround"]
 COARSE = '[default]\nweight_bits = 3\ngranularity = "tensor"\n'
@@ -18,20 +19,7 @@ COARSE = '[default]\nweight_bits = 3\ngranularity = "tensor"\n'
 def recover(command, job):
     """Quantizes the job's model with recovery and further options; gives code, output, messages."""
     options = ["--images", job / "images", "--preprocess", "unit", "--count", 6]
-    assert (
-        command(
-            "calibrate",
-            job / "model.onnx",
-            *options,
-            "--method",
-            "entropy",
-            "--float-budget",
-            0,
-            "-o",
-            job / "model.cache",
-        )[0]
-        == 0
-    )
+    calibrate_plainly(command, job, job / "model.cache", *options)
     (job / "coarse.toml").write_text(COARSE)
 
     def run(
@@ -173,20 +161,7 @@ def test_the_preprocessing_is_the_caches(recover, job):
 
 def test_statistics_instead_of_a_cache(recover, command, job):
     options = ["--images", job / "images", "--preprocess", "unit", "--statistics", job / "s.npz"]
-    assert (
-        command(
-            "calibrate",
-            job / "model.onnx",
-            *options,
-            "--method",
-            "entropy",
-            "--float-budget",
-            0,
-            "-o",
-            job / "other.cache",
-        )[0]
-        == 0
-    )
+    calibrate_plainly(command, job, job / "other.cache", *options)
     given = ["--statistics", job / "s.npz", "--recover", "all", "--images", job / "images", "--json"]
     code, out, err = command("quantize", job / "model.onnx", *given, "-o", job / "r.onnx")
     assert code == 0, err

@@ -15,12 +15,13 @@ from engines.qdq.weights import Granularity, WeightOptions
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from engines.simulation.simulated_model import Simulation
 from tests.engines.networks import Net
+from trtcal.analysis.step import unshown
 from trtcal.analysis.trials import Trials
 from trtcal.data.split import ImageChoice, parted
 from trtcal.demo import MODEL
 from trtcal.measure.distortion import Distortion
 from trtcal.measure.measures import Score, Share
-from trtcal.recovery.plan import _silent, named_steps, recover
+from trtcal.recovery.plan import named_steps, recover
 from trtcal.recovery.steps import STEPS, Steps
 
 PER_TENSOR = WeightOptions(granularity=Granularity("tensor"))
@@ -146,7 +147,7 @@ def test_a_few_images_of_luck_keep_no_step(small):
         labelled=True,
         task=None,
         seed=0,
-        step=_silent,
+        step=unshown,
     )
     cache = calibrate(collect(model, images.calibration), "minmax")
     state = run.state(run.simulation.floats, cache, {}, {})
@@ -297,7 +298,8 @@ def test_no_steps_of_that_name(given):
 class TestRealModels:
     """What recovery brings real models; `python -m benchmarks.recovery` measures it on more."""
 
-    def test_resnet20_in_four_bits(self, shared_data):
+    @pytest.mark.parametrize("step", ["adaround", "rounding"])
+    def test_resnet20_in_four_bits(self, shared_data, step):
         path = shared_data / "models" / "cifar10_resnet20.onnx"
         choice = ImageChoice(
             shared_data / "images" / "cifar10_train_512.npz",
@@ -307,23 +309,8 @@ class TestRealModels:
             preprocess="cifar10",
         )
         parts = parted(choice, input_specs(onnx.load(path)))
-        found = recovered(path, parts, method="entropy", weights=coarse(4), steps=["adaround"])
-        assert found.plain.top1.percent < found.reference.top1.percent - 3
-        assert found.score.top1.percent > found.reference.top1.percent - 2
-        assert found.score.distortion.sqnr > found.plain.distortion.sqnr + 6
-
-    def test_resnet20_in_four_bits_in_closed_form(self, shared_data):
-        path = shared_data / "models" / "cifar10_resnet20.onnx"
-        choice = ImageChoice(
-            shared_data / "images" / "cifar10_train_512.npz",
-            test_images=shared_data / "images" / "cifar10_test_2000.npz",
-            count=64,
-            test_count=300,
-            preprocess="cifar10",
-        )
-        parts = parted(choice, input_specs(onnx.load(path)))
-        found = recovered(path, parts, method="entropy", weights=coarse(4), steps=["rounding"])
-        assert found.kept == ("rounding",)
+        found = recovered(path, parts, method="entropy", weights=coarse(4), steps=[step])
+        assert found.kept == (step,)
         assert found.plain.top1.percent < found.reference.top1.percent - 3
         assert found.score.top1.percent > found.reference.top1.percent - 2
         assert found.score.distortion.sqnr > found.plain.distortion.sqnr + 6

@@ -134,8 +134,13 @@ def _of_input(error: LayerError, known: TensorStatistics | None) -> Iterator[Sus
         yield named("dead channels", why, harms=False, sqnr=math.inf)
 
 
+def usual_magnitude(known: TensorStatistics) -> float:
+    """Where a tensor's usual values end: the `USUAL`th percentile of the magnitudes above 0; 0 where there are none."""
+    return percentile_range(replace(known, zeros=0), TENSORRT_INT8, USUAL).amax
+
+
 def _of_range(named: Callable[..., Suspicion], known: TensorStatistics, encoding: Encoding) -> Iterator[Suspicion]:
-    usual = percentile_range(replace(known, zeros=0), TENSORRT_INT8, USUAL).amax
+    usual = usual_magnitude(known)
     grid, zero_point = encoding.grid, int(encoding.zero_point)
     reach = float(encoding.scale) * max(grid.maximum - zero_point, zero_point - grid.minimum)
     wide = reach > WIDE * usual
