@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 
 from calibrators.cache.check import CacheFit, judge, require_cache_of
-from calibrators.cache.float_layers import FLOAT_BUDGET, within
+from calibrators.cache.float_layers import FLOAT_BUDGET
 from calibrators.cache.sidecar import Sidecar, sidecar_path
 from calibrators.cache.text import CalibrationCache
 from calibrators.codecs.cache_file import load_cache
@@ -19,7 +19,7 @@ from calibrators.methods.names import DEFAULT
 from calibrators.statistics.file import Statistics
 from calibrators.statistics.origin import require_model
 from calibrators.weights import WeightMethod, weight_method_named
-from engines.build.layer_plan import LayerPlan, method_of, scales_for, some
+from engines.build.layer_plan import LayerPlan, float_layers_of, method_of, scales_for, some
 from engines.graph.inputs import require_single_precision, runnable_inputs
 from engines.graph.model import (
     ModelSource,
@@ -123,7 +123,7 @@ def quantize(
     plan = None if config is None else planned_layers(config, model, weights, granularity)
     ranges = ranges_for(model, cache, name=name)
     name = name if isinstance(cache, (CalibrationCache, Statistics)) else str(cache)
-    left = float_layers_of(ranges, float_budget)
+    left = float_layers_of(ranges, model, float_budget)
     plan = plan if plan is None else plan.leaving(left)
     scales, others = scales_for(plan or LayerPlan({}), ranges, method=method, name=name)
     layers: Mapping[str, qdq.LayerChoice] = left if plan is None else plan.choices
@@ -150,12 +150,6 @@ def ranges_for(
     ranges = cache if isinstance(cache, CalibrationCache) else load_cache(cache)
     require_fit(ranges, model, name if isinstance(cache, CalibrationCache) else str(cache))
     return ranges
-
-
-def float_layers_of(ranges: CalibrationCache | Statistics, budget: float) -> dict[str, str]:
-    """Why some layers are better left in float, by name, as far as ranges tell it and a budget has room for them."""
-    known = None if isinstance(ranges, Statistics) else ranges.sidecar
-    return {} if known is None else within(known.float_layers, budget)
 
 
 def write_quantized(

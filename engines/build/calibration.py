@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from calibrators.batches import Batches, TensorSpec, fitted
 from calibrators.cache.check import require_cache_of
-from calibrators.cache.float_layers import within
 from calibrators.cache.sidecar import sidecar_path
 from calibrators.cache.text import CalibrationCache
 from calibrators.codecs.cache_file import load_cache
@@ -23,7 +22,7 @@ from calibrators.methods.names import canonical
 from calibrators.statistics.file import Statistics
 from engines.backends.backend import Calibration
 from engines.backends.shapes import Profile
-from engines.build.layer_plan import NO_PLAN, LayerPlan, scales_for, some
+from engines.build.layer_plan import NO_PLAN, LayerPlan, float_layers_of, scales_for, some
 from engines.build.request import BuildRequest
 from engines.graph.model import activations, digest_of, files_of, input_specs, name_of
 from engines.qdq.weights import WeightOptions
@@ -101,11 +100,12 @@ def float_layers(request: BuildRequest, cache: CacheSource | None, budget: float
 
     Raises:
         CacheError: The cache cannot be read.
+        CacheMismatchError: Its side-car names a layer that is none of the model's.
     """
     if cache is None or isinstance(cache, Statistics) or not request.needs_ranges:
         return {}
-    sidecar = (cache if isinstance(cache, CalibrationCache) else load_cache(cache)).sidecar
-    return {} if sidecar is None else within(sidecar.float_layers, budget)
+    known = cache if isinstance(cache, CalibrationCache) else load_cache(cache)
+    return float_layers_of(known, request.model, budget)
 
 
 def reader_of(path: Path, *, allow_version_mismatch: bool = False) -> "Calibrator":

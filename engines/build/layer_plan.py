@@ -5,14 +5,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
+from calibrators.cache.float_layers import within
 from calibrators.cache.powers import with_powers_of_two
 from calibrators.cache.text import CalibrationCache
-from calibrators.errors import CacheError
+from calibrators.errors import CacheError, CacheMismatchError
 from calibrators.methods.names import DEFAULT, canonical
 from calibrators.ranges import calibrate
 from calibrators.statistics.file import Statistics
+from engines.graph.model import ModelSource, name_of
 from engines.qdq.weights import WeightOptions
 from engines.qdq.write import LayerChoice
+from engines.simulation.layer_names import layers_of
 from engines.simulation.simulated_model import Layer
 
 LayerPrecision = Literal["int8", "fp16", "fp32", "float"]
@@ -126,6 +129,27 @@ class LayerConfig(Protocol):
             ConfigError: A layer is to be quantized as TensorRT cannot.
         """
         ...
+
+
+def float_layers_of(ranges: CalibrationCache | Statistics, model: ModelSource, budget: float) -> dict[str, str]:
+    """The layers that a calibration found better left in float, as its cache's side-car says, and why.
+
+    Args:
+        ranges: Statistics name none.
+        model: That they are for.
+        budget: Percent of its multiply-accumulates.
+
+    Raises:
+        CacheMismatchError: One of them is none of the model's.
+    """
+    known = None if isinstance(ranges, Statistics) else ranges.sidecar
+    found = {} if known is None else within(known.float_layers, budget)
+    if unknown := found.keys() - {layer.name for layer in layers_of(model)} if found else set():
+        raise CacheMismatchError(
+            f"the cache's side-car leaves {some(sorted(unknown))} in float, and {name_of(model)} has no such layer to "
+            "quantize: correct the name under float_layers, or calibrate again"
+        )
+    return found
 
 
 def scales_for(

@@ -6,7 +6,7 @@ run: one that does not help is not kept.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -33,11 +33,14 @@ class FloatLayers:
             them. Empty where none helps.
         before: The score with all layers in INT8.
         after: Without these.
+        no_room: Layers that would bring something more and that the budget has no room for: the dB of the worst output
+            that each is predicted to bring, what brings most first.
     """
 
     layers: Mapping[str, FloatLayer]
     before: Score
     after: Score
+    no_room: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def share(self) -> float:
@@ -73,12 +76,13 @@ def choose_float_layers(
     if budget <= 0 or len(weighted) < 2 or whole.identical:
         return FloatLayers({}, whole, whole)
     alone = {name: trials.score({name: forms[name]}) for name in able}
-    proposed = _proposed(_noise(whole, alone, shares), budget)
+    noise = _noise(whole, alone, shares)
+    proposed = _proposed(noise, budget)
     whole = confirming.score(forms) if proposed else whole
     tried = {names: confirming.score(without(forms, names, layers)) for names in proposed}
     best = max(tried, key=lambda names: or_least(tried[names].sqnr), default=())
     if not best or not or_least(tried[best].sqnr) >= or_least(whole.sqnr) + CONFIRMED:
-        return FloatLayers({}, whole, whole)
+        return FloatLayers({}, whole, whole, _without_room(noise, (), budget))
     described = kinds or Kinds.of(trials.simulation)
     found: dict[str, FloatLayer] = {}
     for name in sorted(best, key=lambda name: or_least(alone[name].sqnr)):
@@ -86,7 +90,7 @@ def choose_float_layers(
         for skip in layers:
             if skip.partner == name and skip.name in forms:
                 found[skip.name] = FloatLayer(0.0, f"an addition to what {name} gives, which stays in float", name)
-    return FloatLayers(found, whole, tried[best])
+    return FloatLayers(found, whole, tried[best], _without_room(noise, best, budget))
 
 
 def without(forms: Mapping[str, LayerForm], names: Iterable[str], layers: Sequence[Layer]) -> dict[str, LayerForm]:
@@ -102,6 +106,18 @@ def _proposed(noise: Noise, budget: float) -> dict[tuple[str, ...], None]:
     if noise.names and noise.costs[0] > budget and noise.gain((0,)) >= WORTH:
         sets.append((0,))
     return {tuple(noise.names[place] for place in places): None for places in sets if places}
+
+
+def _without_room(noise: Noise, names: Sequence[str], budget: float) -> dict[str, float]:
+    """What else would bring something, beside the layers of these names, and is too large for what they leave."""
+    chosen = tuple(noise.names.index(name) for name in names)
+    room = budget - sum(noise.costs[place] for place in chosen)
+    gains = {
+        name: noise.gain((*chosen, place)) - noise.gain(chosen)
+        for place, name in enumerate(noise.names)
+        if place not in chosen and noise.costs[place] > room
+    }
+    return {name: gains[name] for name in sorted(gains, key=lambda name: -gains[name]) if gains[name] >= WORTH}
 
 
 def _noise(whole: Score, alone: Mapping[str, Score], shares: Mapping[str, float]) -> Noise:

@@ -13,7 +13,7 @@ from calibrators.methods.names import DEFAULT
 from calibrators.statistics.file import Statistics
 from calibrators.tabular import Row, Tabular
 from calibrators.weights import WeightMethod
-from engines.build.layer_plan import LayerPlan, method_of, scales_for
+from engines.build.layer_plan import LayerPlan, float_layers_of, method_of, scales_for
 from engines.graph.model import files_of
 from engines.qdq.weights import Granularity, WeightOptions
 from trtcal.analysis.judging import Judged, opened_parts
@@ -22,7 +22,7 @@ from trtcal.config.settings import QuantConfig
 from trtcal.data.images import OnBadImage, PathLike
 from trtcal.data.preprocess import Preprocess
 from trtcal.data.split import COUNT, TEST_COUNT, ImageChoice
-from trtcal.pipeline import as_planned, float_layers_of, planned_layers, ranges_for, write_quantized
+from trtcal.pipeline import as_planned, planned_layers, ranges_for, write_quantized
 from trtcal.recovery.plan import Recovered, named_steps, recover
 from trtcal.recovery.steps import STEPS
 from trtcal.tasks.task import Task, task_given
@@ -115,7 +115,7 @@ def quantize_recovered(
         require_outputs([output, sidecar_path(output)], inputs=[*files_of(model), *read])
     plan = None if config is None else planned_layers(config, model, weights, granularity)
     known = ranges_for(model, cache)
-    left = float_layers_of(known, float_budget)
+    left = float_layers_of(known, model, float_budget)
     plan = plan if plan is None else plan.leaving(left)
     theirs = method_of(known) if isinstance(known, CalibrationCache) else None
     chosen = method or theirs or DEFAULT

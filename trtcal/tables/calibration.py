@@ -120,12 +120,20 @@ def _told(chosen: Chosen | None) -> list[str]:
     floats = chosen.floats
     before = f"{floats.before.sqnr:.1f} dB of {floats.before.worst}"
     if not floats.layers:
-        return [f"all in INT8: {before} are left, and no layer is worth leaving in float"]
+        return [f"all in INT8: {before} are left, and no layer is worth leaving in float", *_no_room(floats.no_room)]
     lines = [
         f"left in float, for {floats.share:.2g} % of the multiply-accumulates: {before} are left with all layers in "
         f"INT8, {floats.after.sqnr:.1f} dB without these (--float-budget 0 has them in INT8, too)"
     ]
-    return lines + [f"  {name}: {layer.reason}" for name, layer in floats.layers.items()]
+    return [*lines, *(f"  {name}: {layer.reason}" for name, layer in floats.layers.items()), *_no_room(floats.no_room)]
+
+
+def _no_room(gains: Mapping[str, float]) -> list[str]:
+    """Which layers were left in INT8 only as the budget has no room for them."""
+    if not gains:
+        return []
+    told = ", ".join(f"{name} ({gain:+.1f} dB)" for name, gain in gains.items())
+    return [f"more than the budget has room for, and predicted to bring something in float: {told}"]
 
 
 def _floats_as_dict(chosen: Chosen | None) -> dict[str, Any] | None:
@@ -136,4 +144,5 @@ def _floats_as_dict(chosen: Chosen | None) -> dict[str, Any] | None:
         "layers": {name: asdict(layer) for name, layer in floats.layers.items()},
         "percent_of_macs": floats.share,
         "sqnr_db": {"int8": floats.before.sqnr, "chosen": floats.after.sqnr},
+        "no_room": dict(floats.no_room),
     }

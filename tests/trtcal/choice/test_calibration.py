@@ -1,11 +1,14 @@
 """Calibration with nothing asked for: the method that measures best, from all images; float layers in the side-car."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
 
 import trtcal
-from calibrators.errors import RangeError
+from calibrators.cache.float_layers import FloatLayer
+from calibrators.errors import CacheMismatchError, RangeError
 from engines.sessions.onnxruntime import OnnxRuntimeSession
 from tests.engines.networks import Net, classifier
 from trtcal.analysis import auto_method
@@ -88,6 +91,21 @@ def test_float_layers_are_in_the_side_car_and_obeyed(job, tmp_path):
         name: layer.reason for name, layer in found.float_layers.items()
     }
     assert trtcal.quantize(job[0], tmp_path / "m.cache", float_budget=0).left_float == {}
+
+
+def test_a_float_layer_that_the_model_does_not_have_is_refused(job, tmp_path):
+    cache = calibrated(job, float_budget=50).cache
+    cache.sidecar = replace(cache.sidecar, float_layers={"ghost": FloatLayer(1.0, "a reason")})
+    cache.save(tmp_path / "m.cache")
+    said = "leaves ghost in float, and model.onnx has no such layer"
+    with pytest.raises(CacheMismatchError, match=said):
+        trtcal.quantize(job[0], tmp_path / "m.cache")
+    with pytest.raises(CacheMismatchError, match=said):
+        trtcal.build_engine(
+            job[0], cache=tmp_path / "m.cache", output=tmp_path / "m.engine", precision="int8", backend="tensorrt-rtx"
+        )
+    assert not (tmp_path / "m.engine").exists()
+    trtcal.quantize(job[0], tmp_path / "m.cache", float_budget=0)
 
 
 def test_a_configuration_goes_with_float_layers(job, tmp_path):

@@ -60,6 +60,16 @@ def test_its_score_is_that_of_the_version_without_them(job):
     assert version.sqnr == pytest.approx(found.after.sqnr)
 
 
+def test_what_the_budget_has_no_room_for_is_named_with_what_it_would_bring(job):
+    trials, forms, macs = job
+    found = choose_float_layers(trials, trials, forms, macs, budget=35)
+    shares = {name: 100 * count / sum(macs.values()) for name, count in macs.items()}
+    assert found.no_room and not found.no_room.keys() & found.layers.keys()
+    assert all(shares[name] > 35 - found.share for name in found.no_room)
+    more = choose_float_layers(trials, trials, forms, macs, budget=100)
+    assert not more.no_room and more.after.sqnr > found.after.sqnr
+
+
 def test_without_a_budget_all_is_in_int8(job):
     trials, forms, macs = job
     assert choose_float_layers(trials, trials, forms, macs, budget=0).layers == {}
