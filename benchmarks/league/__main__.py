@@ -36,7 +36,7 @@ def bench(
         ),
     ] = None,
     peers_seconds: Annotated[float, typer.Option(help="How long a peer may take for a network.", min=1)] = 900,
-    images: Annotated[int, typer.Option(help="To calibrate on.", metavar="N", min=1)] = 100,
+    images: Annotated[int, typer.Option(help="To calibrate on.", metavar="N", min=1)] = 300,
     test_images: Annotated[int, typer.Option(help="To judge by.", metavar="N", min=1)] = 64,
     seed: Annotated[int, typer.Option(help="Of the images.", min=0)] = 0,
     data: Annotated[Path, typer.Option(help="The folder with models/ and images/ of real networks.")] = Path(

@@ -18,10 +18,11 @@ from engines.sessions.onnxruntime import OnnxRuntimeSession
 from engines.simulation.rescaled import Rescaled, rescaled
 from trtcal.data.images import ImageLoader
 from trtcal.measure.accuracy import evaluate
+from trtcal.measure.changed import ChangedImage
 from trtcal.measure.comparable import counted_alike
 from trtcal.measure.groups import Singles
-from trtcal.measure.measures import Score
-from trtcal.measure.report import Report
+from trtcal.measure.measures import Score, or_least
+from trtcal.measure.report import Changed, Report
 from trtcal.pipeline import require_same_model
 from trtcal.tasks.task import Task
 
@@ -38,6 +39,10 @@ GROUP_BYTES = 2**17
 """Of a group's inputs: activations of more leave the processor's caches, and larger groups are no faster."""
 
 
+CLEAR = 60.0
+"""dB of an image beyond which nobody sees a difference: one that is hardly changed counts as this much."""
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
     """What models in INT8 do with several caches, beside the float model.
@@ -46,24 +51,27 @@ class Judged:
         scores: By cache, and the float model's own as `REFERENCE`; the same outputs count in all.
         left_float: By cache, what stays in float -> why, as `engines.qdq.write.QuantizedModel` has it.
         report: Of the last ones that ran, for the criterion and notes.
+        changed: By cache, the images that changed most, where they were asked for.
     """
 
     scores: Mapping[str, Score]
     left_float: Mapping[str, Mapping[str, str]]
     report: Report
+    changed: Mapping[str, Sequence[Changed]]
 
 
 def judged(
     model: ModelSource, statistics: Statistics, images: ImageLoader, methods: Sequence[str]
-) -> Mapping[str, Score]:
-    """What each method's ranges come to on some images; `Score.sqnr` tells the worst output's, in dB.
+) -> Mapping[str, float]:
+    """What each method's ranges leave of the worst output of an image, in dB: the mean over some images.
 
-    Labels do not count. Methods that give the very same ranges share one score.
+    Of each image the SQNR counts up to `CLEAR`. In a mean of decibels no image decides alone, as in a ratio of sums
+    over all of them a single one may, whose class changes. Labels do not count.
 
     Args:
         model: The float model, as a path or in memory.
         statistics: Of the model, from `collect`.
-        images: What to judge on; 8 to 32 tell methods apart.
+        images: What to judge on.
         methods: Names as `calibrators.ranges.method_named` takes them.
 
     Raises:
@@ -76,8 +84,15 @@ def judged(
     caches = {name: calibrate(statistics, name) for name in methods}
     same_as = first_alike(caches)
     apart = {name: cache for name, cache in caches.items() if same_as[name] is None}
-    scores = judged_caches(model, apart, images, labelled=False).scores
-    return {name: scores[same_as[name] or name] for name in caches}
+    changed = judged_caches(model, apart, images, labelled=False, worst=images.count).changed
+    means = {name: _mean(changed[name], images.count) for name in apart}
+    return {name: means[same_as[name] or name] for name in caches}
+
+
+def _mean(changed: Sequence[Changed], images: int) -> float:
+    """dB over all images; one that is not among the changed is `CLEAR`."""
+    differences = [min(or_least(each.sqnr), CLEAR) - CLEAR for each in changed if isinstance(each, ChangedImage)]
+    return CLEAR + sum(differences) / images
 
 
 def judged_caches(
@@ -87,6 +102,7 @@ def judged_caches(
     *,
     labelled: bool = True,
     task: Task | None = None,
+    worst: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Judged:
     """Run the models in INT8 of some caches beside the float model.
@@ -101,6 +117,7 @@ def judged_caches(
         images: The images.
         labelled: Whether their labels count, where they have some.
         task: What the model is for; None for `Task()`.
+        worst: How many of the images that changed most are told of each cache; None for none.
         progress: Is told the number of images done since the last call, of `images.count` for each `at_once` caches.
 
     Raises:
@@ -109,6 +126,7 @@ def judged_caches(
         TrtcalError: As `trtcal.measure.accuracy.evaluate` raises it.
     """
     scores: dict[str, Score] = {}
+    changed: dict[str, Sequence[Changed]] = {}
     with OnnxRuntimeSession(model, threads=1) as reference:
         if not any(spec.dtype.kind == "f" for spec in reference.outputs):
             raise ModelError(
@@ -128,12 +146,14 @@ def judged_caches(
                     reference=REFERENCE,
                     class_names=images.class_names,
                     task=task,
+                    worst=worst,
                     together=usable_cores(),
                     progress=progress,
                 )
             scores |= report.scores
+            changed |= report.changed_images
         alike = counted_alike(scores, reference.data_sized)
-    return Judged(alike, {name: versions[name].left_float for name in caches}, report)
+    return Judged(alike, {name: versions[name].left_float for name in caches}, report, changed)
 
 
 def first_alike(caches: Mapping[str, CalibrationCache]) -> dict[str, str | None]:

@@ -68,7 +68,7 @@ def calibrate(
     cores.
 
     Where nothing is asked for, trtcal chooses what measures best. --method auto judges a few range methods by the worst
-    output of the model in INT8, on up to 16 of the images while the others give the ranges, and takes the best; the
+    output of the model in INT8, on 32 of 256 or more images while the others give the ranges, and takes the best; the
     ranges that are written are that method's from all images. With --task it ranks every method by the task's measure
     instead, on up to 500 further images, as `trtcal compare` does. --method entropy is what TensorRT's own calibrator
     does. Layers that cost the outputs most stay in float, as far as --float-budget has room for them: the side-car

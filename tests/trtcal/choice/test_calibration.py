@@ -40,14 +40,14 @@ def test_the_cache_is_the_very_one_that_naming_the_method_gives(job):
     found = calibrated(job)
     assert set(found.judged) == set(auto_method.CANDIDATES)
     assert found.judged[found.method] == max(found.judged.values())
-    assert found.looked_at == 16
+    assert found.looked_at == 32
     named = calibrated(job, method=found.method)
     assert (named.judged, named.looked_at) == ({}, 0)
     assert found.cache.dumps() == named.cache.dumps()
     assert found.statistics.provenance == named.statistics.provenance
     assert dict(found.statistics) == dict(named.statistics)
     assert found.cache.sidecar.judged == found.judged
-    assert found.notes[0].startswith(f"ranges by {found.method}: on 16 images not calibrated on")
+    assert found.notes[0].startswith(f"ranges by {found.method}: on 32 images not calibrated on")
 
 
 def test_it_does_not_depend_on_the_batch_size(job):
@@ -67,7 +67,7 @@ def test_what_was_judged_was_not_calibrated_on(job, monkeypatch):
 
     monkeypatch.setattr(auto_method, "judged", spied)
     calibrated(job)
-    assert (seen["ranges"].count, len(seen["judged"])) == (256, 16)
+    assert (seen["ranges"].count, len(seen["judged"])) == (240, 32)
 
 
 def test_few_images_are_not_judged_by(job):
