@@ -9,7 +9,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -112,6 +112,28 @@ def locked(path: str | os.PathLike[str], *, patience: float, otherwise: str) -> 
         ) from error
     except OSError as error:
         raise explained(lock, error) from error
+
+
+def claim_folder(folder: Path, *, ours: Callable[[], bool], option: str) -> None:
+    """Make a folder of one's own, or find it again; one that holds anything else is refused.
+
+    Args:
+        folder: With its parents.
+        ours: Whether what it holds is one's own.
+        option: That names another folder, for the message.
+
+    Raises:
+        OutputError: It is a file, or holds something else, or cannot be made.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"cannot write to {folder}: it is a file; give a folder with {option}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = any(folder.iterdir()) and not ours()
+    except OSError as error:
+        raise explained(folder, error) from error
+    if taken:
+        raise OutputError(f"cannot write to {folder}: it holds other files; give a new or empty folder with {option}")
 
 
 def require_writable(path: str | os.PathLike[str]) -> None:

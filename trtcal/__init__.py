@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from trtcal.analysis.comparison import Comparison, compare
     from trtcal.analysis.layer_analysis import LayerAnalysis, analyse_layers
     from trtcal.analysis.run import sensitivity
+    from trtcal.charts.chart import Chart
     from trtcal.choice.calibration import calibrate_model
     from trtcal.config.layer_settings import LayerSettings
     from trtcal.config.settings import QuantConfig
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from trtcal.machine.examination import Examination, doctor
     from trtcal.measure.accuracy import evaluate
     from trtcal.measure.report import Report
+    from trtcal.optimization.result import Optimized
+    from trtcal.optimization.run import optimize
     from trtcal.pipeline import check_cache, quantize, quantize_dynamic
     from trtcal.precision.result import MixedPrecision
     from trtcal.precision.run import PrecisionRun, choose_precisions
@@ -55,6 +58,7 @@ _HOMES = {
     "BuildOptions": "engines.backends.backend",
     "CacheFit": "calibrators.cache.check",
     "CalibrationCache": "calibrators.cache.text",
+    "Chart": "trtcal.charts.chart",
     "ClassMap": "trtcal.tasks.found",
     "Comparison": "trtcal.analysis.comparison",
     "Converted": "trtcal.conversion",
@@ -72,6 +76,7 @@ _HOMES = {
     "MinMaxCalibrator": "calibrators.tensorrt.int8",
     "MixedPrecision": "trtcal.precision.result",
     "OnnxRuntimeSession": "engines.sessions.onnxruntime",
+    "Optimized": "trtcal.optimization.result",
     "PrecisionRun": "trtcal.precision.run",
     "Preprocess": "trtcal.data.preprocess",
     "QuantConfig": "trtcal.config.settings",
@@ -99,6 +104,7 @@ _HOMES = {
     "encodings": "calibrators.ranges",
     "evaluate": "trtcal.measure.accuracy",
     "inspect": "engines.inspection.file",
+    "optimize": "trtcal.optimization.run",
     "quantize": "trtcal.pipeline",
     "quantize_dynamic": "trtcal.pipeline",
     "quantize_recovered": "trtcal.recovery.run",
@@ -110,6 +116,7 @@ __all__ = [
     "BuildOptions",
     "CacheFit",
     "CalibrationCache",
+    "Chart",
     "ClassMap",
     "Comparison",
     "Converted",
@@ -127,6 +134,7 @@ __all__ = [
     "MinMaxCalibrator",
     "MixedPrecision",
     "OnnxRuntimeSession",
+    "Optimized",
     "PrecisionRun",
     "Preprocess",
     "QuantConfig",
@@ -154,6 +162,7 @@ __all__ = [
     "encodings",
     "evaluate",
     "inspect",
+    "optimize",
     "quantize",
     "quantize_dynamic",
     "quantize_recovered",

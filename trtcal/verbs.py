@@ -18,7 +18,9 @@ from trtcal.commands import (
     doctor,
     inspect,
     mixed_precision,
+    optimize,
     quantize,
+    report,
     sensitivity,
 )
 
@@ -43,6 +45,11 @@ app.command(
     short_help="Do all of it with a small network and handwritten digits.",
     epilog=_example("trtcal demo --output trtcal-demo"),
 )(demo.demo)
+app.command(
+    "optimize",
+    short_help="Find the engine to deploy, within a bound, and say why.",
+    epilog=_example("trtcal optimize model.onnx --images photos --preprocess imagenet --max-drop 1 -o optimized"),
+)(optimize.optimize)
 app.command(
     "calibrate",
     short_help="Run a model over images and write its calibration cache.",
@@ -103,6 +110,11 @@ app.command(
     short_help="Show the precision of each layer, and what is wrong.",
     epilog=_example("trtcal inspect model.engine --kernels"),
 )(inspect.inspect)
+app.command(
+    "report",
+    short_help="Write one page of what was measured, or of two runs.",
+    epilog=_example("trtcal report optimized"),
+)(report.report)
 app.command("doctor", short_help="Tell what this machine has, and what works on it.", epilog=_example("trtcal doctor"))(
     doctor.doctor
 )

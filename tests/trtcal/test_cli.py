@@ -13,7 +13,7 @@ from trtcal import verbs
 
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = ["demo", "calibrate", "quantize", "build", "accuracy", "benchmark", "compare", "sensitivity"]
-VERBS += ["mixed-precision", "cache", "inspect", "doctor"]
+VERBS += ["mixed-precision", "cache", "inspect", "doctor", "optimize", "report"]
 
 
 def commands():

@@ -66,8 +66,9 @@ def calibration(
     """Gather the statistics of a model's activations, and choose a range method.
 
     `AUTO` derives the ranges of each of `CANDIDATES` from all images but some, and judges them by what the model in
-    INT8 leaves of the worst output on those (`trtcal.analysis.judged_methods.judged`). The statistics are of all images: the chosen method's ranges are the very same that it gives
-    where it is named. With fewer than 256 images, it is `DEFAULT`.
+    INT8 leaves of the worst output on those (`trtcal.analysis.judged_methods.judged`). The statistics are of all
+    images: the chosen method's ranges are the very same that it gives where it is named. With fewer than 256 images, it
+    is `DEFAULT`.
 
     Args:
         model: The float model.

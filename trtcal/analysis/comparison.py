@@ -16,6 +16,8 @@ from calibrators.statistics.file import Statistics
 from calibrators.tabular import Row, Tabular
 from engines.graph.model import ModelSource
 from trtcal.analysis.judged_methods import REFERENCE, at_once, first_alike, judged_caches
+from trtcal.charts import specs
+from trtcal.charts.chart import Chart
 from trtcal.data.images import ImageLoader
 from trtcal.measure.chance import Criterion, in_tiers
 from trtcal.measure.measures import Score
@@ -84,6 +86,13 @@ class Comparison(Tabular):
     criterion: Criterion
     reference: Score
     notes: tuple[str, ...] = ()
+
+    def plot(self) -> Chart:
+        """What each method leaves of the worst output, in dB, the best first."""
+        rows = [
+            {"method": each.method, "sqnr": each.score.sqnr} for each in self.ranking if math.isfinite(each.score.sqnr)
+        ]
+        return Chart("Range methods", specs.methods(rows))
 
     def rows(self) -> list[Row]:
         """The float model, and a row a method."""

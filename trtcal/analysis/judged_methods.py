@@ -90,7 +90,7 @@ def judged(
 
 
 def _mean(changed: Sequence[Changed], images: int) -> float:
-    """dB over all images; one that is not among the changed is `CLEAR`."""
+    """DB over all images; one that is not among the changed is `CLEAR`."""
     differences = [min(or_least(each.sqnr), CLEAR) - CLEAR for each in changed if isinstance(each, ChangedImage)]
     return CLEAR + sum(differences) / images
 

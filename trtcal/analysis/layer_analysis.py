@@ -12,6 +12,8 @@ from trtcal.analysis.sensitivity import Sensitivity, criterion_named
 from trtcal.analysis.step import Step, unshown
 from trtcal.analysis.trial_cache import TrialCache, trial_context
 from trtcal.analysis.trials import MEMORY, Trials
+from trtcal.charts import specs
+from trtcal.charts.chart import Chart
 from trtcal.config.layer_forms import LayerForms, layer_forms
 from trtcal.config.settings import QuantConfig
 from trtcal.pipeline import require_same_model
@@ -38,6 +40,20 @@ class LayerAnalysis(Tabular):
     sensitivity: Sensitivity | None = None
     known: int = 0
     tried: int = 0
+
+    def plot(self) -> Chart:
+        """What each layer alone in INT8 leaves of the outputs; where no layer was tried, what each gives.
+
+        SQNR in dB, the lowest first.
+        """
+        if self.sensitivity is not None:
+            return self.sensitivity.plot()
+        rows = [
+            {"layer": each.layer.name, "type": each.layer.type, "sqnr": each.gives.sqnr} for each in self.errors.layers
+        ]
+        return Chart(
+            "Errors by layer", specs.layers(sorted(rows, key=lambda row: row["sqnr"]), "SQNR of what it gives, dB")
+        )
 
     def rows(self) -> list[Row]:
         """A row a layer: the ranking beside the errors of the same layer; only these, where no layer was tried."""

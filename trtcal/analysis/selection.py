@@ -11,6 +11,7 @@ from engines.collection.collect import Tensors
 from trtcal.analysis.comparison import Comparison, compare, named, units
 from trtcal.analysis.judging import calibrated
 from trtcal.analysis.step import Step, unshown
+from trtcal.charts.chart import Chart
 from trtcal.data.split import ImageChoice, Parts
 
 
@@ -31,6 +32,10 @@ class Compared(Tabular):
     parts: Parts
     seconds: float
     notes: tuple[str, ...] = ()
+
+    def plot(self) -> Chart:
+        """That of the comparison."""
+        return self.comparison.plot()
 
     def rows(self) -> list[Row]:
         """Those of the comparison."""

@@ -8,6 +8,8 @@ from calibrators.errors import DataError
 from calibrators.tabular import Row, Tabular
 from engines.simulation.simulated_model import Layer
 from trtcal.analysis.trials import Trials
+from trtcal.charts import specs
+from trtcal.charts.chart import Chart
 from trtcal.measure.chance import (
     Criterion,
     beyond_chance,
@@ -108,6 +110,10 @@ class Sensitivity(Tabular):
     left: Mapping[str, str]
     known: int = 0
     tried: int = 0
+
+    def plot(self) -> Chart:
+        """What each layer alone in INT8 leaves of the outputs, the most harmful first."""
+        return Chart("Sensitivity", specs.sensitivity(self.to_dict()))
 
     def rows(self) -> list[Row]:
         """A row a layer, the most harmful first."""

@@ -72,21 +72,8 @@ def build(
             help="What an INT8 build computes in where nothing is quantized. [default: fp16]", show_default=False
         ),
     ] = None,
-    backend: Annotated[
-        Literal["auto", "tensorrt", "tensorrt-rtx"],
-        typer.Option(
-            help="Which TensorRT; auto: tensorrt where it is installed and there is a GPU, else tensorrt-rtx."
-        ),
-    ] = "auto",
-    shapes: Annotated[
-        str | None,
-        typer.Option(
-            help="Shapes of dynamic inputs, smallest..best..largest or one shape, several inputs separated by commas. "
-            "[default: batches of 1..8..32]",
-            metavar="input:1x3x224x224..8x3x224x224..32x3x224x224",
-            show_default=False,
-        ),
-    ] = None,
+    backend: options.Backend = "auto",
+    shapes: options.Shapes = None,
     compute_capability: Annotated[
         list[str] | None,
         typer.Option(

@@ -31,6 +31,23 @@ def show(
     sort: Annotated[
         Sort, typer.Option("--sort", help="As in the file, by name, or by scale with the largest first.")
     ] = Sort.ORDER,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the ranges as a page, too; with --statistics-from beside every tensor's values.",
+            metavar="FILE.html",
+            show_default=False,
+        ),
+    ] = None,
+    statistics: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--statistics-from",
+            help="For --plot: the values of the tensors, which trtcal calibrate --statistics kept; shards merge.",
+            metavar="FILE.npz...",
+            show_default=False,
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Show a cache's header, where it comes from, and every tensor's scale and range.
@@ -41,10 +58,17 @@ def show(
     """
     from calibrators.cache.check import oddities_of
     from calibrators.codecs.cache_file import load_cache
+    from calibrators.files import require_outputs
+    from trtcal.report.ranges_page import write_ranges
     from trtcal.tables import caches
 
     loaded = load_cache(cache, alone=True)
+    if statistics and plot is None:
+        raise CacheError("--statistics-from goes with --plot FILE.html: it draws the tensors' values")
     sidecar, doubt = _sidecar_of(cache, loaded)
+    if plot is not None:
+        require_outputs([plot], inputs=[cache, *(statistics or ())])
+        write_ranges(plot, cache.name, loaded, statistics or ())
     warnings = [*([doubt] if doubt else []), *oddities_of(loaded)]
     names = list(loaded)
     if sort is Sort.NAME:

@@ -31,24 +31,23 @@ def demo(
     ] = "classify",
     json: options.Json = False,
 ) -> None:
-    """Calibrate, quantize, build and check a small network on handwritten digits, in about a minute and without a GPU.
+    """Do the whole job with a small network on handwritten digits, in less than a minute and without a GPU.
 
-    Writes the digits as images, then does what `calibrate`, `quantize`, `build`, `accuracy` and `benchmark` do, and
-    shows what came of it, what that means and where each file is. With --task detect or segment, the images are scenes
-    of 160x160 pixels with up to eight digits, annotations lie beside them, and six are drawn with what both models
-    find. Exits with 1 if INT8 loses more than one point of top-1, mAP 50-95 or mIoU.
+    Writes the digits as images, and does what `trtcal optimize` does with them: calibrates, quantizes, measures, builds
+    engines, decides and writes a report. Then it says where each file is, and what to type next. With --task detect or
+    segment, the images are scenes of 160x160 pixels with up to eight digits, annotations lie beside them, and six are
+    drawn with what both models find. Exits with 1 if no engine loses one point of top-1, mAP 50-95 or mIoU at most.
     """
-    from trtcal.demo.run import check, run
     from trtcal.machine.abilities import runs_rtx
     from trtcal.machine.nvml import nvidia
-    from trtcal.speed.benchmark import remarks
-    from trtcal.tables.demo import as_dict, show
+    from trtcal.optimization.demonstration import demonstrate, files_of, next_step
+    from trtcal.optimization.showing import as_dict, show
 
-    outcome = run(output, task, step=console.progress)
+    prepared, done = demonstrate(output, task, step=console.progress)
     if json:
-        console.emit_json(as_dict(outcome))
+        console.emit_json({**as_dict(done), "files": files_of(prepared.places)})
     else:
-        show(outcome, gpu=runs_rtx(nvidia().gpus))
-    for remark in remarks(outcome.latencies, []):  # of INT8 on a CPU, the verdict speaks
-        console.note(f"note: {remark}")
-    check(outcome)
+        show(done, measured_elsewhere=False)
+        console.say(f"what each file is: {prepared.places.about}")
+        console.say(f"next: {next_step(prepared.places, done, gpu=runs_rtx(nvidia().gpus))}")
+    done.require_chosen()

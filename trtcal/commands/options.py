@@ -80,6 +80,19 @@ Confidence = Annotated[
         metavar="SCORE",
     ),
 ]
+Backend = Annotated[
+    Literal["auto", "tensorrt", "tensorrt-rtx"],
+    typer.Option(help="Which TensorRT; auto: tensorrt where it is installed and there is a GPU, else tensorrt-rtx."),
+]
+Shapes = Annotated[
+    str | None,
+    typer.Option(
+        help="Shapes of dynamic inputs, smallest..best..largest or one shape, several inputs separated by commas. "
+        "[default: batches of 1..8..32]",
+        metavar="input:1x3x224x224..8x3x224x224..32x3x224x224",
+        show_default=False,
+    ),
+]
 CalibrationCount = Annotated[
     int, typer.Option(help="Images to calibrate on at most, each class its share.", metavar="N", min=1)
 ]

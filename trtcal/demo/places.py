@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from calibrators.errors import OutputError
-from calibrators.files import explained, write_whole
+from calibrators.files import claim_folder, write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,16 @@ class Places:
         return self.folder / "pictures"
 
     @property
+    def optimized(self) -> Path:
+        """What `trtcal optimize` wrote of the model."""
+        return self.folder / "optimized"
+
+    @property
+    def page(self) -> Path:
+        """The report."""
+        return self.folder / "report.html"
+
+    @property
     def fp32(self) -> Path:
         """The FP32 model."""
         return self.folder / f"{self.name}.onnx"
@@ -85,16 +94,7 @@ def claim(places: Places, about: str) -> None:
     Raises:
         OutputError: There is something else, or the folder cannot be made or written.
     """
-    folder = places.folder
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"cannot write to {folder}: it is a file; give a folder with --output")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        taken = any(folder.iterdir()) and not _is_ours(places.about, about)
-    except OSError as error:
-        raise explained(folder, error) from error
-    if taken:
-        raise OutputError(f"cannot write to {folder}: it holds other files; give a new or empty folder with --output")
+    claim_folder(places.folder, ours=lambda: _is_ours(places.about, about), option="--output")
     write_whole(places.about, about)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal
 
 from trtcal.demo import DETECTOR, MODEL, SEGMENTER
 from trtcal.demo.digits import load_split, write_images
@@ -14,26 +14,19 @@ from trtcal.demo.scenes import Scene, make_scenes
 from trtcal.tasks import task
 from trtcal.tasks.measuring.evidence import Evidence
 
-if TYPE_CHECKING:
-    from engines.sessions.onnxruntime import Session
-    from trtcal.measure.report import Report
-
 IMAGES = 500
 """Images to calibrate on: the default of `trtcal calibrate`."""
 
 SCENES = 500
 """Scenes to judge by."""
 
+DRAWN_OF = 24
+"""Scenes of which the first that are not empty are drawn."""
+
 CALIBRATION_SEED, TEST_SEED = 0, 2
 """Of scenes; those that the networks are trained on have another (`tools/train_detector.py`)."""
 
 Task = Literal["classify", "detect", "segment"]
-
-Models: TypeAlias = "Mapping[str, Session]"
-"""By file name, the FP32 model first."""
-
-Progress = Callable[[int], None]
-"""Is told how many images are done since the last call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +51,24 @@ class Subject:
     judged_by: Callable[[Places], task.Task]
     about: str
 
-    def measure(self, models: Models, places: Places, progress: Progress) -> "Report":
-        """What both models make of the images to judge by; of scenes, some are drawn with it."""
-        import trtcal
+    def draw(self, places: Places) -> None:
+        """Draw some scenes with what both models find in them; nothing of digits."""
+        judged_by = self.judged_by(places)
+        if not judged_by.finds or not places.int8.is_file():
+            return
+        from engines.sessions.onnxruntime import OnnxRuntimeSession
+        from trtcal.data.images import ImageLoader
+        from trtcal.measure.accuracy import evaluate
 
-        test = trtcal.ImageLoader(places.test, preprocess="unit", inputs=models[places.fp32.name].inputs)
-        report = trtcal.evaluate(
-            models,
-            test,
-            reference=places.fp32.name,
-            class_names=test.class_names,
-            task=self.judged_by(places),
-            progress=progress,
-        )
-        found = [score.task for score in report.scores.values()]
+        with OnnxRuntimeSession(places.fp32) as session:
+            images = ImageLoader(places.test, preprocess="unit", inputs=session.inputs)
+        few = images.sampled(None, without=images.names[DRAWN_OF:])
+        models = {"float": places.fp32, "int8": places.int8}
+        scores = evaluate(models, few, reference="float", task=judged_by).scores
+        found = [score.task for score in scores.values()]
         if all(isinstance(each, Evidence) for each in found):
             fp32, int8 = ([sample.found for sample in each.samples] for each in found if isinstance(each, Evidence))
-            write_pictures(_judged(SCENES), fp32, int8, places.pictures)
-        return report
+            write_pictures(_judged(DRAWN_OF), fp32, int8, places.pictures)
 
 
 def _write_digits(places: Places) -> None:
@@ -117,6 +110,8 @@ _ABOUT = """Written by `trtcal demo{option}`, which replaces its own files when 
 {name}.int8.onnx     the model with Q/DQ nodes
 {name}.fp32.engine   TensorRT-RTX engines, to run on an NVIDIA GPU
 {name}.int8.engine
+report.html          what was measured, to look at
+optimized/           all that `trtcal optimize` wrote
 *.json               beside a file: what it was made from, and how
 
 The images are {made}: E. Alpaydin and C. Kaynak, "Optical Recognition of

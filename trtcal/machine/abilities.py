@@ -29,6 +29,8 @@ def abilities(machine: Machine) -> tuple[Ability, ...]:
     """What each command can do on `machine`, as far as what is installed tells; no library is put to work for it."""
     return (
         _judged(machine, "demo", (*_GRAPHS, "onnxruntime", "numba", "PIL", "sklearn", _RTX), "demo", _DEMO),
+        _judged(machine, "optimize", (*_SEARCHES, _builder(machine)), "rtx", _OPTIMIZE),
+        _judged(machine, "report", ("jinja2", "vl_convert"), "report", "one HTML page, which opens offline"),
         _judged(machine, "calibrate", ("onnx", "onnxruntime", "numba", "PIL"), "", "in ONNX Runtime on the CPU"),
         _judged(machine, "compare", _SEARCHES, "", "in ONNX Runtime on the CPU"),
         _judged(machine, "sensitivity", _SEARCHES, "", "in ONNX Runtime on the CPU"),
@@ -52,6 +54,8 @@ _RTX = "tensorrt_rtx"
 _CUDA = ("pycuda.driver", "cuda.bindings.runtime")
 """Either will do."""
 
+_OPTIMIZE = "decides by accuracy and cost; with a GPU by time"
+
 _DEMO = "the main job on bundled data"
 
 
@@ -61,6 +65,11 @@ def _judged(machine: Machine, command: str, needs: tuple[str, ...], extra: str, 
     if not lacking:
         return Ability(command, ready=True, remark=remark)
     return Ability(command, ready=False, remark=_lack(lacking), install=_install(lacking, extra))
+
+
+def _builder(machine: Machine) -> str:
+    """The library that builds here: TensorRT for RTX anywhere, else TensorRT where there is a GPU."""
+    return "tensorrt" if _tensorrt(machine).ready else _RTX
 
 
 def _tensorrt(machine: Machine) -> Ability:

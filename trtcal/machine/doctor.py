@@ -134,6 +134,8 @@ LIBRARIES = (
     "cuda.bindings.runtime",
     "torch",
     "sklearn",
+    "jinja2",
+    "vl_convert",
 )
 """In the order shown: what every installation has, then what extras install."""
 

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from calibrators.errors import ModelError
 from calibrators.tabular import Row, Tabular
+from trtcal.charts import specs
+from trtcal.charts.chart import Chart
 from trtcal.measure.by_class import ClassTable
 from trtcal.measure.chance import Criterion, interval_of, measure_named
 from trtcal.measure.changed import ChangedImage
@@ -54,6 +57,29 @@ class Report(Tabular):
         if self.reference in (None, name) or not (each.task is not None or each.top1.total):
             return None
         return interval_of(each, "top-1" if each.task is None else "task")
+
+    def plot(self, name: str | None = None) -> Chart:
+        """What a model loses in each class, in points.
+
+        Args:
+            name: Of the model; None takes the first that is not the reference.
+
+        Raises:
+            ModelError: There is no such model, or nothing is known of it class by class.
+        """
+        others = [each for each in self.scores if each != self.reference]
+        chosen = name or next(iter(others), "")
+        if chosen not in self.scores:
+            raise ModelError(f"there is no model {chosen!r} to plot: there are {', '.join(self.scores)}")
+        rows = [
+            {"class": str(row["name"] or row["class"]), "lost": row["drop"] or 0.0}
+            for row in self.by_class(chosen).rows()
+        ]
+        if not rows:
+            raise ModelError(
+                f"nothing is known of {chosen} class by class: it has no class scores, or there is no label"
+            )
+        return Chart(f"{chosen}: points lost by class", specs.by_class(rows))
 
     def rows(self) -> list[Row]:
         """A row a model."""

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 
 from calibrators.errors import DataError
 from calibrators.methods.names import DEFAULT
 from calibrators.statistics.file import Statistics
 from calibrators.tabular import Row, Tabular
 from engines.simulation.simulated_model import Simulation
+from trtcal.charts import specs
+from trtcal.charts.chart import Chart
 from trtcal.config.settings import QuantConfig
 from trtcal.measure.chance import Criterion
 from trtcal.measure.measures import Score
@@ -86,6 +89,25 @@ class MixedPrecision(Tabular):
             }
             for count, point in zip(counts, self.points, strict=True)
         ]
+
+    def plot(self, unit: str = "MACs x bits") -> Chart:
+        """The choices that were evaluated, by cost and by what is left of the worst output.
+
+        Args:
+            unit: Of costs.
+        """
+        rows = [
+            {
+                "cost": point.cost,
+                "sqnr": point.score.sqnr,
+                "front": point.front,
+                "reaches": point.reaches,
+                "layers": ", ".join(f"{count} {name}" for name, count in self.ladders.counts(point.levels).items()),
+            }
+            for point in self.points
+            if isfinite(point.score.sqnr)
+        ]
+        return Chart("Mixed precision", specs.pareto(rows, unit))
 
     @property
     def evaluations(self) -> int:

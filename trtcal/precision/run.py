@@ -17,6 +17,7 @@ from trtcal.analysis.judging import Judging, calibrated
 from trtcal.analysis.layer_macs import layer_macs
 from trtcal.analysis.step import Step, unshown
 from trtcal.analysis.trial_cache import TrialCache
+from trtcal.charts.chart import Chart
 from trtcal.config.settings import QuantConfig
 from trtcal.data.images import ImageLoader, OnBadImage, PathLike
 from trtcal.data.preprocess import Preprocess
@@ -56,6 +57,10 @@ class PrecisionRun(Tabular):
     unit: Unit
     remembered: int
     notes: tuple[str, ...]
+
+    def plot(self) -> Chart:
+        """That of the result."""
+        return self.result.plot(self.unit)
 
     def rows(self) -> list[Row]:
         """Those of the result."""
@@ -130,7 +135,6 @@ def choose_precisions(
     measured = [read_times(path, precision) for path, precision in profiles]
     cache = TrialCache(trials_file)
     simulation = Simulation(model)
-    step = step or unshown
     choice = ImageChoice(
         images,
         test_images=test_images,
@@ -143,7 +147,57 @@ def choose_precisions(
         on_bad_image=on_bad_image,
         task=task_given(task),
     )
+    step = step or unshown
     judging = calibrated(model, choice, step=step, tensors=tensors, method=method)
+    return search_precisions(
+        simulation,
+        judging,
+        target,
+        config=config,
+        candidates=candidates,
+        measured=measured,
+        exhaustive=exhaustive,
+        choose=choose,
+        cache=cache,
+        confirm_count=confirm_count,
+        step=step,
+    )
+
+
+def search_precisions(
+    simulation: Simulation,
+    judging: Judging,
+    target: Target,
+    *,
+    config: QuantConfig | None = None,
+    candidates: Sequence[Candidate] = CANDIDATES,
+    measured: Sequence[Mapping[Precision, Mapping[str, float]]] = (),
+    exhaustive: bool = False,
+    choose: int | None = None,
+    cache: TrialCache | None = None,
+    confirm_count: int = CONFIRM_COUNT,
+    step: Step | None = None,
+) -> PrecisionRun:
+    """Choose the layers to leave in higher precision, where the statistics are there; as `choose_precisions` does.
+
+    Args:
+        simulation: The model.
+        judging: What it was calibrated on and is judged by.
+        target: What must hold.
+        config: What the search begins with.
+        candidates: What layers may be switched to.
+        measured: Layer times by precision, from `read_times`; none models costs.
+        exhaustive: As in `choose_precisions`.
+        choose: Likewise.
+        cache: Where scores of trials are looked up, and kept; None keeps none.
+        confirm_count: As in `choose_precisions`.
+        step: Shows progress.
+
+    Raises:
+        TrtcalError: As `mixed_precision` raises it.
+    """
+    step = step or unshown
+    cache = TrialCache() if cache is None else cache
     test = judging.parts.test
     others = further(judging.parts, confirm_count) if confirm_count else None
     few, *_ = [test] if exhaustive else test.divided(min(max(FEW[0], test.count // 8), FEW[1]))

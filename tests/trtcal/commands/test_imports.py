@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = sorted((ROOT / "trtcal" / "commands").glob("*.py"))
 SHARED = {"options"}
 BELOW = [path for package in ("calibrators", "engines", "trtcal") for path in sorted((ROOT / package).rglob("*.py"))]
-BELOW = [path for path in BELOW if not {"commands", "tables"} & set(path.relative_to(ROOT).parts)]
+BELOW = [path for path in BELOW if not {"commands", "tables", "optimization"} & set(path.relative_to(ROOT).parts)]
 BELOW = [path for path in BELOW if path.relative_to(ROOT).as_posix() not in ("trtcal/cli.py", "trtcal/verbs.py")]
 
 

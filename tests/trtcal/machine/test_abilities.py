@@ -67,7 +67,7 @@ def test_a_gpu_that_tensorrt_for_rtx_has_no_engines_for():
 def test_without_any_tensorrt():
     commands = found(tensorrt="", tensorrt_rtx="")
     builds = ["demo", "build --backend tensorrt-rtx", "build --backend tensorrt"]
-    assert not_ready(commands) == [*builds, "accuracy ENGINE", "benchmark ENGINE"]
+    assert not_ready(commands) == [builds[0], "optimize", *builds[1:], "accuracy ENGINE", "benchmark ENGINE"]
     assert commands["build --backend tensorrt-rtx"].remark == "missing: tensorrt_rtx"
     assert [commands[name].install for name in builds] == [pip_install(extra) for extra in ("demo", "rtx", "tensorrt")]
     assert commands["benchmark ENGINE"].remark == (

@@ -1,0 +1,1 @@
+"""Sections of a report from what was computed, as plain data."""
