@@ -103,6 +103,6 @@ def side_by_side(
         reference=FLOAT if len(models) > 1 else None,
         class_names=images.class_names,
         task=judged.task,
-        worst=worst,
+        worst=worst if len(models) > 1 else None,
         progress=progress,
     )

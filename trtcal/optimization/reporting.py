@@ -53,7 +53,7 @@ def record_of(
         {"statistics": sha256_of(base.places.statistics), "method": method, "layers": content is not None},
         lambda: ranges_section(base.statistics, chosen=method, harm=_harm(content)),
     ).result
-    record["layers"] = _layers(base, results, taken, content)
+    record["layers"] = _layers(base, results, done, content)
     record |= {} if content is None else {"sensitivity": content}
     for section in ("compare", "mixed_precision", "recovery"):
         found = [each[section] for name, each in results.items() if name.startswith("step ") and section in each]
@@ -100,12 +100,15 @@ def _harm(content: Any) -> dict[str, float]:
     return found
 
 
-def _layers(base: Base, results: Results, taken: Taken | None, content: Any) -> dict[str, Any]:
+def _layers(base: Base, results: Results, done: Optimized, content: Any) -> dict[str, Any]:
     """The graph, with what the step that was taken makes of each layer."""
+    taken = done.step
     left = {} if taken is None else results[f"step {taken.name}"]["left_float"]
     told = [] if content is None else content["errors"]["layers"]
     kept = "fp16" if "engine int8" in results else "fp32"
-    precisions = {each["layer"]: kept if each["layer"] in left else "int8" for each in told}
+    alone = done.best.name if taken is None else "fp32"
+    precisions: dict[str, str] = dict.fromkeys(results["work"], alone)
+    precisions |= {each["layer"]: kept if each["layer"] in left else "int8" for each in told}
     precisions |= dict.fromkeys(left, kept)
     return layers_section(
         base.model,

@@ -96,7 +96,7 @@ def optimized(job: Checked, *, step: Step | None = None) -> Optimized:
     base = calibrated(job, ledger, inputs, step)
     steps = climbed(base, ledger, inputs) if "int8" in job.request.precisions else ()
     taken = best_of(steps)
-    candidates, timing = candidates_of(base, ledger, inputs, taken)
+    candidates, timing, refused = candidates_of(base, ledger, inputs, taken)
     found = chosen(candidates)
     best = found or min(candidates, key=lambda each: (each.measured.drop, each.cost))
     _deliver(job, best, taken)
@@ -110,7 +110,7 @@ def optimized(job: Checked, *, step: Step | None = None) -> Optimized:
         sentence(candidates, found, job.measure, job.request.max_drop),
         (command_of(job),),
         _to_measure(job, candidates),
-        (*job.notes, *([f"engines were not timed: {timing['absent']}"] if "absent" in timing else [])),
+        (*job.notes, *refused, *([f"engines were not timed: {timing['absent']}"] if "absent" in timing else [])),
     )
     absent = write_report(base, ledger, done, judging_inputs(job, inputs), timing)
     return done if absent is None else replace(done, notes=(*done.notes, absent))

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from calibrators.cache.sidecar import installed_versions, sidecar_path
 from calibrators.codecs.cache_file import load_cache
-from calibrators.files import sha256_of
+from calibrators.errors import BuildError
 from calibrators.statistics.file import Statistics
 from engines.graph.model import digest_of
 from engines.passes.half import to_half
@@ -45,14 +46,13 @@ def inputs_of(job: Checked) -> dict[str, Any]:
 def judging_inputs(job: Checked, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """And what a judgement does."""
     test, labels = job.judged.parts.test, job.judged.parts.test.labels
-    truth = job.request.choice.task.annotations
+    task = job.request.choice.task
     return {
         **inputs,
         "test": test.digest,
         "labels": None if labels is None or not job.judged.labelled else labels.tolist(),
         "others": None if job.verdict is None else job.verdict.digest,
-        "task": str(job.request.choice.task),
-        "truth": None if truth is None or not Path(truth).is_file() else sha256_of(truth),
+        "task": [task.name, task.confidence, task.digest],
         "max_drop": job.request.max_drop,
     }
 
@@ -135,8 +135,8 @@ def best_of(steps: tuple[Taken, ...]) -> Taken | None:
 
 def candidates_of(
     base: Base, ledger: Ledger, inputs: Mapping[str, Any], taken: Taken | None
-) -> tuple[tuple[Candidate, ...], Mapping[str, Any]]:
-    """The engines, with what each loses and costs; and what `timed` gives, where this machine has a GPU."""
+) -> tuple[tuple[Candidate, ...], Mapping[str, Any], tuple[str, ...]]:
+    """The engines, with what each loses and costs; what `timed` gives, where this machine has a GPU; and notes."""
     job, step = base.checked, base.step
     models: dict[Precision, Path] = {}
     for precision in job.request.precisions:
@@ -145,16 +145,9 @@ def candidates_of(
         elif taken is not None:
             models[precision] = base.places.model_of(taken.name)
     engines = {precision: base.places.engine_of(precision) for precision in models}
-    building = {"backend": job.request.backend, "shapes": job.request.shapes, "builder": job.backend}
-    records = {
-        precision: ledger.done(
-            f"engine {precision}",
-            {**building, "versions": inputs["versions"], "model": digest_of(model), "precision": precision},
-            lambda precision=precision, model=model: built(job, precision, model, engines[precision], step=step),  # type: ignore[misc]
-            files_of(engines[precision]),
-        ).result
-        for precision, model in models.items()
-    }
+    records, refused = _records(base, ledger, inputs["versions"], models, engines)
+    models = {precision: model for precision, model in models.items() if precision in records}
+    engines = {precision: engines[precision] for precision in models}
     accuracy = _accuracy(base, ledger, judging_inputs(job, inputs), models)
     measured = {each["precision"]: Measured.from_dict(each["measured"]) for each in accuracy["measured"]}
     macs = ledger.done(
@@ -180,7 +173,31 @@ def candidates_of(
         )
         for precision in models
     )
-    return candidates, timing
+    return candidates, timing, refused
+
+
+def _records(
+    base: Base, ledger: Ledger, versions: Any, models: Mapping[Precision, Path], engines: Mapping[Precision, Path]
+) -> tuple[dict[Precision, Any], tuple[str, ...]]:
+    """Engines, built; and, a line each, those that the builder refuses, as long as there is one that it builds.
+
+    Raises:
+        BuildError: It refuses all of them.
+    """
+    job = base.checked
+    building = {"backend": job.request.backend, "shapes": job.request.shapes, "builder": job.backend}
+    records: dict[Precision, Any] = {}
+    refused: dict[Precision, BuildError] = {}
+    for precision, model in models.items():
+        inputs = {**building, "versions": versions, "model": digest_of(model), "precision": precision}
+        make = partial(built, job, precision, model, engines[precision], step=base.step)
+        try:
+            records[precision] = ledger.done(f"engine {precision}", inputs, make, files_of(engines[precision])).result
+        except BuildError as error:
+            refused[precision] = error
+    if not records:
+        raise next(iter(refused.values()))
+    return records, tuple(f"there is no {each.upper()} engine: {why}" for each, why in refused.items())
 
 
 def _accuracy(

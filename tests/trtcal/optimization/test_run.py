@@ -14,7 +14,7 @@ from engines.inspection.engine_record import Engine
 from tests.engines.networks import classifier
 from tests.trtcal.optimizing import digits_job
 from trtcal.measure.accuracy import evaluate
-from trtcal.optimization import building, ladder, stages
+from trtcal.optimization import building, ladder, reporting, stages
 from trtcal.optimization.ledger import Ledger
 from trtcal.optimization.places import Places
 from trtcal.optimization.request import precisions_named
@@ -188,6 +188,31 @@ def test_outputs_without_classes_need_a_task(tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((8, 3, 8, 8), np.float32) + np.arange(8, dtype=np.float32).reshape(8, 1, 1, 1))
     with pytest.raises(TrtcalError, match="say what it finds with --task"):
         trtcal.optimize(tmp_path / "model.onnx", tmp_path / "x.npy", tmp_path / "out")
+
+
+def test_an_engine_that_the_builder_refuses_is_named_and_the_others_are_built(job, tmp_path, monkeypatch):
+    real = building.build_engine
+
+    def refusing(model, *, precision, **options):
+        if precision == "int8":
+            raise BuildError("no kernel for it")
+        return real(model, precision=precision, **options)
+
+    monkeypatch.setattr(building, "build_engine", refusing)
+    done = optimize(job, tmp_path / "out", precisions=("int8", "fp16"))
+    assert [each.name for each in done.candidates] == ["fp16"] and done.chosen.name == "fp16"
+    assert "there is no INT8 engine: no kernel for it" in done.notes
+    with pytest.raises(BuildError, match="no kernel for it"):
+        optimize(job, tmp_path / "other", precisions=("int8",))
+
+
+def test_without_the_extra_there_is_no_page_and_a_note_says_so(job, tmp_path, monkeypatch):
+    monkeypatch.setattr(reporting, "find_spec", lambda name: None)
+    done = optimize(job, tmp_path / "out", precisions=("fp32",))
+    assert not (tmp_path / "out" / "report.html").exists()
+    assert any("no report.html was written" in note and "[report]" in note for note in done.notes)
+    record = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert {each["precision"] for each in record["layers"]["nodes"]} == {"fp32", "none"}
 
 
 def test_precisions_are_in_the_order_of_what_they_cost():
