@@ -204,13 +204,13 @@ def points_of(found: Section) -> list[Spec]:
     return [
         {
             "cost": each["cost"],
-            "sqnr": each["score"]["sqnr_db"],
+            "sqnr": each["sqnr_db"],
             "front": bool(each.get("front")),
             "reaches": bool(each["reaches"]),
             "layers": ", ".join(f"{count} {name}" for name, count in each["layers"].items()),
         }
         for each in found["points"]
-        if each["score"]["sqnr_db"] is not None
+        if each["sqnr_db"] is not None
     ]
 
 

@@ -88,7 +88,7 @@ def side_by_side(
     """Run models on the same images, the one called `FLOAT` for the reference.
 
     Args:
-        models: ONNX models by name.
+        models: ONNX models by name, two or more.
         images: The images.
         judged: What the model is for, and whether labels count.
         worst: How many of the images that changed most are told.
@@ -100,9 +100,9 @@ def side_by_side(
     return evaluate(
         models,
         samples,
-        reference=FLOAT if len(models) > 1 else None,
+        reference=FLOAT,
         class_names=images.class_names,
         task=judged.task,
-        worst=worst if len(models) > 1 else None,
+        worst=worst,
         progress=progress,
     )

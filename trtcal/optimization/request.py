@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from calibrators.errors import BuildError, TrtcalError
+from calibrators.errors import BuildError, DataError, TrtcalError
 from calibrators.files import temporary_folder
 from engines.build.request import BackendName, checked_request
 from engines.graph.inputs import require_single_precision
@@ -21,6 +21,10 @@ from trtcal.optimization.places import Places
 Precision = Literal["int8", "fp16", "fp32"]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+FEW = 8
+"""Images that tell what can be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +145,20 @@ def _backend(request: Request) -> str:
 
 
 def _criterion(model: Path, judged: Judged) -> tuple[Criterion, str]:
-    """What can be lost, by the float model on one image, and its name.
+    """What can be lost, by the float model beside itself on a few images, and its name.
 
     Raises:
-        TrtcalError: Nothing can.
+        DataError: There is nothing to be found in any of the images.
+        TrtcalError: Nothing can be lost.
     """
-    report = side_by_side({FLOAT: model}, judged.parts.test.sampled(1), judged)
+    models, test = {FLOAT: model, "itself": model}, judged.parts.test
+    few = test.divided(FEW)[0]
+    try:
+        report = side_by_side(models, few, judged)
+    except DataError:
+        if few is test:
+            raise
+        report = side_by_side(models, test, judged)  # there may be nothing to be found in a few
     if report.criterion == "SQNR":
         raise TrtcalError(
             f"a bound on the drop needs class scores, and no single output of {model.name} holds them: say what it "

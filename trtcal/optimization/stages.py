@@ -211,11 +211,11 @@ def _accuracy(
 
         run = {FLOAT: job.request.model}
         for precision, model in models.items():
-            if precision == "int8":
-                run[precision] = model
-            elif precision == "fp16":
+            if precision == "fp16":
                 run[precision] = folder / f"{base.places.name}.fp16.onnx"
                 onnx.save(to_half(onnx.load(model)).model, run[precision])
+            elif precision == "int8" or len(models) == 1:  # beside others, the float model itself stands for FP32
+                run[precision] = model
         with base.step("Measuring accuracy", 2 * job.last.count) as advance:
             report = side_by_side(run, job.last, job.judged, worst=WORST, progress=advance)
         (folder / f"{base.places.name}.fp16.onnx").unlink(missing_ok=True)

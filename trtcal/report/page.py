@@ -174,12 +174,19 @@ def _methods(compare: Mapping[str, Any] | None) -> list[Row]:
         {
             "rank": each.get("rank"),
             "method": each.get("method"),
-            "top-1 %": (each.get("top1") or {}).get("percent"),
-            "drop": (each.get("drop") or {}).get("points"),
+            **_worth(each),
             "SQNR dB": each.get("sqnr_db"),
         }
         for each in rows
     ]
+
+
+def _worth(each: Mapping[str, Any]) -> Row:
+    """What a score says in top-1, or in its task's own measure, and what is lost."""
+    task = each.get("task")
+    if task:
+        return {task["measure"]: task["value"], "drop": task.get("drop")}
+    return {"top-1 %": (each.get("top1") or {}).get("percent"), "drop": (each.get("drop") or {}).get("points")}
 
 
 def _points(found: Mapping[str, Any] | None) -> list[Row]:
@@ -189,8 +196,8 @@ def _points(found: Mapping[str, Any] | None) -> list[Row]:
             "layers": ", ".join(f"{count} {name}" for name, count in each["layers"].items()),
             "cost": each["cost"],
             "reaches": each["reaches"],
-            "drop": (each["score"].get("drop") or {}).get("points"),
-            "SQNR dB": each["score"]["sqnr_db"],
+            **_worth(each),
+            "SQNR dB": each.get("sqnr_db"),
         }
         for each in rows
     ]

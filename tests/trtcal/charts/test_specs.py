@@ -71,6 +71,12 @@ def test_bars_and_thresholds_are_where_they_belong():
     assert [line["amax"] for line in one_sided] == [1.5, 2.0]
 
 
+def test_points_are_those_of_the_command():
+    point = {"cost": 3.0, "sqnr_db": 20.0, "front": True, "reaches": False, "layers": {"int8": 2, "fp16": 1}}
+    rows = specs.points_of({"points": [point, {**point, "sqnr_db": None}]})
+    assert rows == [{"cost": 3.0, "sqnr": 20.0, "front": True, "reaches": False, "layers": "2 int8, 1 fp16"}]
+
+
 def test_what_nothing_is_known_of_has_no_bar():
     assert [row["layer"] for row in specs.sensitivity(SENSITIVITY)["data"]["values"]] == ["a"]
     rows = [{"layer": "a", "type": "", "sqnr": math.inf}, {"layer": "b", "type": "", "sqnr": 3.0}]

@@ -13,6 +13,9 @@ from calibrators.files import sha256_of
 from engines.inspection.engine_record import Engine
 from tests.engines.networks import classifier
 from tests.trtcal.optimizing import digits_job
+from trtcal.demo import DETECTOR
+from trtcal.demo.digits import load_split
+from trtcal.demo.scenes import make_scenes
 from trtcal.measure.accuracy import evaluate
 from trtcal.optimization import building, ladder, reporting, stages
 from trtcal.optimization.ledger import Ledger
@@ -213,6 +216,48 @@ def test_without_the_extra_there_is_no_page_and_a_note_says_so(job, tmp_path, mo
     assert any("no report.html was written" in note and "[report]" in note for note in done.notes)
     record = json.loads((tmp_path / "out" / "report.json").read_text())
     assert {each["precision"] for each in record["layers"]["nodes"]} == {"fp32", "none"}
+
+
+def test_a_detector_without_annotations_keeps_what_the_float_model_finds(tmp_path):
+    """With a bound that no step holds: all are taken, and the page shows each."""
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra [demo])")
+    split = load_split()
+    for name, digits, count in (("images", split.train, 24), ("test", split.test, 24)):
+        scenes = np.stack([scene.image for scene in make_scenes(digits, count, seed=5)])
+        np.savez(tmp_path / f"{name}.npz", image=scenes)
+    done = trtcal.optimize(
+        DETECTOR,
+        tmp_path / "images.npz",
+        tmp_path / "out",
+        test_images=tmp_path / "test.npz",
+        preprocess="unit",
+        task=trtcal.Task("detect"),
+        max_drop=0.0,
+        precisions=("int8",),
+    )
+    assert done.measure.startswith("agreement") or "mAP" in done.measure
+    names = [each.name for each in done.steps]
+    if done.chosen is None:
+        assert names == ["default", "ranges", "float10", "float20", "recovered", "mixed"] and done.gap > 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert all(f"<b>{name}</b>" in page for name in names)
+    record = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert record["accuracy"]["pictures"] and "confusion" not in record["accuracy"]
+
+
+def test_a_lone_precision_of_a_detector(tmp_path):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra [demo])")
+    scenes = np.stack([scene.image for scene in make_scenes(load_split().test, 8, seed=6)])
+    np.savez(tmp_path / "images.npz", image=scenes)
+    done = trtcal.optimize(
+        DETECTOR,
+        tmp_path / "images.npz",
+        tmp_path / "out",
+        preprocess="unit",
+        task=trtcal.Task("detect"),
+        precisions=["fp32"],
+    )
+    assert done.chosen.name == "fp32" and done.chosen.measured.drop == 0 and done.steps == ()
 
 
 def test_precisions_are_in_the_order_of_what_they_cost():

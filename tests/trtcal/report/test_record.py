@@ -10,6 +10,7 @@ import pytest
 from calibrators.errors import DataError
 from tests.trtcal.optimizing import digits_job
 from trtcal import cli
+from trtcal.report.page import page_of
 from trtcal.report.record import load_record, section_of
 
 
@@ -50,7 +51,7 @@ def said(tmp_path_factory):
             *images,
             *test,
             "--target-sqnr",
-            "30",
+            "37",
             "-o",
             folder / "job" / "m.toml",
         ],
@@ -75,6 +76,19 @@ def test_a_folder_of_them_is_a_record(said):
     sections = {"accuracy", "compare", "sensitivity", "mixed_precision", "benchmark", "engines"}
     assert sections <= found.record.keys()
     assert len(found.parts) == 12 and not any("not used" in why for why in found.parts.values())
+
+
+def test_a_page_shows_what_they_say(said):
+    pytest.importorskip("vl_convert", reason="vl-convert-python is not installed (extra [report])")
+    record = load_record(said).record
+    page = page_of(record)
+    for name in ("sensitivity", "pareto"):
+        assert f'data-spec="spec-{name}"' in page
+    points = record["mixed_precision"]["points"]
+    assert len(points) > 1 and all(f"{each['cost']:.4g}" in page for each in points)
+    for each in (*record["compare"]["methods"], *record["accuracy"]["models"][1:]):
+        assert f"{each['sqnr_db']:.4g}" in page
+    assert "lone-quantize" in page and "m.engine" in page
 
 
 def test_what_is_no_command_s_is_named(tmp_path):
