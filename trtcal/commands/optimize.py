@@ -61,9 +61,9 @@ def optimize(
     bound: that may be FP16. Without one, it takes the cheapest by the builder's own record of what runs in which
     precision, and says what is still to be measured, with the commands to type.
 
-    The folder gets the chosen engine, the model with Q/DQ nodes, the cache, the statistics, what was tried, and
-    report.json. A second run with the same inputs does nothing again that stands. Exits with 1 where no engine holds
-    the bound: the best one is written all the same.
+    The folder gets the chosen engine, the model with Q/DQ nodes, the cache, the statistics, what was tried, and a
+    report: report.html to look at, and report.json. A second run with the same inputs does nothing again that stands.
+    Exits with 1 where no engine holds the bound: the best one is written all the same.
     """
     from trtcal.data.split import ImageChoice
     from trtcal.optimization.dry_run import forecast

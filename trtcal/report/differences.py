@@ -7,7 +7,7 @@ from typing import Any
 
 from calibrators.cache.sidecar import installed_versions
 from calibrators.files import write_whole
-from trtcal.report.page import environment, flat, source
+from trtcal.report.page import as_written, environment, flat, source
 
 Record = Mapping[str, Any]
 
@@ -36,10 +36,15 @@ class Difference:
 
 
 def differences(one: Record, other: Record) -> list[Difference]:
-    """What differs between two records: section by section, the largest differences first."""
+    """What differs between two records: section by section, the largest differences first.
+
+    Raises:
+        DataError: One of them is not as trtcal writes it.
+    """
     found = list[Difference]()
     for about, values in SECTIONS.items():
-        pairs = [values(record) for record in (one, other)]
+        with as_written():
+            pairs = [values(record) for record in (one, other)]
         if not all(pairs):
             continue
         names = dict.fromkeys([*pairs[0], *pairs[1]])

@@ -2,12 +2,13 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any, TypeGuard
 
 from calibrators.cache.sidecar import installed_versions
-from calibrators.errors import MissingDependencyError
+from calibrators.errors import DataError, MissingDependencyError
 from calibrators.files import write_whole
 from calibrators.installation import pip_install
 from trtcal.charts import specs
@@ -51,8 +52,30 @@ def page_of(record: Mapping[str, Any], *, parts: Mapping[str, str] | None = None
     """The page of a record, as text.
 
     Raises:
+        DataError: The record is not as trtcal writes it.
         MissingDependencyError: The extra [report] is not installed.
     """
+    with as_written():
+        return _page(record, parts or {})
+
+
+@contextmanager
+def as_written() -> Iterator[None]:
+    """Look into a record, which someone may have edited.
+
+    Raises:
+        DataError: It is not as trtcal writes it.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise DataError(
+            f"the record cannot be shown, as it is not as trtcal writes it ({type(error).__name__}: {error}): write "
+            "report.json, or the commands' JSON, anew"
+        ) from error
+
+
+def _page(record: Mapping[str, Any], parts: Mapping[str, str]) -> str:
     template = environment().get_template("page.html.j2")
     return str(
         template.render(
@@ -66,7 +89,7 @@ def page_of(record: Mapping[str, Any], *, parts: Mapping[str, str] | None = None
             vega=script(),
             specs={name: embedded(spec) for name, spec in _specs(record).items()},
             shown=embedded(_shown(record)),
-            parts=[{"file": name, "taken for": why} for name, why in (parts or {}).items()],
+            parts=[{"file": name, "taken for": why} for name, why in parts.items()],
             **_tables(record),
         )
     )

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from calibrators.errors import DataError
 from tests.trtcal.report.records import HOSTILE, record_of
 from trtcal.report.differences import differences, write_differences
 from trtcal.report.page import SECTIONS, page_of, write_page
@@ -42,6 +43,24 @@ def test_it_asks_for_nothing():
 def test_it_is_small_even_where_the_model_is_large(tmp_path):
     write_page(record_of(5000, 1000), tmp_path / "large.html")
     assert (tmp_path / "large.html").stat().st_size < 5e6
+
+
+@pytest.mark.parametrize(
+    "section", ["ranges", "layers", "verdict", "mixed_precision", "sensitivity", "engines", "images"]
+)
+@pytest.mark.parametrize("content", [{"x": 1}, [1], "text", 7])
+def test_a_record_that_someone_edited_is_an_error_of_one_line(section, content):
+    record = {**record_of(5, 2), section: content}
+    try:
+        page = page_of(record)
+    except DataError as error:
+        assert "not as trtcal writes it" in str(error) and "\n" not in str(error)
+    else:
+        assert page.startswith("<!doctype html>")
+    try:
+        differences(record, record_of(5, 2))
+    except DataError as error:
+        assert "not as trtcal writes it" in str(error)
 
 
 def test_two_runs_side_by_side(tmp_path):
