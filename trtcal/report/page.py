@@ -13,6 +13,7 @@ from calibrators.files import write_whole
 from calibrators.installation import pip_install
 from trtcal.charts import specs
 from trtcal.charts.chart import embedded, script, without_end
+from trtcal.report.record import KNOWN
 
 Row = dict[str, Any]
 
@@ -26,6 +27,9 @@ SECTIONS = (
     ("engine", "Engine"),
     ("how", "How"),
 )
+
+OTHERS = ("calibration", "quantized", "structure", "cache", "machine")
+"""Sections that are shown as they are: what it says, and the value."""
 
 MOST = 300
 """Rows of a table of the page; what is left out is counted."""
@@ -170,6 +174,11 @@ def _tables(record: Mapping[str, Any]) -> dict[str, Any]:
         "operators": {each["path"]: _most(each["operators"]) for each in engines if each.get("operators")},
         "timings": _timings(record.get("benchmark")),
         "how": [{"what": name, "value": value} for name, value in flat(record.get("how", {})) if name != "warnings"],
+        "others": {
+            KNOWN[name][1]: _most([{"what": what, "value": value} for what, value in flat(record[name])])
+            for name in OTHERS
+            if record.get(name)
+        },
         "warnings": [*record.get("how", {}).get("warnings", ()), *record.get("verdict", {}).get("notes", ())],
     }
 
@@ -253,11 +262,13 @@ def _timings(benchmark: Mapping[str, Any] | None) -> list[Row]:
 
 
 def flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
-    """Nested values as pairs of a dotted name and a text."""
+    """Nested values as pairs of a dotted name and a text; those of a list by their number, from 1."""
     found = []
     for name, value in values.items():
         if isinstance(value, Mapping):
             found += flat(value, f"{before}{name}.")
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            found += flat({str(place): each for place, each in enumerate(value, 1)}, f"{before}{name}.")
         else:
             found.append((f"{before}{name}", value if isinstance(value, str) else json.dumps(value)))
     return found

@@ -89,6 +89,9 @@ def test_a_page_shows_what_they_say(said):
     for each in (*record["compare"]["methods"], *record["accuracy"]["models"][1:]):
         assert f"{each['sqnr_db']:.4g}" in page
     assert "lone-quantize" in page and "m.engine" in page
+    for command in ("calibrate", "quantize", "inspect MODEL.onnx", "cache show", "doctor"):
+        assert f"<code>trtcal {command} --json</code></summary>" in page
+    assert "left_float.classifier" in page
 
 
 def test_what_is_no_command_s_is_named(tmp_path):
