@@ -22,6 +22,13 @@ def best_method(statistics: TensorStatistics, grid: Grid = TENSORRT_INT8) -> str
 
 
 def _best(statistics: TensorStatistics, grid: Grid) -> tuple[str, Range]:
+    known: tuple[str, Range] | None = statistics.found.get(("best", grid))
+    if known is None:
+        known = statistics.found["best", grid] = _searched(statistics, grid)
+    return known
+
+
+def _searched(statistics: TensorStatistics, grid: Grid) -> tuple[str, Range]:
     ranges = {name: find(statistics, grid) for name, find in SINGLE.items()}
     ranges = {name: found for name, found in ranges.items() if found.amax > 0}
     if not ranges:

@@ -18,7 +18,20 @@ from calibrators.statistics.tensor import TensorStatistics
 
 FindRange = Callable[[TensorStatistics, Grid], Range]
 
-SINGLE: Mapping[str, FindRange] = MappingProxyType(
+
+def once(name: str, find: FindRange) -> FindRange:
+    """The same, which searches a tensor's statistics once for a grid: `best` looks at what all others found."""
+
+    def found(statistics: TensorStatistics, grid: Grid) -> Range:
+        known = statistics.found.get((name, grid))
+        if known is None:
+            known = statistics.found[name, grid] = find(statistics, grid)
+        return known
+
+    return found
+
+
+_SEARCHES: Mapping[str, FindRange] = MappingProxyType(
     {
         "minmax": minmax_range,
         "mean": mean_range,
@@ -32,4 +45,6 @@ SINGLE: Mapping[str, FindRange] = MappingProxyType(
         "sqnr": sqnr_range,
     }
 )
+
+SINGLE: Mapping[str, FindRange] = MappingProxyType({name: once(name, find) for name, find in _SEARCHES.items()})
 """All but the one that chooses among them."""

@@ -1,7 +1,9 @@
 """What one pass over the data remembers of a tensor; any range method derives from it afterwards."""
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +38,8 @@ class TensorStatistics:
         highest_sum: The sum over samples of each one's largest magnitude above 0, in units of `SMALLEST`.
         lowest_sum: The same of the magnitudes below 0.
         absmax_sum: The same of all magnitudes.
+        found: What searches found in them, by what was searched. It says nothing that is not in the other attributes,
+            and takes no part in equality.
     """
 
     positive: Histogram
@@ -45,6 +49,7 @@ class TensorStatistics:
     highest_sum: int
     lowest_sum: int
     absmax_sum: int
+    found: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if min(self.zeros, self.samples, self.highest_sum, self.lowest_sum, self.absmax_sum) < 0:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from calibrators.grid import TENSORRT_INT8, Grid
+from calibrators.methods import named
 from calibrators.methods.best import best_method, best_range
 from calibrators.methods.loss import expected_error
 from calibrators.methods.named import SINGLE
@@ -46,3 +47,25 @@ def test_of_zeros_it_is_nothing() -> None:
     zeros = TensorStatistics.of([0.0, 0.0])
     assert best_range(zeros, Grid()) == Range(0.0, 0.0)
     assert best_method(zeros) == "minmax"
+
+
+def test_what_others_found_is_not_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, grid = RNG.laplace(0, 1, 5_000), Grid()
+    apart = {name: find(TensorStatistics.of(values), grid) for name, find in SINGLE.items()}
+    statistics = TensorStatistics.of(values)
+    together = {name: find(statistics, grid) for name, find in SINGLE.items()}
+    assert together == apart
+    best = best_range(TensorStatistics.of(values), grid)
+    for name in SINGLE:
+        monkeypatch.setattr(named, f"{name.replace('-', '_')}_range", None)
+    assert best_range(statistics, grid) == best and best_method(statistics, grid) in SINGLE
+    assert {name for name, _ in statistics.found} == {*SINGLE, "best"}
+    assert {name: find(statistics, grid) for name, find in SINGLE.items()} == apart
+    other = Grid(bits=4)
+    assert SINGLE["mse"](statistics, other) == SINGLE["mse"](TensorStatistics.of(values), other)
+
+
+def test_what_was_found_takes_no_part_in_what_statistics_are() -> None:
+    one, other = (TensorStatistics.of([1.0, -2.0, 0.5]) for _ in range(2))
+    best_range(one, Grid())
+    assert one == other and (one + other).found == {} and "found" not in repr(one)
