@@ -30,19 +30,13 @@ def test_branches_stand_in_lanes_beside_each_other():
 
 
 def test_what_is_known_of_a_layer_is_told():
-    found = layers_section(
-        classifier(),
-        precisions={},
-        scales={"classifier": 0.5},
-        errors={"classifier": 30.0},
-        macs={"classifier": 7},
-        reasons={"classifier": "few outputs"},
-    )
-    each = next((node for node in found["nodes"] if node["name"] == "classifier"), None)
-    if each is None:  # the network's last product has another name
-        name = found["nodes"][-1]["name"]
-        each = layers_section(classifier(), precisions={}, reasons={name: "few outputs"})["nodes"][-1]
-    assert each["reason"] == "few outputs"
+    net = Net()
+    model = net.model(net.conv(net.input("x", ("N", 4, 8, 8)), "conv", 4, 4, 3, 3))
+    name = "conv/Conv"
+    known = {"scales": {name: 0.5}, "errors": {name: 30.0}, "macs": {name: 7}, "reasons": {name: "a head"}}
+    (each,) = layers_section(model, precisions={name: "fp16"}, **known)["nodes"]
+    told = each["scale"], each["error_db"], each["macs"], each["reason"], each["precision"], each["operator"]
+    assert told == (0.5, 30.0, 7, "a head", "fp16", "Conv")
 
 
 def test_a_graph_of_many_nodes():
