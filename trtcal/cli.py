@@ -31,7 +31,7 @@ def main() -> None:
     sys.stdout, sys.stderr = _stream(sys.stdout), _stream(sys.stderr)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    with _Interrupts() as interrupts, TICKING.on():
+    with _Interrupts() as interrupts:
         code = _run(arguments, interrupts, debug=debug)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # threads that still run must not meet a torn-down interpreter
@@ -42,7 +42,8 @@ def _run(arguments: list[str], interrupts: "_Interrupts", *, debug: bool) -> obj
     """The verb's exit code; what it raises is told."""
     code: object = 0
     try:
-        code = _app()(args=_repeated(arguments), prog_name="trtcal", standalone_mode=False)
+        with TICKING.on():  # in here, as it starts a thread: an interrupt may come just then
+            code = _app()(args=_repeated(arguments), prog_name="trtcal", standalone_mode=False)
         if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt, without a word
             raise KeyboardInterrupt
         sys.stdout.flush()
